@@ -1,0 +1,2 @@
+// Package bpf holds the BPF programs of the datapath.
+package bpf

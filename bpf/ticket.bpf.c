@@ -1,0 +1,197 @@
+//go:build ignore
+
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+//
+// Claim tickets: the two programs between the injection device and user space.
+//
+// User space keeps a received frame and sends a copy of it into the kernel
+// through a veth pair, with the number of a ticket in the source MAC address.
+// paste_tag, on the receiving end of the pair, moves the ticket to
+// skb->priority. The kernel's TCP does all of its work. When it has accepted
+// the segment in order, paste_verdict sees it, claims the ticket, tells user
+// space through the ring buffer and drops the kernel's copy. Bytes that come
+// without a valid ticket stay in the kernel and user space is told to recv()
+// them ("stray"). Every byte is in exactly one of the two places.
+#include "paste_bpf.h"
+
+char __license[] SEC("license") = "Dual BSD/GPL";
+
+// A ticket's number is slot | generation << 16. Slot 0 means "no ticket".
+// State is generation << 2 | status, and changes by compare-and-exchange:
+// IN_FLIGHT to DELIVERED here, IN_FLIGHT to FREE in user space; whoever wins
+// owns the payload, the other one uses its own copy.
+enum ticket_status {
+	TICKET_FREE = 0,
+	TICKET_IN_FLIGHT = 1,
+	TICKET_DELIVERED = 2,
+};
+
+struct ticket {
+	__u64 cookie; // socket that the segment is for (SO_COOKIE)
+	__u32 seq;    // TCP sequence number of the payload's first byte
+	__u32 len;    // payload length in bytes
+	__u32 state;
+	__u32 reserved;
+};
+
+// One per skb that TCP hands over, in order for each socket.
+struct delivery {
+	__u64 cookie;
+	__u32 ticket; // 0: stray, the bytes wait for recv()
+	__u32 seq;    // of the first byte
+	__u32 len;
+	__u32 flags;
+};
+
+#define DELIVERY_FIN 1U // the peer's FIN came with these bytes, or alone
+
+// Shared with user space through mmap.
+struct control {
+	__u32 sleeping;	 // user space is about to sleep: wake it
+	__u32 overflows; // sockets that lost a record because the ring was full
+};
+
+enum ticket_counter {
+	TICKET_CLAIMED,
+	TICKET_STRAY_NONE,   // came without a ticket
+	TICKET_STRAY_STALE,  // ticket was reclaimed, or is another one by now
+	TICKET_STRAY_RANGE,  // ticket does not cover the bytes (coalesced skb)
+	TICKET_STRAY_OVERFLOW, // ring buffer was full
+	TICKET_COUNTERS,
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKHASH);
+	__uint(max_entries, 65536);
+	__type(key, __u64);
+	__type(value, __u64);
+} ticket_sockets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 8192);
+	__type(key, __u32);
+	__type(value, struct ticket);
+} ticket_table SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct control);
+} ticket_control SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} ticket_deliveries SEC(".maps");
+
+// Sockets whose records could not be written. Until user space has caught up
+// and removes the entry, all of their bytes stay in the kernel, so that their
+// order is never in doubt.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u64);
+	__type(value, __u32);
+} ticket_overflowed SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, TICKET_COUNTERS);
+	__type(key, __u32);
+	__type(value, __u64);
+} ticket_stats SEC(".maps");
+
+INLINE void count(__u32 counter)
+{
+	__u64 *value = bpf_map_lookup_elem(&ticket_stats, &counter);
+	if (value)
+		(*value)++;
+}
+
+SEC("tcx/ingress")
+int paste_tag(struct __sk_buff *skb)
+{
+	struct ethhdr *eth = (void *)(long)skb->data;
+	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
+		return TCX_DROP;
+	__u32 ticket;
+	__builtin_memcpy(&ticket, &eth->src[2], sizeof(ticket));
+	skb->priority = ticket;
+	return TCX_NEXT;
+}
+
+// claim takes the ticket for the bytes [seq, seq+len) of a socket, or says why
+// not. The cookie keeps a sender that forges skb->priority from claiming
+// another connection's frame.
+INLINE __u32 claim(__u32 ticket, __u64 cookie, __u32 seq, __u32 len)
+{
+	__u32 slot = ticket & 0xffff;
+	if (!slot)
+		return TICKET_STRAY_NONE;
+	struct ticket *t = bpf_map_lookup_elem(&ticket_table, &slot);
+	if (!t)
+		return TICKET_STRAY_NONE;
+
+	__u32 mine = (ticket >> 16) << 2 | TICKET_IN_FLIGHT;
+	if (*(volatile __u32 *)&t->state != mine || t->cookie != cookie)
+		return TICKET_STRAY_STALE;
+	__u32 skip = seq - t->seq;
+	if (skip > t->len || len > t->len - skip)
+		return TICKET_STRAY_RANGE;
+	__u32 delivered = (ticket >> 16) << 2 | TICKET_DELIVERED;
+	if (__sync_val_compare_and_swap(&t->state, mine, delivered) != mine)
+		return TICKET_STRAY_STALE;
+	return TICKET_CLAIMED;
+}
+
+SEC("sk_skb/stream_verdict")
+int paste_verdict(struct __sk_buff *ctx)
+{
+	__u32 zero = 0;
+	struct control *ctl = bpf_map_lookup_elem(&ticket_control, &zero);
+	if (!ctl)
+		return SK_PASS;
+
+	struct sk_buff *skb = bpf_cast_to_kern_ctx(ctx);
+	struct tcp_skb_cb *cb = (void *)skb->cb;
+	__u32 seq = 0;
+	__u8 tcp_flags = 0;
+	bpf_probe_read_kernel(&seq, sizeof(seq), &cb->seq);
+	bpf_probe_read_kernel(&tcp_flags, sizeof(tcp_flags), &cb->tcp_flags);
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+	__u32 len = ctx->len;
+
+	if (*(volatile __u32 *)&ctl->overflows && bpf_map_lookup_elem(&ticket_overflowed, &cookie)) {
+		count(TICKET_STRAY_OVERFLOW);
+		return SK_PASS;
+	}
+
+	struct delivery *d = bpf_ringbuf_reserve(&ticket_deliveries, sizeof(*d), 0);
+	if (!d) {
+		bpf_map_update_elem(&ticket_overflowed, &cookie, &zero, BPF_ANY);
+		__sync_fetch_and_add(&ctl->overflows, 1);
+		count(TICKET_STRAY_OVERFLOW);
+		return SK_PASS;
+	}
+
+	__u32 outcome = claim(ctx->priority, cookie, seq, len);
+	count(outcome);
+	d->cookie = cookie;
+	d->ticket = outcome == TICKET_CLAIMED ? ctx->priority : 0;
+	d->seq = seq;
+	d->len = len;
+	d->flags = tcp_flags & TCP_FIN ? DELIVERY_FIN : 0;
+
+	// A full barrier between publishing the record's place (reserve) and
+	// looking whether the reader sleeps; the reader does the same in the
+	// other order, so one of the two always sees the other.
+	__u64 wake = BPF_RB_NO_WAKEUP;
+	if (__sync_fetch_and_or(&ctl->sleeping, 0))
+		wake = BPF_RB_FORCE_WAKEUP;
+	bpf_ringbuf_submit(d, wake);
+	return outcome == TICKET_CLAIMED ? SK_DROP : SK_PASS;
+}
