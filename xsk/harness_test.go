@@ -1,0 +1,231 @@
+package xsk_test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/rlimit"
+	"github.com/go-quicktest/qt"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"github.com/pastenet/paste/xsk"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	frameSize = 2048
+	ringSize  = 256
+)
+
+// requireRoot skips where devices and namespaces cannot be made.
+func requireRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: network namespaces, veth, XDP")
+	}
+}
+
+// bed is two network namespaces, near and far, joined by veth pairs.
+type bed struct {
+	near, far netns.NsHandle
+	pairs     []pair
+}
+
+type pair struct{ near, far end }
+
+// end is one side of a veth pair.
+type end struct {
+	ns    netns.NsHandle
+	name  string
+	index int
+	mac   net.HardwareAddr
+}
+
+var bedCount atomic.Int32
+
+// newBed makes the namespaces (without names, so they vanish with their last user) and count pairs with the given number of queues.
+func newBed(t testing.TB, count, queues int) *bed {
+	t.Helper()
+	requireRoot(t)
+	qt.Assert(t, qt.IsNil(rlimit.RemoveMemlock()))
+	b := &bed{near: newNetns(t), far: newNetns(t)}
+	for i := range count {
+		id := bedCount.Add(1)
+		n, f := fmt.Sprintf("xk%dn%d", id, i), fmt.Sprintf("xk%df%d", id, i)
+		inNetns(t, b.near, func() {
+			attrs := netlink.NewLinkAttrs()
+			attrs.Name, attrs.NumTxQueues, attrs.NumRxQueues = n, queues, queues
+			veth := netlink.NewVeth(attrs)
+			veth.PeerName = f
+			veth.PeerNamespace = netlink.NsFd(b.far)
+			veth.PeerNumTxQueues, veth.PeerNumRxQueues = uint32(queues), uint32(queues)
+			qt.Assert(t, qt.IsNil(netlink.LinkAdd(veth)))
+		})
+		b.pairs = append(b.pairs, pair{up(t, b.near, n), up(t, b.far, f)})
+	}
+	return b
+}
+
+// up brings a device up, without the kernel's own IPv6 chatter, and looks it up.
+func up(t testing.TB, ns netns.NsHandle, name string) (e end) {
+	t.Helper()
+	inNetns(t, ns, func() {
+		// Best effort: a kernel without IPv6 has no such file.
+		_ = os.WriteFile("/proc/thread-self/net/../../../sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0)
+		l, err := netlink.LinkByName(name)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Assert(t, qt.IsNil(netlink.LinkSetUp(l)))
+		e = end{ns: ns, name: name, index: l.Attrs().Index, mac: l.Attrs().HardwareAddr}
+	})
+	return e
+}
+
+func newNetns(t testing.TB) netns.NsHandle {
+	t.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	home, err := netns.Get()
+	qt.Assert(t, qt.IsNil(err))
+	defer home.Close()
+	ns, err := netns.New()
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.IsNil(netns.Set(home)))
+	t.Cleanup(func() { ns.Close() })
+	return ns
+}
+
+// inNetns runs f on a thread that is in ns.
+func inNetns(t testing.TB, ns netns.NsHandle, f func()) {
+	t.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	home, err := netns.Get()
+	qt.Assert(t, qt.IsNil(err))
+	defer home.Close()
+	qt.Assert(t, qt.IsNil(netns.Set(ns)))
+	defer func() { qt.Assert(t, qt.IsNil(netns.Set(home))) }()
+	f()
+}
+
+// openAt opens a socket in the namespace of e.
+func openAt(t testing.TB, e end, u *xsk.Umem, o xsk.Options) (s *xsk.Socket, err error) {
+	t.Helper()
+	o.Ifindex = e.index
+	inNetns(t, e.ns, func() { s, err = xsk.Open(u, o) })
+	if err == nil {
+		t.Cleanup(func() { s.Close() })
+	}
+	return s, err
+}
+
+// mustOpen opens a socket with all four rings.
+func mustOpen(t testing.TB, e end, queue int, u *xsk.Umem) *xsk.Socket {
+	t.Helper()
+	s, err := openAt(t, e, u, xsk.Options{Queue: queue, FillSize: ringSize, CompSize: ringSize, RxSize: ringSize, TxSize: ringSize})
+	qt.Assert(t, qt.IsNil(err))
+	return s
+}
+
+// steer attaches an XDP program to e that sends every frame to the socket of its queue, if there is one.
+func steer(t testing.TB, e end, socks ...*xsk.Socket) {
+	t.Helper()
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.XSKMap, KeySize: 4, ValueSize: 4, MaxEntries: 16})
+	qt.Assert(t, qt.IsNil(err))
+	t.Cleanup(func() { m.Close() })
+	attachXDP(t, e, asm.Instructions{
+		asm.LoadMem(asm.R2, asm.R1, 16, asm.Word), // struct xdp_md: rx_queue_index
+		asm.LoadMapPtr(asm.R1, m.FD()),
+		asm.Mov.Imm(asm.R3, 2), // XDP_PASS where the map has no socket
+		asm.FnRedirectMap.Call(),
+		asm.Return(),
+	})
+	for _, s := range socks {
+		qt.Assert(t, qt.IsNil(m.Put(uint32(s.Queue()), uint32(s.Fd()))))
+	}
+}
+
+// attachXDP attaches a program in native mode, as any fast user would.
+func attachXDP(t testing.TB, e end, insns asm.Instructions) {
+	t.Helper()
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.XDP, License: "GPL", Instructions: insns})
+	qt.Assert(t, qt.IsNil(err))
+	t.Cleanup(func() { prog.Close() })
+	var l link.Link
+	inNetns(t, e.ns, func() {
+		l, err = link.AttachXDP(link.XDPOptions{Program: prog, Interface: e.index, Flags: link.XDPDriverMode})
+	})
+	qt.Assert(t, qt.IsNil(err))
+	t.Cleanup(func() { l.Close() })
+}
+
+// anonymous maps memory without a file.
+func anonymous(t testing.TB, size int) []byte {
+	t.Helper()
+	return mapFd(t, -1, size, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+}
+
+func mapFd(t testing.TB, fd, size, flags int) []byte {
+	t.Helper()
+	mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, flags)
+	qt.Assert(t, qt.IsNil(err))
+	t.Cleanup(func() { qt.Check(t, qt.IsNil(unix.Munmap(mem))) })
+	return mem
+}
+
+func newUmem(t testing.TB, mem []byte, cfg xsk.UmemConfig) *xsk.Umem {
+	t.Helper()
+	cfg.FrameSize = frameSize
+	u, err := xsk.NewUmem(mem, cfg)
+	qt.Assert(t, qt.IsNil(err))
+	return u
+}
+
+// frames returns the numbers from..to-1.
+func frames(from, to int) []uint32 {
+	var f []uint32
+	for i := from; i < to; i++ {
+		f = append(f, uint32(i))
+	}
+	return f
+}
+
+// until calls step until it reports true; it fails the test when that takes absurdly long.
+func until(t testing.TB, what string, step func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !step() {
+		if time.Now().After(deadline) {
+			t.Fatalf("gave up waiting for %s", what)
+		}
+		runtime.Gosched()
+	}
+}
+
+// mappings counts the lines of /proc/self/maps that contain what.
+func mappings(t testing.TB, what string) int {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/maps")
+	qt.Assert(t, qt.IsNil(err))
+	return strings.Count(string(b), what)
+}
+
+// openFiles counts this process's descriptors.
+func openFiles(t testing.TB) int {
+	t.Helper()
+	d, err := os.ReadDir("/proc/self/fd")
+	qt.Assert(t, qt.IsNil(err))
+	return len(d)
+}

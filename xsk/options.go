@@ -1,0 +1,101 @@
+package xsk
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// BindMode says how frames get between the device and the UMEM.
+type BindMode int
+
+const (
+	// Auto takes zero-copy where the driver has it and copy mode otherwise. Socket.ZeroCopy tells which it was.
+	Auto BindMode = iota
+	// Copy makes the kernel copy each frame; every device can do it.
+	Copy
+	// ZeroCopy lets the device write to and read from the UMEM itself, or fails with ErrNotSupported.
+	ZeroCopy
+)
+
+// String returns "auto", "copy" or "zero-copy".
+func (m BindMode) String() string {
+	switch m {
+	case Auto:
+		return "auto"
+	case Copy:
+		return "copy"
+	case ZeroCopy:
+		return "zero-copy"
+	}
+	return fmt.Sprintf("BindMode(%d)", int(m))
+}
+
+// BusyPoll makes system calls on the socket run the driver's receive processing themselves instead of
+// waiting for its interrupt. It only has an effect on devices whose queue belongs to one NAPI instance.
+type BusyPoll struct {
+	Prefer bool          // SO_PREFER_BUSY_POLL: keep interrupts masked while the program polls
+	Time   time.Duration // SO_BUSY_POLL: how long to poll, rounded down to microseconds
+	Budget int           // SO_BUSY_POLL_BUDGET: most frames per poll; 0 keeps the kernel's value
+}
+
+// Options says which queue to bind to and how.
+type Options struct {
+	Ifindex int // network device, in the network namespace of the calling thread
+	Queue   int // hardware queue, from 0
+
+	// Entries of the rings, powers of two. 0 in RxSize or TxSize means that there is no such ring; at least one of
+	// them is needed. The kernel insists on the other two: 0 gives them
+	// the size of the RX (fill) or TX (completion) ring, or 64 where there is none.
+	FillSize, CompSize, RxSize, TxSize int
+
+	Mode BindMode
+
+	// NeedWakeup (XDP_USE_NEED_WAKEUP) lets the kernel say when it wants to be woken, see FillNeedsWakeup and
+	// TxNeedsWakeup. Recommended with zero-copy.
+	NeedWakeup bool
+
+	BusyPoll *BusyPoll // nil: none
+
+	// TxBudget is the most descriptors that one KickTx sends in copy mode: 32 up to TxSize; 0 keeps the
+	// kernel's 32. A wish (XDP_MAX_TX_SKB_BUDGET, Linux 6.17): values are brought into the range, older kernels
+	// ignore it. Socket.TxBudget tells what was obtained.
+	TxBudget int
+}
+
+// defaultRing is the size of a ring that the kernel wants but the program does not use.
+const defaultRing = 64
+
+// defaultTxBudget is TX_BATCH_SIZE of the kernel's net/xdp/xsk.c.
+const defaultTxBudget = 32
+
+// complete checks o and fills in the defaults.
+func (o *Options) complete() error {
+	if o.Ifindex <= 0 {
+		return fmt.Errorf("interface index %d is not valid", o.Ifindex)
+	}
+	if o.Queue < 0 {
+		return fmt.Errorf("queue %d is not valid", o.Queue)
+	}
+	if o.Mode < Auto || o.Mode > ZeroCopy {
+		return fmt.Errorf("unknown mode %v", o.Mode)
+	}
+	if o.RxSize == 0 && o.TxSize == 0 {
+		return errors.New("neither an RX nor a TX ring was asked for")
+	}
+	if o.FillSize == 0 {
+		o.FillSize = max(o.RxSize, defaultRing)
+	}
+	if o.CompSize == 0 {
+		o.CompSize = max(o.TxSize, defaultRing)
+	}
+	for _, r := range []struct {
+		name string
+		size int
+	}{{"fill", o.FillSize}, {"completion", o.CompSize}, {"RX", o.RxSize}, {"TX", o.TxSize}} {
+		if r.size != 0 && !powerOfTwo(r.size) {
+			return fmt.Errorf("size %d of the %s ring is not a power of two", r.size, r.name)
+		}
+	}
+	return nil
+}
