@@ -161,6 +161,9 @@ struct tcp_skb_cb {
 	__u8 tcp_flags;
 } CO_RE;
 
+struct tcp_sock {
+	__u32 copied_seq;
+} CO_RE;
 
 extern void *bpf_cast_to_kern_ctx(void *ctx) __attribute__((section(".ksyms")));
 

@@ -40,6 +40,7 @@ struct delivery {
 	__u32 ticket; // 0: stray, the bytes wait for recv()
 	__u32 seq;    // of the first byte
 	__u32 len;
+	__u32 consumed; // first byte that the socket had not consumed before
 	__u32 flags;
 };
 
@@ -159,9 +160,13 @@ int paste_verdict(struct __sk_buff *ctx)
 	struct sk_buff *skb = bpf_cast_to_kern_ctx(ctx);
 	struct tcp_skb_cb *cb = (void *)skb->cb;
 	__u32 seq = 0;
+	__u32 consumed = 0;
 	__u8 tcp_flags = 0;
+	struct tcp_sock *tp = 0;
 	bpf_probe_read_kernel(&seq, sizeof(seq), &cb->seq);
 	bpf_probe_read_kernel(&tcp_flags, sizeof(tcp_flags), &cb->tcp_flags);
+	bpf_probe_read_kernel(&tp, sizeof(tp), &skb->sk);
+	bpf_probe_read_kernel(&consumed, sizeof(consumed), &tp->copied_seq);
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 	__u32 len = ctx->len;
 
@@ -184,6 +189,7 @@ int paste_verdict(struct __sk_buff *ctx)
 	d->ticket = outcome == TICKET_CLAIMED ? ctx->priority : 0;
 	d->seq = seq;
 	d->len = len;
+	d->consumed = consumed;
 	d->flags = tcp_flags & TCP_FIN ? DELIVERY_FIN : 0;
 
 	// A full barrier between publishing the record's place (reserve) and

@@ -1,0 +1,311 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// Status of a claim ticket, the low two bits of TicketEntry.State. The rest is
+// the ticket's generation (enum ticket_status in ticket.bpf.c).
+const (
+	TicketFree      = 0
+	TicketInFlight  = 1
+	TicketDelivered = 2
+)
+
+// DeliveryFin says that the peer's FIN came with the delivered bytes, or alone
+// (DELIVERY_FIN in ticket.bpf.c).
+const DeliveryFin = 1
+
+// TicketEntry is one row of the ticket table that user space and the verdict
+// program share. Fields other than State are written by user space while the
+// ticket is free; State changes by compare-and-exchange only.
+type TicketEntry struct {
+	Cookie uint64 // SO_COOKIE of the socket that the segment is for
+	Seq    uint32 // sequence number of the payload's first byte
+	Len    uint32 // payload length, bytes
+	State  uint32 // generation<<2 | status
+	_      uint32
+}
+
+// Delivery says what TCP accepted, in order for each socket: either the bytes
+// of a ticket (the frame is user space's) or stray bytes (Ticket is 0), which
+// wait in the socket for recv.
+type Delivery struct {
+	Cookie   uint64
+	Ticket   uint32 // slot | generation<<16; 0 = stray
+	Seq      uint32
+	Len      uint32
+	Consumed uint32 // the socket's copied_seq before this delivery
+	Flags    uint32 // DeliveryFin
+	_        uint32
+}
+
+// control mirrors struct control in ticket.bpf.c.
+type control struct {
+	sleeping  uint32
+	overflows uint32
+}
+
+// TicketOptions sizes the tables of a Ticket.
+type TicketOptions struct {
+	Tickets  int // rows of the ticket table including row 0, a power of two up to 65536; 0 = 8192
+	MaxConns int // sockets; 0 = 65536
+}
+
+// Ticket is the loaded pair of programs behind the claim tickets of one ring:
+// the tagger and the verdict, with their maps mapped into this process.
+//
+// The table, the control words and the reading side of the delivery ring
+// belong to one goroutine at a time; the socket calls may be made from any.
+type Ticket struct {
+	objs    ticketObjects
+	table   []TicketEntry
+	ctl     *control
+	ring    ringReader
+	maps    [][]byte
+	tag     link.Link
+	verdict link.Link
+}
+
+// LoadTicket loads the programs and attaches the verdict to its socket map.
+// The tagger waits for AttachTag.
+func LoadTicket(o TicketOptions) (_ *Ticket, err error) {
+	spec, err := loadTicket()
+	if err != nil {
+		return nil, fmt.Errorf("load ticket programs: %w", err)
+	}
+	tickets := o.Tickets
+	if tickets == 0 {
+		tickets = 8192
+	}
+	if tickets < 2 || tickets > 1<<16 || tickets&(tickets-1) != 0 {
+		return nil, fmt.Errorf("load ticket programs: %d tickets: need a power of two from 2 to 65536", tickets)
+	}
+	spec.Maps[ticketMapTicketTable].MaxEntries = uint32(tickets)
+	// 40 bytes a record with its header; four records a ticket leave room for strays.
+	ringSize := max(tickets*4*64, os.Getpagesize())
+	spec.Maps[ticketMapTicketDeliveries].MaxEntries = uint32(ringSize)
+	if o.MaxConns > 0 {
+		spec.Maps[ticketMapTicketSockets].MaxEntries = uint32(o.MaxConns)
+		spec.Maps[ticketMapTicketOverflowed].MaxEntries = uint32(o.MaxConns)
+	}
+
+	t := &Ticket{}
+	defer func() {
+		if err != nil {
+			t.Close()
+		}
+	}()
+	if err := spec.LoadAndAssign(&t.objs, nil); err != nil {
+		return nil, fmt.Errorf("load ticket programs: %w", err)
+	}
+	if err := t.mapTables(tickets, ringSize); err != nil {
+		return nil, err
+	}
+	if err := t.attachVerdict(); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *Ticket) mmap(m *ebpf.Map, offset int64, length, prot int) ([]byte, error) {
+	b, err := unix.Mmap(m.FD(), offset, length, prot, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map %s: %w", m.String(), err)
+	}
+	t.maps = append(t.maps, b)
+	return b, nil
+}
+
+func (t *Ticket) mapTables(tickets, ringSize int) error {
+	page := os.Getpagesize()
+	size := tickets * int(unsafe.Sizeof(TicketEntry{}))
+	size = (size + page - 1) &^ (page - 1)
+	b, err := t.mmap(t.objs.TicketTable, 0, size, unix.PROT_READ|unix.PROT_WRITE)
+	if err != nil {
+		return err
+	}
+	t.table = unsafe.Slice((*TicketEntry)(unsafe.Pointer(&b[0])), tickets)
+
+	b, err = t.mmap(t.objs.TicketControl, 0, page, unix.PROT_READ|unix.PROT_WRITE)
+	if err != nil {
+		return err
+	}
+	t.ctl = (*control)(unsafe.Pointer(&b[0]))
+
+	// kernel/bpf/ringbuf.c: consumer page, producer page, data pages twice.
+	cons, err := t.mmap(t.objs.TicketDeliveries, 0, page, unix.PROT_READ|unix.PROT_WRITE)
+	if err != nil {
+		return err
+	}
+	prod, err := t.mmap(t.objs.TicketDeliveries, int64(page), page+2*ringSize, unix.PROT_READ)
+	if err != nil {
+		return err
+	}
+	t.ring = newRingReader(cons, prod, page, ringSize)
+	return nil
+}
+
+// attachVerdict uses a link where the kernel has them for socket maps (6.10)
+// and the older attachment, which ends with the map, where it has not.
+func (t *Ticket) attachVerdict() error {
+	l, err := link.AttachRawLink(link.RawLinkOptions{
+		Target:  t.objs.TicketSockets.FD(),
+		Program: t.objs.PasteVerdict,
+		Attach:  ebpf.AttachSkSKBStreamVerdict,
+	})
+	if err == nil {
+		t.verdict = l
+		return nil
+	}
+	rawErr := link.RawAttachProgram(link.RawAttachProgramOptions{
+		Target:  t.objs.TicketSockets.FD(),
+		Program: t.objs.PasteVerdict,
+		Attach:  ebpf.AttachSkSKBStreamVerdict,
+	})
+	if rawErr != nil {
+		return fmt.Errorf("attach verdict program to socket map: %w", errors.Join(err, rawErr))
+	}
+	return nil
+}
+
+// AttachTag puts the tagger on the ingress of an interface of the calling
+// thread's network namespace. It stays until Close.
+func (t *Ticket) AttachTag(ifindex int) error {
+	l, err := link.AttachTCX(link.TCXOptions{
+		Interface: ifindex,
+		Program:   t.objs.PasteTag,
+		Attach:    ebpf.AttachTCXIngress,
+	})
+	if err != nil {
+		return fmt.Errorf("attach tagger to ingress of interface %d (needs TCX, Linux 6.6): %w", ifindex, err)
+	}
+	t.tag = l
+	return nil
+}
+
+// Table returns the ticket table. Row 0 is never used.
+func (t *Ticket) Table() []TicketEntry { return t.table }
+
+// AddSocket puts a connected TCP socket under the verdict.
+func (t *Ticket) AddSocket(cookie uint64, fd int) error {
+	v := uint64(fd)
+	if err := t.objs.TicketSockets.Update(&cookie, &v, ebpf.UpdateNoExist); err != nil {
+		return fmt.Errorf("add socket to map: %w", err)
+	}
+	return nil
+}
+
+// RemoveSocket takes a socket out again. A closed socket leaves by itself, so
+// an unknown cookie is not an error.
+func (t *Ticket) RemoveSocket(cookie uint64) error {
+	err := t.objs.TicketSockets.Delete(&cookie)
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("remove socket from map: %w", err)
+	}
+	return nil
+}
+
+// Next returns the next delivery, or false when there is none.
+func (t *Ticket) Next(d *Delivery) bool {
+	p := t.ring.next()
+	if p == nil {
+		return false
+	}
+	*d = *(*Delivery)(p)
+	return true
+}
+
+// Release gives the space of the deliveries read so far back to the kernel.
+func (t *Ticket) Release() { t.ring.release() }
+
+// Pending says whether a delivery may be waiting.
+func (t *Ticket) Pending() bool { return t.ring.pending() }
+
+// PollFd is a descriptor that polls readable when there are deliveries.
+func (t *Ticket) PollFd() int { return t.objs.TicketDeliveries.FD() }
+
+// Sleeping tells the verdict whether the reader sleeps and must be woken. Look
+// at Pending once more between Sleeping(true) and going to sleep.
+func (t *Ticket) Sleeping(yes bool) {
+	v := uint32(0)
+	if yes {
+		v = 1
+	}
+	// The exchange is a full barrier, see paste_verdict.
+	atomic.SwapUint32(&t.ctl.sleeping, v)
+}
+
+// Overflows counts how often a delivery was not written because the ring was
+// full. It only grows.
+func (t *Ticket) Overflows() uint32 { return atomic.LoadUint32(&t.ctl.overflows) }
+
+// Overflowed says whether deliveries of a socket went missing. All bytes of
+// such a socket stay in the kernel until ClearOverflow.
+func (t *Ticket) Overflowed(cookie uint64) bool {
+	var v uint32
+	return t.objs.TicketOverflowed.Lookup(&cookie, &v) == nil
+}
+
+// ClearOverflow lets deliveries of a socket be written again.
+func (t *Ticket) ClearOverflow(cookie uint64) error {
+	err := t.objs.TicketOverflowed.Delete(&cookie)
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("clear overflow: %w", err)
+	}
+	return nil
+}
+
+// ticketCounters names enum ticket_counter of ticket.bpf.c, in order.
+var ticketCounters = [...]string{
+	"ticket_claimed", "stray_no_ticket", "stray_stale", "stray_range", "stray_overflow",
+}
+
+// Counters returns the verdict's counters, summed over the CPUs.
+func (t *Ticket) Counters() (map[string]uint64, error) {
+	out := make(map[string]uint64, len(ticketCounters))
+	for i, name := range ticketCounters {
+		var perCPU []uint64
+		key := uint32(i)
+		if err := t.objs.TicketStats.Lookup(&key, &perCPU); err != nil {
+			return nil, fmt.Errorf("read ticket counters: %w", err)
+		}
+		for _, v := range perCPU {
+			out[name] += v
+		}
+	}
+	return out, nil
+}
+
+// Close detaches the programs and unmaps the tables. It may be called twice.
+func (t *Ticket) Close() error {
+	var errs []error
+	if t.tag != nil {
+		errs = append(errs, t.tag.Close())
+		t.tag = nil
+	}
+	if t.verdict != nil {
+		errs = append(errs, t.verdict.Close())
+		t.verdict = nil
+	}
+	for _, b := range t.maps {
+		errs = append(errs, unix.Munmap(b))
+	}
+	t.maps, t.table, t.ctl, t.ring = nil, nil, nil, ringReader{}
+	if t.objs.PasteTag != nil {
+		errs = append(errs, t.objs.Close())
+		t.objs = ticketObjects{}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("close ticket programs: %w", err)
+	}
+	return nil
+}
