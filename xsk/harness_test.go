@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -83,8 +84,8 @@ func newBed(t testing.TB, count, queues int) *bed {
 func up(t testing.TB, ns netns.NsHandle, name string) (e end) {
 	t.Helper()
 	inNetns(t, ns, func() {
-		// Best effort: a kernel without IPv6 has no such file.
-		_ = os.WriteFile("/proc/thread-self/net/../../../sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0)
+		// /proc/sys/net shows the namespace of the opening thread. Best effort: a kernel without IPv6 has no such file.
+		_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0)
 		l, err := netlink.LinkByName(name)
 		qt.Assert(t, qt.IsNil(err))
 		qt.Assert(t, qt.IsNil(netlink.LinkSetUp(l)))
@@ -139,21 +140,26 @@ func mustOpen(t testing.TB, e end, queue int, u *xsk.Umem) *xsk.Socket {
 	return s
 }
 
-// steer attaches an XDP program to e that sends every frame to the socket of its queue, if there is one.
-func steer(t testing.TB, e end, socks ...*xsk.Socket) {
+// steer attaches an XDP program to e that sends every frame to the AF_XDP socket of its queue: fds[queue].
+func steer(t testing.TB, e end, fds ...int) {
 	t.Helper()
 	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.XSKMap, KeySize: 4, ValueSize: 4, MaxEntries: 16})
 	qt.Assert(t, qt.IsNil(err))
 	t.Cleanup(func() { m.Close() })
-	attachXDP(t, e, asm.Instructions{
+	attachXDP(t, e, redirectToQueue(m))
+	for queue, fd := range fds {
+		qt.Assert(t, qt.IsNil(m.Put(uint32(queue), uint32(fd))))
+	}
+}
+
+// redirectToQueue is: return bpf_redirect_map(&m, ctx->rx_queue_index, XDP_PASS).
+func redirectToQueue(m *ebpf.Map) asm.Instructions {
+	return asm.Instructions{
 		asm.LoadMem(asm.R2, asm.R1, 16, asm.Word), // struct xdp_md: rx_queue_index
 		asm.LoadMapPtr(asm.R1, m.FD()),
 		asm.Mov.Imm(asm.R3, 2), // XDP_PASS where the map has no socket
 		asm.FnRedirectMap.Call(),
 		asm.Return(),
-	})
-	for _, s := range socks {
-		qt.Assert(t, qt.IsNil(m.Put(uint32(s.Queue()), uint32(s.Fd()))))
 	}
 }
 
@@ -228,4 +234,36 @@ func openFiles(t testing.TB) int {
 	d, err := os.ReadDir("/proc/self/fd")
 	qt.Assert(t, qt.IsNil(err))
 	return len(d)
+}
+
+// mountTmpfs returns an empty directory on a tmpfs of its own.
+func mountTmpfs(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	qt.Assert(t, qt.IsNil(unix.Mount("xk", dir, "tmpfs", 0, "size=16m")))
+	t.Cleanup(func() { qt.Check(t, qt.IsNil(unix.Unmount(dir, unix.MNT_DETACH))) })
+	return dir
+}
+
+// allowHugePage lets the kernel make two more 2 MiB pages on demand for as long as the test runs.
+func allowHugePage(t testing.TB) {
+	t.Helper()
+	const knob = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_overcommit_hugepages"
+	old, err := os.ReadFile(knob)
+	if err != nil {
+		t.Skipf("kernel without 2 MiB huge pages: %v", err)
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(old)))
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.IsNil(os.WriteFile(knob, []byte(strconv.Itoa(n+2)), 0)))
+	t.Cleanup(func() { qt.Check(t, qt.IsNil(os.WriteFile(knob, old, 0))) })
+}
+
+func down(t testing.TB, e end) {
+	t.Helper()
+	inNetns(t, e.ns, func() {
+		l, err := netlink.LinkByIndex(e.index)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Assert(t, qt.IsNil(netlink.LinkSetDown(l)))
+	})
 }

@@ -61,8 +61,8 @@ func (s *Socket) Receive(descs []Desc) int { return s.rx.getDescs(descs) }
 
 // Transmit queues frames to be sent, and returns how many of them, from the front, the ring had room for.
 // They are the kernel's until Complete returns their addresses. Descriptors
-// that are invalid (empty, leaving their frame or the UMEM) are counted in
-// Stats.TxInvalidDescs and never come back.
+// that are invalid (empty, leaving their frame or the UMEM) are not sent but counted in
+// Stats.TxInvalidDescs. Whether Complete returns them depends on the kernel: 6.18.44 does, older ones leak them.
 func (s *Socket) Transmit(descs []Desc) int { return s.tx.putDescs(descs) }
 
 // TxFree returns how many descriptors Transmit would accept now.
@@ -94,8 +94,8 @@ func (s *Socket) KickTx() error {
 }
 
 // Complete copies the addresses of up to len(addrs) frames that were sent into addrs, and returns their number.
-// Each is the Addr of the descriptor given to Transmit; they are the program's again. The order is
-// that in which the device finished them.
+// Each is the Addr of a descriptor as it was given to Transmit (even one that was
+// out of range, see there); the frames are the program's again. The order is that in which the device finished them.
 func (s *Socket) Complete(addrs []uint64) int { return s.comp.getAddrs(addrs) }
 
 // CompletePending returns how many addresses Complete would return now.

@@ -83,19 +83,19 @@ func (o *Options) complete() error {
 	if o.RxSize == 0 && o.TxSize == 0 {
 		return errors.New("neither an RX nor a TX ring was asked for")
 	}
+	for _, r := range []struct {
+		name string
+		size int
+	}{{"RX", o.RxSize}, {"TX", o.TxSize}, {"fill", o.FillSize}, {"completion", o.CompSize}} {
+		if r.size != 0 && !powerOfTwo(r.size) {
+			return fmt.Errorf("size %d of the %s ring is not a power of two", r.size, r.name)
+		}
+	}
 	if o.FillSize == 0 {
 		o.FillSize = max(o.RxSize, defaultRing)
 	}
 	if o.CompSize == 0 {
 		o.CompSize = max(o.TxSize, defaultRing)
-	}
-	for _, r := range []struct {
-		name string
-		size int
-	}{{"fill", o.FillSize}, {"completion", o.CompSize}, {"RX", o.RxSize}, {"TX", o.TxSize}} {
-		if r.size != 0 && !powerOfTwo(r.size) {
-			return fmt.Errorf("size %d of the %s ring is not a power of two", r.size, r.name)
-		}
 	}
 	return nil
 }

@@ -143,7 +143,7 @@ func (u *Umem) bind(name string, o Options, mode BindMode, peer *Socket) (_ *Soc
 	for _, other := range u.sockets {
 		// The kernel would answer EINVAL: such a socket would have to use the other's fill and completion ring.
 		if other.netns == s.netns && other.ifindex == s.ifindex && other.queue == s.queue {
-			return nil, bindError(where, name, mode, unix.EBUSY)
+			return nil, &detail{text: where + " is in use by another AF_XDP socket", kind: ErrBusy, err: errors.New("of the same Umem")}
 		}
 	}
 	if peer == nil {

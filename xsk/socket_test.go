@@ -5,9 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"math/rand/v2"
+	"os"
 	"testing"
 
 	"github.com/go-quicktest/qt"
+	"golang.org/x/sys/unix"
 
 	"github.com/pastenet/paste/xsk"
 )
@@ -50,11 +52,7 @@ func exchange(t *testing.T, tx, rx *xsk.Socket, txU, rxU *xsk.Umem, from, to end
 			qt.Assert(t, qt.Equals(tx.Transmit([]xsk.Desc{d}), 1))
 			sent++
 		}
-		if tx.TxPending() > 0 {
-			if err := tx.KickTx(); err != nil {
-				qt.Assert(t, qt.ErrorIs(err, xsk.ErrAgain))
-			}
-		}
+		kick(t, tx)
 		for _, a := range addrs[:tx.Complete(addrs)] {
 			free = append(free, uint32(a/frameSize))
 		}
@@ -79,13 +77,156 @@ func exchange(t *testing.T, tx, rx *xsk.Socket, txU, rxU *xsk.Umem, from, to end
 }
 
 func TestExchangeBothWays(t *testing.T) {
-	b := newBed(t, 1, 1)
-	p := b.pairs[0]
-	un := newUmem(t, anonymous(t, 512*frameSize), xsk.UmemConfig{})
-	uf := newUmem(t, anonymous(t, 512*frameSize), xsk.UmemConfig{Headroom: 128})
+	p := newBed(t, 1, 1).pairs[0]
+	un := newUmem(t, anonymous(t, 128*frameSize), xsk.UmemConfig{})
+	uf := newUmem(t, anonymous(t, 128*frameSize), xsk.UmemConfig{Headroom: 128})
 	sn, sf := mustOpen(t, p.near, 0, un), mustOpen(t, p.far, 0, uf)
-	steer(t, p.near, sn)
-	steer(t, p.far, sf)
+	steer(t, p.near, sn.Fd())
+	steer(t, p.far, sf.Fd())
 	exchange(t, sn, sf, un, uf, p.near, p.far, 0, 64, 2000)
 	exchange(t, sf, sn, uf, un, p.far, p.near, 0, 64, 2000)
+}
+
+func TestKindsOfMemory(t *testing.T) {
+	requireRoot(t)
+	const size = 128 * frameSize
+	kinds := map[string]func(t *testing.T) []byte{
+		"anonymous": func(t *testing.T) []byte { return anonymous(t, size) },
+		"memfd": func(t *testing.T) []byte {
+			fd, err := unix.MemfdCreate("xk", unix.MFD_CLOEXEC)
+			qt.Assert(t, qt.IsNil(err))
+			defer unix.Close(fd)
+			qt.Assert(t, qt.IsNil(unix.Ftruncate(fd, size)))
+			return mapFd(t, fd, size, unix.MAP_SHARED)
+		},
+		"tmpfs": func(t *testing.T) []byte {
+			f, err := os.CreateTemp(mountTmpfs(t), "pool")
+			qt.Assert(t, qt.IsNil(err))
+			defer f.Close()
+			qt.Assert(t, qt.IsNil(f.Truncate(size)))
+			return mapFd(t, int(f.Fd()), size, unix.MAP_SHARED)
+		},
+		"hugetlb": func(t *testing.T) []byte {
+			allowHugePage(t)
+			const huge = 2 << 20
+			fd, err := unix.MemfdCreate("xk", unix.MFD_CLOEXEC|unix.MFD_HUGETLB|21<<unix.MFD_HUGE_SHIFT)
+			if err != nil {
+				t.Skipf("kernel without 2 MiB huge pages: %v", err)
+			}
+			defer unix.Close(fd)
+			qt.Assert(t, qt.IsNil(unix.Ftruncate(fd, huge)))
+			return mapFd(t, fd, huge, unix.MAP_SHARED)
+		},
+	}
+	for name, mem := range kinds {
+		t.Run(name, func(t *testing.T) {
+			u := newUmem(t, mem(t), xsk.UmemConfig{})
+			p := newBed(t, 1, 1).pairs[0]
+			// One memory on both ends, and so in two namespaces.
+			sn, sf := mustOpen(t, p.near, 0, u), mustOpen(t, p.far, 0, u)
+			steer(t, p.near, sn.Fd())
+			steer(t, p.far, sf.Fd())
+			exchange(t, sn, sf, u, u, p.near, p.far, 0, 64, 500)
+		})
+	}
+}
+
+func TestSharedAcrossQueues(t *testing.T) {
+	p := newBed(t, 1, 2).pairs[0]
+	un := newUmem(t, anonymous(t, 256*frameSize), xsk.UmemConfig{})
+	uf := newUmem(t, anonymous(t, 256*frameSize), xsk.UmemConfig{})
+	n := []*xsk.Socket{mustOpen(t, p.near, 0, un), mustOpen(t, p.near, 1, un)}
+	f := []*xsk.Socket{mustOpen(t, p.far, 0, uf), mustOpen(t, p.far, 1, uf)}
+	steer(t, p.near, n[0].Fd(), n[1].Fd())
+	steer(t, p.far, f[0].Fd(), f[1].Fd())
+	for q := range 2 {
+		qt.Check(t, qt.Equals(f[q].Queue(), q))
+		qt.Check(t, qt.Equals(f[q].Ifindex(), p.far.index))
+		// Frames leave on queue q and arrive on queue q, none on the other.
+		exchange(t, n[q], f[q], un, uf, p.near, p.far, 128*q, 128*q+64, 500)
+		got := make([]xsk.Desc, 1)
+		qt.Check(t, qt.Equals(f[1-q].Receive(got), 0))
+	}
+}
+
+// TestForwardBetweenDevices receives on one device and sends the very same frames on
+// another one, without touching a byte.
+func TestForwardBetweenDevices(t *testing.T) {
+	b := newBed(t, 2, 1)
+	in, out := b.pairs[0], b.pairs[1]
+	u := newUmem(t, anonymous(t, 64*frameSize), xsk.UmemConfig{})
+	peers := newUmem(t, anonymous(t, 128*frameSize), xsk.UmemConfig{})
+	src, dst := mustOpen(t, in.near, 0, peers), mustOpen(t, out.near, 0, peers)
+	rx, tx := mustOpen(t, in.far, 0, u), mustOpen(t, out.far, 0, u)
+	steer(t, in.near)
+	steer(t, in.far, rx.Fd())
+	steer(t, out.near, dst.Fd())
+	steer(t, out.far)
+	qt.Assert(t, qt.Equals(rx.FillFrames(frames(0, 64)), 64))
+	qt.Assert(t, qt.Equals(dst.FillFrames(frames(64, 128)), 64))
+
+	const count = 32
+	var want [][]byte
+	for i := range count {
+		d := xsk.Desc{Addr: uint64(i) * frameSize, Len: uint32(100 + i)}
+		b := frame(in.far, in.near, i, int(d.Len))
+		copy(peers.Bytes(d), b)
+		want = append(want, b)
+		qt.Assert(t, qt.Equals(src.Transmit([]xsk.Desc{d}), 1))
+	}
+	descs := make([]xsk.Desc, 8)
+	var got [][]byte
+	addrs := make([]uint64, count)
+	until(t, "forwarded frames", func() bool {
+		kick(t, src)
+		n := rx.Receive(descs)
+		qt.Assert(t, qt.Equals(tx.Transmit(descs[:n]), n))
+		kick(t, tx)
+		for _, d := range descs[:dst.Receive(descs)] {
+			got = append(got, bytes.Clone(peers.Bytes(d)))
+		}
+		return len(got) == count
+	})
+	qt.Assert(t, qt.DeepEquals(got, want))
+	until(t, "completions", func() bool { return tx.CompletePending() == count })
+	qt.Assert(t, qt.Equals(tx.Complete(addrs), count))
+	qt.Assert(t, qt.Equals(rx.Fill(addrs), count))
+}
+
+// TestTwoRegistrations has sockets that the kernel cannot let share one registration.
+func TestTwoRegistrations(t *testing.T) {
+	p := newBed(t, 1, 1).pairs[0]
+	u := newUmem(t, anonymous(t, 128*frameSize), xsk.UmemConfig{})
+	sn := mustOpen(t, p.near, 0, u)
+	sf, err := openAt(t, p.far, u, xsk.Options{RxSize: ringSize, TxSize: ringSize, NeedWakeup: true})
+	qt.Assert(t, qt.IsNil(err))
+	steer(t, p.near, sn.Fd())
+	steer(t, p.far, sf.Fd())
+	exchange(t, sn, sf, u, u, p.near, p.far, 0, 64, 200)
+	qt.Check(t, qt.IsTrue(sf.TxNeedsWakeup()))
+	qt.Check(t, qt.IsFalse(sf.FillNeedsWakeup()))
+	qt.Check(t, qt.IsNil(sf.WakeRx()))
+}
+
+// TestFirstSocketCloses: the others, and new ones, do without the one that registered the memory.
+func TestFirstSocketCloses(t *testing.T) {
+	b := newBed(t, 2, 1)
+	u := newUmem(t, anonymous(t, 256*frameSize), xsk.UmemConfig{})
+	first := mustOpen(t, b.pairs[1].near, 0, u)
+	sn := mustOpen(t, b.pairs[0].near, 0, u)
+	qt.Assert(t, qt.IsNil(first.Close()))
+	sf := mustOpen(t, b.pairs[0].far, 0, u)
+	steer(t, b.pairs[0].near, sn.Fd())
+	steer(t, b.pairs[0].far, sf.Fd())
+	exchange(t, sn, sf, u, u, b.pairs[0].near, b.pairs[0].far, 0, 64, 100)
+}
+
+func kick(t testing.TB, s *xsk.Socket) {
+	t.Helper()
+	if s.TxPending() == 0 {
+		return
+	}
+	if err := s.KickTx(); err != nil {
+		qt.Assert(t, qt.ErrorIs(err, xsk.ErrAgain))
+	}
 }

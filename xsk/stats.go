@@ -11,7 +11,7 @@ import (
 type Stats struct {
 	RxDropped         uint64 // frames dropped for other reasons than an invalid descriptor
 	RxInvalidDescs    uint64 // invalid addresses found in the fill ring
-	TxInvalidDescs    uint64 // invalid TX descriptors: consumed, not sent, and never completed
+	TxInvalidDescs    uint64 // invalid TX descriptors, which were not sent
 	RxRingFull        uint64 // frames dropped because the RX ring was full
 	FillRingEmpty     uint64 // times that a frame arrived and the fill ring was empty
 	TxRingEmptyChecks uint64 // times that the kernel looked into the TX ring and found nothing
