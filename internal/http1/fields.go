@@ -1,0 +1,142 @@
+package http1
+
+import "math"
+
+// known looks at one header field; only those that decide about the connection and the message
+// boundary matter here.
+func (p *Parser) known(name, value []byte) *Error {
+	switch len(name) {
+	case len("host"):
+		if foldEqual(name, "host") {
+			if p.seen&seenHost != 0 {
+				return ErrHost
+			}
+			p.seen |= seenHost
+		}
+	case len("expect"):
+		if foldEqual(name, "expect") {
+			if !foldEqual(value, "100-continue") {
+				return ErrExpect
+			}
+			p.Request.ExpectContinue = true
+		}
+	case len("connection"):
+		if foldEqual(name, "connection") {
+			p.connection(value)
+		}
+	case len("content-length"):
+		if foldEqual(name, "content-length") {
+			if p.seen&(seenLength|seenEncoding) != 0 {
+				return ErrRepeatedLength
+			}
+			p.seen |= seenLength
+			n, ok := decimal(value)
+			if !ok {
+				return ErrContentLength
+			}
+			p.Request.ContentLength = n
+		}
+	case len("transfer-encoding"):
+		if foldEqual(name, "transfer-encoding") {
+			if p.seen&(seenLength|seenEncoding) != 0 {
+				return ErrRepeatedLength
+			}
+			p.seen |= seenEncoding
+			if p.Request.Minor == 0 {
+				return ErrChunkedHTTP10
+			}
+			if !foldEqual(value, "chunked") {
+				return ErrTransferEncoding
+			}
+			p.Request.Chunked = true
+			p.Request.ContentLength = -1
+		}
+	}
+	return nil
+}
+
+// connection notes the options of one Connection field, a comma-separated list.
+func (p *Parser) connection(v []byte) {
+	for len(v) > 0 {
+		i := 0
+		for i < len(v) && v[i] != ',' {
+			i++
+		}
+		option := trim(v[:i])
+		switch {
+		case foldEqual(option, "close"):
+			p.seen |= seenClose
+		case foldEqual(option, "keep-alive"):
+			p.seen |= seenKeepAlive
+		}
+		if i == len(v) {
+			return
+		}
+		v = v[i+1:]
+	}
+}
+
+// finish draws the conclusions when the header, which lies in b, is complete.
+func (p *Parser) finish(b []byte) *Error {
+	r := &p.Request
+	r.Target = b[p.targetOff : p.targetOff+p.targetLen]
+	if r.Minor == 0 {
+		r.KeepAlive = p.seen&(seenKeepAlive|seenClose) == seenKeepAlive
+		r.ExpectContinue = false // an HTTP/1.0 client knows no 1xx (RFC 9110, 10.1.1)
+	} else {
+		if p.seen&seenHost == 0 {
+			return ErrHost
+		}
+		r.KeepAlive = p.seen&seenClose == 0
+	}
+	if r.Chunked {
+		p.startChunk()
+		return nil
+	}
+	p.remain = r.ContentLength
+	p.state = stateBody
+	return nil
+}
+
+// foldEqual compares without regard to ASCII case; s is in lower case.
+func foldEqual(b []byte, s string) bool {
+	if len(b) != len(s) {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		c := b[i]
+		if c-'A' < 26 {
+			c |= 0x20
+		}
+		if c != s[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// decimal converts a non-empty string of digits; signs, blanks, lists and overflow are refused.
+func decimal(b []byte) (int64, bool) {
+	if len(b) == 0 {
+		return 0, false
+	}
+	var n int64
+	for _, c := range b {
+		d := int64(c) - '0'
+		if d < 0 || d > 9 || n > (math.MaxInt64-d)/10 {
+			return 0, false
+		}
+		n = n*10 + d
+	}
+	return n, true
+}
+
+func trim(b []byte) []byte {
+	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
+		b = b[1:]
+	}
+	for len(b) > 0 && (b[len(b)-1] == ' ' || b[len(b)-1] == '\t') {
+		b = b[:len(b)-1]
+	}
+	return b
+}
