@@ -14,18 +14,19 @@
 //   - [Socket] is bound to one queue of one network device. Sockets of one Umem
 //     share its memory, also across devices, queues and network namespaces.
 //
-//   - Each socket has up to four rings that it shares with the kernel. A frame is always
-//     owned by exactly one side:
+//   - Each socket has up to four rings that it shares with the kernel.
 //
-//     | ring       | method     | hands over                                           |
-//     | fill       | Fill       | empty frames to the kernel, to receive into          |
-//     | RX         | Receive    | received frames back to the program                  |
-//     | TX         | Transmit   | frames to send to the kernel                         |
-//     | completion | Complete   | sent frames back to the program                      |
+// A frame is always owned by exactly one side; the rings hand it over:
 //
-// A socket receives nothing until an XDP program on its device redirects frames to it through a
-// map of type BPF_MAP_TYPE_XSKMAP, keyed by the queue number; Socket.Fd is the value to store. Loading
-// that program is left to the caller. Sending needs no program.
+//	ring        method    what is handed over
+//	fill        Fill      empty frames to the kernel, to receive into
+//	RX          Receive   received frames to the program
+//	TX          Transmit  frames to send to the kernel
+//	completion  Complete  sent frames back to the program
+//
+// A socket receives nothing until an XDP program on its device redirects frames to it
+// through a map of type BPF_MAP_TYPE_XSKMAP, keyed by the queue number; Socket.Fd is the
+// value to store. Loading that program is left to the caller. Sending needs no program.
 //
 // # Concurrency
 //
@@ -44,10 +45,11 @@
 //
 // # Privileges and versions
 //
-// Opening a socket needs CAP_NET_RAW; pinning more memory than RLIMIT_MEMLOCK needs CAP_IPC_LOCK. The package
-// is meant for Linux 6.6 and newer. TX metadata needs 6.8 (with the stable update that introduced
-// XDP_UMEM_TX_METADATA_LEN, or 6.11), the TX budget 6.17; both say so when they are missing.
+// Opening a socket needs CAP_NET_RAW; pinning more memory than RLIMIT_MEMLOCK needs
+// CAP_IPC_LOCK. The package is meant for Linux 6.6 and newer. TX metadata needs 6.8 (with
+// the stable update that introduced XDP_UMEM_TX_METADATA_LEN, or 6.11), the TX budget
+// 6.17. Open says when the former is missing, Socket.TxBudget when the latter is.
 //
-// Layouts and constants are those of the kernel's include/uapi/linux/if_xdp.h; behaviour is described in
-// Documentation/networking/af_xdp.rst and xsk-tx-metadata.rst.
+// Layouts and constants are those of the kernel's include/uapi/linux/if_xdp.h; behaviour
+// is described in Documentation/networking/af_xdp.rst and xsk-tx-metadata.rst.
 package xsk

@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Errors that a caller may want to tell apart with errors.Is. What Open returns also wraps the kernel's errno.
+// Errors that a caller may want to tell apart with errors.Is. What Open returns also
+// wraps the kernel's errno.
 var (
 	// ErrBusy: the queue already belongs to another AF_XDP socket, of this or another process.
 	ErrBusy = errors.New("queue is in use by another AF_XDP socket")
@@ -73,7 +74,8 @@ func bindError(where, name string, mode BindMode, err error) error {
 	return fmt.Errorf("bind to %s: %w", where, err)
 }
 
-// detail is an error whose text says more than its sentinel, so that the sentinel's need not be repeated.
+// detail is an error whose text says more than its sentinel, so that the sentinel's need
+// not be repeated.
 type detail struct {
 	text string
 	kind error // sentinel, or nil

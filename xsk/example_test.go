@@ -96,8 +96,12 @@ func hello(device string) (text string, err error) {
 	poll := []unix.PollFd{{Fd: int32(sock.Fd()), Events: unix.POLLIN}}
 	in := make([]xsk.Desc, 1)
 	for sock.Receive(in) == 0 {
-		if _, err := unix.Poll(poll, 10_000); err != nil && !errors.Is(err, unix.EINTR) {
+		n, err := unix.Poll(poll, 10_000)
+		if err != nil && !errors.Is(err, unix.EINTR) {
 			return "", err
+		}
+		if n == 0 {
+			return "", errors.New("nothing arrived")
 		}
 	}
 	return fmt.Sprintf("%s in frame %d", umem.Bytes(in[0])[14:19], in[0].Addr/frameSize), nil

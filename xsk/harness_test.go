@@ -57,7 +57,8 @@ type end struct {
 
 var bedCount atomic.Int32
 
-// newBed makes the namespaces (without names, so they vanish with their last user) and count pairs with the given number of queues.
+// newBed makes the namespaces (without names, so they vanish with their last user) and
+// count pairs with the given number of queues.
 func newBed(t testing.TB, count, queues int) *bed {
 	t.Helper()
 	requireRoot(t)
@@ -84,7 +85,8 @@ func newBed(t testing.TB, count, queues int) *bed {
 func up(t testing.TB, ns netns.NsHandle, name string) (e end) {
 	t.Helper()
 	inNetns(t, ns, func() {
-		// /proc/sys/net shows the namespace of the opening thread. Best effort: a kernel without IPv6 has no such file.
+		// /proc/sys/net shows the namespace of the opening thread. Best effort: a kernel
+		// without IPv6 has no such file.
 		_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0)
 		l, err := netlink.LinkByName(name)
 		qt.Assert(t, qt.IsNil(err))
@@ -140,7 +142,8 @@ func mustOpen(t testing.TB, e end, queue int, u *xsk.Umem) *xsk.Socket {
 	return s
 }
 
-// steer attaches an XDP program to e that sends every frame to the AF_XDP socket of its queue: fds[queue].
+// steer attaches an XDP program to e that sends every frame to the AF_XDP socket of its
+// queue: fds[queue].
 func steer(t testing.TB, e end, fds ...int) {
 	t.Helper()
 	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.XSKMap, KeySize: 4, ValueSize: 4, MaxEntries: 16})

@@ -7,7 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Fd returns the file descriptor, to be stored in an XSKMAP or polled; it stays the socket's. -1 after Close.
+// Fd returns the file descriptor, to be stored in an XSKMAP or polled; it stays the
+// socket's. -1 after Close.
 func (s *Socket) Fd() int { return s.fd }
 
 // Ifindex returns the index of the device.
@@ -41,8 +42,8 @@ func (s *Socket) FillFrames(frames []uint32) int { return s.fill.putFrames(frame
 // FillFree returns how many frames Fill would accept now.
 func (s *Socket) FillFree() int { return int(s.fill.size - s.fill.unconsumed()) }
 
-// FillNeedsWakeup reports whether the kernel wants WakeRx to look at the fill ring again. Only zero-copy
-// sockets with NeedWakeup ever say so.
+// FillNeedsWakeup reports whether the kernel wants WakeRx to look at the fill ring again.
+// Only zero-copy sockets with NeedWakeup ever say so.
 func (s *Socket) FillNeedsWakeup() bool { return s.fill.needsWakeup() }
 
 // WakeRx makes the kernel continue to receive. It never blocks and does not wait for frames.
@@ -55,14 +56,15 @@ func (s *Socket) WakeRx() error {
 	return nil
 }
 
-// Receive copies up to len(descs) descriptors of received frames into descs, gives their ring entries (not their
-// frames) back to the kernel, and returns their number.
+// Receive copies up to len(descs) descriptors of received frames into descs, gives their
+// ring entries (not their frames) back to the kernel, and returns their number.
 func (s *Socket) Receive(descs []Desc) int { return s.rx.getDescs(descs) }
 
-// Transmit queues frames to be sent, and returns how many of them, from the front, the ring had room for.
-// They are the kernel's until Complete returns their addresses. Descriptors
-// that are invalid (empty, leaving their frame or the UMEM) are not sent but counted in
-// Stats.TxInvalidDescs. Whether Complete returns them depends on the kernel: 6.18.44 does, older ones leak them.
+// Transmit queues frames to be sent, and returns how many of them, from the front, the
+// ring had room for. They are the kernel's until Complete returns their addresses.
+// Descriptors that are invalid (empty, leaving their frame or the UMEM) are not sent but
+// counted in Stats.TxInvalidDescs. Whether Complete returns them depends on the kernel:
+// 6.18.44 does, older ones leak them.
 func (s *Socket) Transmit(descs []Desc) int { return s.tx.putDescs(descs) }
 
 // TxFree returns how many descriptors Transmit would accept now.
@@ -72,17 +74,20 @@ func (s *Socket) TxFree() int { return int(s.tx.size - s.tx.unconsumed()) }
 // In copy mode KickTx makes it do so.
 func (s *Socket) TxPending() int { return int(s.tx.unconsumed()) }
 
-// TxNeedsWakeup reports whether the kernel wants KickTx to look at the TX ring. In copy mode it always does.
+// TxNeedsWakeup reports whether the kernel wants KickTx to look at the TX ring. In copy
+// mode it always does.
 func (s *Socket) TxNeedsWakeup() bool { return s.tx.needsWakeup() }
 
-// KickTx makes the kernel send what was queued. It never blocks. ErrAgain (the
-// bare value, to be compared with ==) means that something is left
-// in the ring: the budget was used up, the completion ring or the device's queue is full, or the socket's send buffer is.
-// ErrAgain also stands for a frame that the device dropped on overload (EBUSY); that one is completed, not left.
+// KickTx makes the kernel send what was queued. It never blocks. ErrAgain (the bare
+// value, to be compared with ==) means that something is left in the ring: the budget was
+// used up, the completion ring or the device's queue is full, or the socket's send buffer
+// is. ErrAgain also stands for a frame that the device dropped on overload (EBUSY); that
+// one is completed, not left.
 func (s *Socket) KickTx() error {
-	// RawSyscall: with MSG_DONTWAIT the call never sleeps for an event, and Syscall would hand the thread's P over
-	// to the scheduler and back each time, which costs more than small batches take to send. In exchange the
-	// thread cannot be preempted for the few microseconds that the frames need.
+	// RawSyscall: with MSG_DONTWAIT the call never sleeps for an event, and Syscall would
+	// hand the thread's P over to the scheduler and back each time, which costs more than
+	// small batches take to send. In exchange the thread cannot be preempted for the few
+	// microseconds that the frames need.
 	_, _, e := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(s.fd), 0, 0, unix.MSG_DONTWAIT, 0, 0)
 	if e == 0 {
 		return nil
@@ -93,9 +98,10 @@ func (s *Socket) KickTx() error {
 	return s.errno("kick TX", e)
 }
 
-// Complete copies the addresses of up to len(addrs) frames that were sent into addrs, and returns their number.
-// Each is the Addr of a descriptor as it was given to Transmit (even one that was
-// out of range, see there); the frames are the program's again. The order is that in which the device finished them.
+// Complete copies the addresses of up to len(addrs) frames that were sent into addrs, and
+// returns their number. Each is the Addr of a descriptor as it was given to Transmit
+// (even one that was out of range, see there); the frames are the program's again. The
+// order is that in which the device finished them.
 func (s *Socket) Complete(addrs []uint64) int { return s.comp.getAddrs(addrs) }
 
 // CompletePending returns how many addresses Complete would return now.

@@ -10,11 +10,13 @@ import (
 type BindMode int
 
 const (
-	// Auto takes zero-copy where the driver has it and copy mode otherwise. Socket.ZeroCopy tells which it was.
+	// Auto takes zero-copy where the driver has it and copy mode otherwise.
+	// Socket.ZeroCopy tells which it was.
 	Auto BindMode = iota
 	// Copy makes the kernel copy each frame; every device can do it.
 	Copy
-	// ZeroCopy lets the device write to and read from the UMEM itself, or fails with ErrNotSupported.
+	// ZeroCopy lets the device write to and read from the UMEM itself, or fails with
+	// ErrNotSupported.
 	ZeroCopy
 )
 
@@ -31,8 +33,9 @@ func (m BindMode) String() string {
 	return fmt.Sprintf("BindMode(%d)", int(m))
 }
 
-// BusyPoll makes system calls on the socket run the driver's receive processing themselves instead of
-// waiting for its interrupt. It only has an effect on devices whose queue belongs to one NAPI instance.
+// BusyPoll makes system calls on the socket run the driver's receive processing
+// themselves instead of waiting for its interrupt. It only has an effect on devices whose
+// queue belongs to one NAPI instance.
 type BusyPoll struct {
 	Prefer bool          // SO_PREFER_BUSY_POLL: keep interrupts masked while the program polls
 	Time   time.Duration // SO_BUSY_POLL: how long to poll, rounded down to microseconds
@@ -44,22 +47,24 @@ type Options struct {
 	Ifindex int // network device, in the network namespace of the calling thread
 	Queue   int // hardware queue, from 0
 
-	// Entries of the rings, powers of two. 0 in RxSize or TxSize means that there is no such ring; at least one of
-	// them is needed. The kernel insists on the other two: 0 gives them
-	// the size of the RX (fill) or TX (completion) ring, or 64 where there is none.
+	// Entries of the rings, powers of two. 0 in RxSize or TxSize means that there is no
+	// such ring; at least one of them is needed. The kernel insists on the other two: 0
+	// gives them the size of the RX (fill) or TX (completion) ring, or 64 where there is
+	// none.
 	FillSize, CompSize, RxSize, TxSize int
 
 	Mode BindMode
 
-	// NeedWakeup (XDP_USE_NEED_WAKEUP) lets the kernel say when it wants to be woken, see FillNeedsWakeup and
-	// TxNeedsWakeup. Recommended with zero-copy.
+	// NeedWakeup (XDP_USE_NEED_WAKEUP) lets the kernel say when it wants to be woken, see
+	// FillNeedsWakeup and TxNeedsWakeup. Recommended with zero-copy.
 	NeedWakeup bool
 
 	BusyPoll *BusyPoll // nil: none
 
-	// TxBudget is the most descriptors that one KickTx sends in copy mode: 32 up to TxSize; 0 keeps the
-	// kernel's 32. A wish (XDP_MAX_TX_SKB_BUDGET, Linux 6.17): values are brought into the range, older kernels
-	// ignore it. Socket.TxBudget tells what was obtained.
+	// TxBudget is the most descriptors that one KickTx sends in copy mode: 32 up to
+	// TxSize; 0 keeps the kernel's 32. A wish (XDP_MAX_TX_SKB_BUDGET, Linux 6.17): values
+	// are brought into the range, older kernels ignore it. Socket.TxBudget tells what was
+	// obtained.
 	TxBudget int
 }
 

@@ -17,9 +17,9 @@ import (
 // other side reads it with an acquire load before it touches them. Go's
 // sync/atomic operations are sequentially consistent and so include both.
 //
-// The counter of our own side is only ever written by us, so it is kept in an ordinary field; the other side's
-// is read again only when the remembered value does not suffice. That keeps the shared cache
-// lines quiet: one load at most and one store per batch.
+// The counter of our own side is only ever written by us, so it is kept in an ordinary
+// field; the other side's is read again only when the remembered value does not suffice.
+// That keeps the shared cache lines quiet: one load at most and one store per batch.
 //
 // A ring that does not exist, or whose socket was closed, has size 0 and refers to
 // counters on the Go heap: it is always both full and empty.

@@ -10,8 +10,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// fakeRing is memory as the kernel would map it, on the Go heap so that the race detector watches it. Both
-// counters start at start. It returns the view of each side.
+// fakeRing is memory as the kernel would map it, on the Go heap so that the race detector
+// watches it. Both counters start at start. It returns the view of each side.
 func fakeRing(size int, start uint32) (producer, consumer *ring) {
 	off := unix.XDPRingOffset{Producer: 0, Consumer: 64, Flags: 128, Desc: 192}
 	words := make([]uint64, (int(off.Desc)+size*int(unsafe.Sizeof(Desc{})))/8)
@@ -27,8 +27,8 @@ func fakeRing(size int, start uint32) (producer, consumer *ring) {
 // nearWrap is a counter value whose increments soon pass 2^32.
 const nearWrap = ^uint32(0) - 1000
 
-// TestRingConcurrentDescs moves descriptors between two goroutines. Under -race, a missing acquire or release
-// shows as a race on the entries.
+// TestRingConcurrentDescs moves descriptors between two goroutines. Under -race, a
+// missing acquire or release shows as a race on the entries.
 func TestRingConcurrentDescs(t *testing.T) {
 	p, c := fakeRing(64, nearWrap)
 	const count = 50_000

@@ -36,25 +36,30 @@ type Socket struct {
 	txBudget   int
 }
 
-// How long, and how often, Open tries to get a queue that is in use. The kernel gives a queue back
-// some time after the socket was closed, or its process killed: after a grace period, from a workqueue.
+// How long, and how often, Open tries to get a queue that is in use. The kernel
+// gives a queue back some time after its socket was closed, or its process
+// killed: after an RCU grace period, from a workqueue.
 const (
 	settleTime = 500 * time.Millisecond
 	settleStep = 2 * time.Millisecond
 )
 
-// Open creates a socket in the calling thread's network namespace and binds it. To open one in another
-// namespace, lock the goroutine to its thread and switch that before.
+// Open creates a socket in the calling thread's network namespace and binds it.
+// To open one in another namespace, lock the goroutine to its thread and switch
+// that before.
 //
-// The first socket of a Umem registers the memory with the kernel, later ones share that
-// (XDP_SHARED_UMEM); each has its own four rings. The kernel insists that sharing sockets agree on copy or
-// zero-copy and on NeedWakeup; where this one differs from all that are open (say, a veth beside a
-// zero-copy NIC), the memory is registered a second time for it. With Auto, a socket takes the mode of those that are open, if
-// its device has it: open the device that can do zero-copy first.
+// The first socket of a Umem registers the memory with the kernel, later ones
+// share that (XDP_SHARED_UMEM); each has its own rings. The kernel insists that
+// sharing sockets agree on copy or zero-copy and on NeedWakeup. Where this one
+// differs from all that are open (a veth beside a zero-copy NIC, say), the
+// memory is registered once more for it. With Auto, a socket takes the mode of
+// those that are open, if its device has it: open the device that can do
+// zero-copy first.
 //
 // A queue that was in use a moment ago is waited for, up to half a second.
 //
-// Errors: ErrBusy, ErrNotSupported, ErrMemory, ErrNoSuchQueue, fs.ErrPermission without CAP_NET_RAW.
+// Errors: ErrBusy, ErrNotSupported, ErrMemory, ErrNoSuchQueue, fs.ErrPermission without
+// CAP_NET_RAW.
 func Open(u *Umem, o Options) (*Socket, error) {
 	runtime.LockOSThread() // all system calls must see the same namespace
 	defer runtime.UnlockOSThread()
@@ -73,18 +78,12 @@ func Open(u *Umem, o Options) (*Socket, error) {
 		return fail(fmt.Errorf("umem: %w", net.ErrClosed))
 	}
 
-	deadline := time.Now().Add(settleTime)
-	for {
-		s, err := u.open(name, o)
-		if err == nil {
-			u.sockets = append(u.sockets, s)
-			return s, nil
-		}
-		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
-			return fail(err)
-		}
-		time.Sleep(settleStep)
+	s, err := u.open(name, o)
+	if err != nil {
+		return fail(err)
 	}
+	u.sockets = append(u.sockets, s)
+	return s, nil
 }
 
 // open tries the registrations that o.Mode allows, best first. The caller holds u.mu.
@@ -115,7 +114,8 @@ func (u *Umem) open(name string, o Options) (*Socket, error) {
 	return s, err
 }
 
-// bind makes one socket. With peer, it shares the peer's registration, which is of that mode already.
+// bind makes one socket. With peer, it shares the peer's registration, which is of that
+// mode already.
 func (u *Umem) bind(name string, o Options, mode BindMode, peer *Socket) (_ *Socket, err error) {
 	fd, err := unix.Socket(unix.AF_XDP, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	switch {
@@ -141,7 +141,8 @@ func (u *Umem) bind(name string, o Options, mode BindMode, peer *Socket) (_ *Soc
 	}
 	where := fmt.Sprintf("queue %d of %s", o.Queue, name)
 	for _, other := range u.sockets {
-		// The kernel would answer EINVAL: such a socket would have to use the other's fill and completion ring.
+		// The kernel would answer EINVAL: such a socket would have to use the other's
+		// fill and completion ring.
 		if other.netns == s.netns && other.ifindex == s.ifindex && other.queue == s.queue {
 			return nil, &detail{text: where + " is in use by another AF_XDP socket", kind: ErrBusy, err: errors.New("of the same Umem")}
 		}
@@ -174,7 +175,16 @@ func (u *Umem) bind(name string, o Options, mode BindMode, peer *Socket) (_ *Soc
 			sa.Flags |= unix.XDP_USE_NEED_WAKEUP
 		}
 	}
-	if err = unix.Bind(fd, sa); err != nil {
+	// A bind that failed leaves the socket as it was, memory registered and rings made.
+	deadline := time.Now().Add(settleTime)
+	for {
+		err = unix.Bind(fd, sa)
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
+			break
+		}
+		time.Sleep(settleStep)
+	}
+	if err != nil {
 		return nil, bindError(where, name, mode, err)
 	}
 
@@ -252,9 +262,12 @@ func (s *Socket) setBusyPoll(b *BusyPoll) error {
 	return err
 }
 
-// Close unmaps the rings and closes the socket. Frames that the kernel still
-// held are the program's again. Nothing else may use the socket meanwhile; afterwards its
-// ring methods find nothing to do and the others return net.ErrClosed. Idempotent.
+// Close unmaps the rings and closes the socket. Nothing else may use the socket
+// meanwhile; afterwards its ring methods find nothing to do and the others
+// return net.ErrClosed. Idempotent.
+//
+// Frames that were in the fill ring are the program's again. Of frames in the TX ring it is not
+// known whether they were sent; a zero-copy device may still be reading those for a moment.
 func (s *Socket) Close() error {
 	if s.fd < 0 {
 		return nil

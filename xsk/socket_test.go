@@ -14,7 +14,8 @@ import (
 	"github.com/pastenet/paste/xsk"
 )
 
-// frame builds the n-th test frame: an Ethernet header of an experimental type, n, and random bytes.
+// frame builds the n-th test frame: an Ethernet header of an experimental type, n, and
+// random bytes.
 func frame(dst, src end, n int, size int) []byte {
 	b := make([]byte, 0, size)
 	b = append(b, dst.mac...)

@@ -76,7 +76,8 @@ func TestStats(t *testing.T) {
 	})
 }
 
-// TestTxChecksum sends UDP packets whose checksum field has only the pseudo-header sum to a socket of the kernel.
+// TestTxChecksum sends UDP packets whose checksum field has only the pseudo-header sum to
+// a socket of the kernel.
 func TestTxChecksum(t *testing.T) {
 	p := newBed(t, 1, 1).pairs[0]
 	src, dst := netip.MustParseAddr("198.18.0.1"), netip.MustParseAddr("198.18.0.2")
@@ -121,7 +122,8 @@ func TestTxChecksum(t *testing.T) {
 	qt.Check(t, qt.PanicMatches(func() { u.SetTxChecksum(&xsk.Desc{Addr: 8}, 0, 0) }, ".*out of range.*"))
 }
 
-// udp builds a frame with a UDP packet whose checksum is partial: the sum of the pseudo-header, not complemented.
+// udp builds a frame with a UDP packet whose checksum is partial: the sum of the
+// pseudo-header, not complemented.
 func udp(dmac, smac net.HardwareAddr, from, to netip.AddrPort, text string) []byte {
 	be := binary.BigEndian
 	b := append(append([]byte{}, dmac...), smac...)

@@ -81,8 +81,8 @@ func (u *Umem) FrameSize() int { return u.cfg.FrameSize }
 // Frames returns the number of frames.
 func (u *Umem) Frames() int { return len(u.mem) >> u.shift }
 
-// Bytes returns the bytes that d refers to, without copying. It panics when d lies outside of the memory; descriptors
-// from Receive never do.
+// Bytes returns the bytes that d refers to, without copying. It panics when d lies
+// outside of the memory; descriptors from Receive never do.
 func (u *Umem) Bytes(d Desc) []byte {
 	return u.mem[d.Addr : d.Addr+uint64(d.Len) : d.Addr+uint64(d.Len)]
 }
