@@ -1,0 +1,169 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// DefaultBPFFS is where a bpffs is mounted by convention.
+const DefaultBPFFS = "/sys/fs/bpf"
+
+// mountSource is the source, as /proc/self/mounts shows it, of a bpffs that we
+// mounted. That is how a later process knows that it may unmount it.
+const mountSource = "paste"
+
+// bpffs is a locked bpffs mount point.
+type bpffs struct {
+	path    string // as it was asked for
+	root    string // where it can be reached from here
+	mounted bool
+	foreign bool // reached through pid 1's mount namespace
+	lock    *os.File
+}
+
+// lockBPFFS finds the bpffs at path ("" = DefaultBPFFS) and locks it against
+// others that pin, unpin or list. The directory needs not be a mounted bpffs
+// yet. Call close.
+//
+// `ip netns exec` gives its command a mount namespace with a /sys of its own,
+// and a bpffs that the host has mounted is invisible there. Pins are the
+// host's, so the bpffs of pid 1 is used when the own mount namespace has none.
+func lockBPFFS(path string) (*bpffs, error) {
+	if path == "" {
+		path = DefaultBPFFS
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("bpffs: %w", err)
+	}
+	b := &bpffs{path: path, root: path}
+	if ok, err := isBPFFS(path); err != nil {
+		return nil, fmt.Errorf("bpffs %s: %w; create the directory, or name another mount point (PASTE_BPFFS)", path, err)
+	} else if !ok {
+		if host := filepath.Join("/proc/1/root", path); otherMountNS() {
+			if ok, err := isBPFFS(host); err == nil && ok {
+				b.root, b.foreign = host, true
+			}
+		}
+	}
+
+	dir := filepath.Dir(b.root)
+	if b.lock, err = os.Open(dir); err != nil {
+		return nil, fmt.Errorf("lock bpffs %s: %w", path, err)
+	}
+	if err := flock(b.lock); err != nil {
+		b.lock.Close()
+		return nil, fmt.Errorf("lock bpffs %s: another process holds the lock on %s (`lslocks` shows it): %w", path, dir, err)
+	}
+	// Only now the answer stays true.
+	if b.mounted, err = isBPFFS(b.root); err != nil {
+		b.lock.Close()
+		return nil, fmt.Errorf("bpffs %s: %w", path, err)
+	}
+	return b, nil
+}
+
+// lockPatience bounds the wait for the lock. Whoever holds it needs
+// milliseconds; but every user may lock a directory that every user can read.
+const lockPatience = 10 * time.Second
+
+func flock(f *os.File) error {
+	for deadline := time.Now().Add(lockPatience); ; time.Sleep(5 * time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err != unix.EINTR && err != unix.EWOULDBLOCK || time.Now().After(deadline) {
+			return err
+		}
+	}
+}
+
+func isBPFFS(path string) (bool, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return false, os.NewSyscallError("statfs", err)
+	}
+	return st.Type == unix.BPF_FS_MAGIC, nil
+}
+
+// otherMountNS reports whether this process has another mount namespace than
+// pid 1. When it may not look, it assumes that it has not.
+func otherMountNS() bool {
+	self, err1 := os.Readlink("/proc/self/ns/mnt")
+	init, err2 := os.Readlink("/proc/1/ns/mnt")
+	return err1 == nil && err2 == nil && self != init
+}
+
+// mount mounts a bpffs unless there is one.
+func (b *bpffs) mount(nic string) error {
+	if b.mounted {
+		return nil
+	}
+	if otherMountNS() {
+		return fmt.Errorf("%w at %s in this mount namespace, and what is pinned in a new one would vanish with it: attach from outside with `nsenter --net=/run/netns/NAME pastectl attach %s`",
+			ErrNoBPFFS, b.path, nic)
+	}
+	if err := unix.Mount(mountSource, b.root, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil {
+		if err == unix.EPERM || err == unix.EACCES {
+			return privilegeError("mount a bpffs at "+b.path, []string{"CAP_SYS_ADMIN"})
+		}
+		return fmt.Errorf("mount a bpffs at %s: %w", b.path, os.NewSyscallError("mount", err))
+	}
+	b.mounted = true
+	return nil
+}
+
+// base is the directory that holds everything of ours.
+func (b *bpffs) base() string { return filepath.Join(b.root, "paste") }
+
+// close removes our directories where they are empty, unmounts the bpffs if we
+// mounted it and nothing is left inside, and releases the lock.
+func (b *bpffs) close() error {
+	defer b.lock.Close()
+	if !b.mounted {
+		return nil
+	}
+	return b.tidy()
+}
+
+func (b *bpffs) tidy() error {
+	entries, err := os.ReadDir(b.base())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("tidy bpffs: %w", err)
+	}
+	for _, e := range entries {
+		os.Remove(filepath.Join(b.base(), e.Name())) // refused unless it is empty
+	}
+	os.Remove(b.base())
+
+	rest, err := os.ReadDir(b.root)
+	if err != nil || len(rest) > 0 || b.foreign || !mountedByUs(b.root) {
+		return err
+	}
+	// Somebody may hold a file or a working directory inside: then it stays,
+	// and the next one to tidy takes it away.
+	if err := unix.Unmount(b.root, 0); err != nil && err != unix.EBUSY {
+		return fmt.Errorf("unmount bpffs %s: %w", b.path, err)
+	}
+	return nil
+}
+
+// mountedByUs looks for the top-most mount at root.
+func mountedByUs(root string) bool {
+	data, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return false
+	}
+	ours := false
+	for line := range strings.Lines(string(data)) {
+		if f := strings.Fields(line); len(f) >= 3 && f[1] == root {
+			ours = f[0] == mountSource && f[2] == "bpf"
+		}
+	}
+	return ours
+}

@@ -1,0 +1,378 @@
+package bpf
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+)
+
+// SteerOptions say what AttachSteer attaches, and for how long.
+type SteerOptions struct {
+	NIC  string  // interface, in the calling thread's network namespace
+	Mode XDPMode // ModeAuto unless set
+
+	// Pin makes the program outlive the process: it stays until DetachSteer.
+	// Otherwise it lives as long as the Steer.
+	Pin bool
+	// BPFFS is the mount point of the bpffs to pin in, "" for DefaultBPFFS.
+	// AttachSteer mounts one if there is none; DetachSteer of the last NIC
+	// unmounts it again.
+	BPFFS string
+}
+
+// SteerInfo describes an attached NIC.
+type SteerInfo struct {
+	NIC     string  `json:"nic"`
+	Ifindex int     `json:"ifindex"`
+	Mode    XDPMode `json:"mode"` // the mode obtained: ModeNative or ModeGeneric
+	// Fallback says why ModeAuto ended in ModeGeneric; "" otherwise, and for a
+	// Steer that was opened and not attached.
+	Fallback string `json:"fallback,omitempty"`
+	Pinned   bool   `json:"pinned"`
+	// Stale means that the NIC is gone and only its pins are left: the fields
+	// above and below say nothing but the name.
+	Stale  bool   `json:"stale,omitempty"`
+	Queues int    `json:"queues"` // RX queues in use
+	MTU    int    `json:"mtu"`    // bytes
+	ProgID uint32 `json:"prog_id"`
+	LinkID uint32 `json:"link_id"`
+}
+
+// Steer is the XDP program on one NIC with its maps. Its methods may be called
+// from several goroutines at once.
+type Steer struct {
+	link link.Link
+	maps steerMaps
+	info SteerInfo
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// steerCounters are the names of enum steer_counter in steer.bpf.c.
+var steerCounters = [...]string{
+	"redirect",
+	"pass_no_socket",
+	"pass_port",
+	"pass_control",
+	"pass_fragment",
+	"pass_options",
+	"pass_not_tcp",
+	"pass_address",
+	"pass_malformed",
+}
+
+// AttachSteer attaches the steering program to a NIC. As long as no port is
+// added every packet passes, so traffic is not disturbed.
+//
+// With Pin it is idempotent: a NIC that is pinned already, in a mode that
+// agrees with Mode, is opened. What a crashed call left is removed first. The
+// error wraps ErrNoSuchNIC, ErrNoPrivilege, ErrKernelTooOld, ErrMTU,
+// ErrAttachedByOther, ErrOtherMode, ErrNoNativeXDP or ErrNoBPFFS where one of
+// these is the cause.
+func AttachSteer(o SteerOptions) (_ *Steer, err error) {
+	n, err := lookupNIC(o.NIC)
+	if err != nil {
+		return nil, err
+	}
+	if err := requireCaps("attach "+n.name, "CAP_NET_ADMIN", "CAP_BPF"); err != nil {
+		return nil, err
+	}
+	if err := CheckKernel(); err != nil {
+		return nil, err
+	}
+	if !o.Pin {
+		return attach(n, o.Mode)
+	}
+
+	b, err := lockBPFFS(o.BPFFS)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if cerr := b.close(); err == nil {
+			err = cerr
+		}
+	}()
+	if err := b.mount(n.name); err != nil {
+		return nil, err
+	}
+	if err := b.sweep(); err != nil {
+		return nil, err
+	}
+	switch s, err := b.open(n); {
+	case err == nil && (o.Mode == ModeAuto || o.Mode == s.info.Mode):
+		return s, nil
+	case err == nil:
+		s.Close()
+		return nil, fmt.Errorf("interface %s: %w: it is in %s mode; run `pastectl detach %s` first to attach it in %s mode",
+			n.name, ErrOtherMode, s.info.Mode, n.name, o.Mode)
+	case !errors.Is(err, ErrNotAttached):
+		return nil, err
+	}
+	// Sweeping may have removed a link that the first look still saw.
+	if n, err = lookupNIC(o.NIC); err != nil {
+		return nil, err
+	}
+	s, err := attach(n, o.Mode)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.pin(s); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// attach loads the program and links it to n.
+func attach(n *nic, mode XDPMode) (*Steer, error) {
+	if limit := MaxMTU(unix.Getpagesize()); n.mtu > limit {
+		return nil, fmt.Errorf("interface %s: %w: it is %d, and at most %d fits a packet buffer of one page; run `ip link set %s mtu %d`",
+			n.name, ErrMTU, n.mtu, limit, n.name, min(limit, 1500))
+	}
+	if n.xdpProg != 0 {
+		return nil, n.attachedByOther(n.xdpProg)
+	}
+
+	var objs steerObjects
+	if err := loadSteerObjects(&objs, nil); err != nil {
+		if errors.Is(err, unix.EPERM) {
+			return nil, privilegeError("load the steering program", []string{"CAP_BPF", "CAP_NET_ADMIN"})
+		}
+		return nil, fmt.Errorf("load the steering program: %w", err)
+	}
+	defer objs.PasteSteer.Close() // the link keeps it
+
+	s := &Steer{maps: objs.steerMaps}
+	err := s.configure(n)
+	if err == nil {
+		err = s.attachLink(n, objs.PasteSteer, mode)
+	}
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// attachLink links prog to n in the wanted mode and notes what came of it.
+func (s *Steer) attachLink(n *nic, prog *ebpf.Program, mode XDPMode) error {
+	var err error
+	switch mode {
+	case ModeNative, ModeGeneric:
+		s.link, err = attachXDP(n, prog, mode)
+	case ModeAuto:
+		s.link, err = attachXDP(n, prog, ModeNative)
+		if errors.Is(err, ErrNoNativeXDP) {
+			s.info.Fallback = err.Error()
+			s.link, err = attachXDP(n, prog, ModeGeneric)
+		}
+	default:
+		err = fmt.Errorf("interface %s: unknown XDP mode %d", n.name, mode)
+	}
+	if err != nil {
+		return err
+	}
+	return s.describe(n.name)
+}
+
+// describe fills s.info from what the kernel says about the link and the NIC.
+// It returns an error that wraps ErrNotAttached if the link is not on the NIC.
+func (s *Steer) describe(name string) error {
+	info, err := s.link.Info()
+	if err != nil {
+		return fmt.Errorf("interface %s: XDP link: %w", name, err)
+	}
+	n, err := lookupNIC(name)
+	if err != nil {
+		return err
+	}
+	// The link of a NIC that is gone has the index 0; one that was moved to
+	// another network namespace, or renamed, is not the one of that name here.
+	if xdp := info.XDP(); xdp == nil || int(xdp.Ifindex) != n.ifindex {
+		return fmt.Errorf("interface %s: %w: its steering belonged to an interface that is gone", name, ErrNotAttached)
+	}
+	s.info.NIC = n.name
+	s.info.Ifindex = n.ifindex
+	s.info.Mode = n.xdpMode
+	s.info.Queues = n.rxQueues()
+	s.info.MTU = n.mtu
+	s.info.ProgID = uint32(info.Program)
+	s.info.LinkID = uint32(info.ID)
+	return nil
+}
+
+// attachXDP links prog to n and turns the kernel's numbers into sentences.
+func attachXDP(n *nic, prog *ebpf.Program, mode XDPMode) (link.Link, error) {
+	l, err := link.AttachXDP(link.XDPOptions{Program: prog, Interface: n.ifindex, Flags: mode.flags()})
+	switch {
+	case err == nil:
+		return l, nil
+	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EEXIST):
+		id := uint32(0)
+		if now, err := lookupNIC(n.name); err == nil {
+			id = now.xdpProg
+		}
+		return nil, n.attachedByOther(id)
+	case errors.Is(err, unix.EPERM):
+		return nil, privilegeError("attach "+n.name, []string{"CAP_NET_ADMIN"})
+	case errors.Is(err, unix.ENODEV):
+		return nil, fmt.Errorf("interface %s: %w: it went away while it was being attached", n.name, ErrNoSuchNIC)
+	case mode == ModeNative && errors.Is(err, unix.ERANGE):
+		limit := maxNativeMTU()
+		if n.kind != "veth" {
+			return nil, fmt.Errorf("interface %s: %w for native XDP: it is %d; run `ip link set %s mtu 1500`, or attach with --mode generic", n.name, ErrMTU, n.mtu, n.name)
+		}
+		return nil, fmt.Errorf("interface %s: %w for native XDP: it is %d, and %s must have at most %d as well; run `ip link set NIC mtu %d` on both ends, or attach with --mode generic",
+			n.name, ErrMTU, n.mtu, n.peerName(), limit, min(limit, 1500))
+	case mode == ModeNative && errors.Is(err, unix.ENOSPC) && n.kind == "veth":
+		return nil, fmt.Errorf("interface %s: %w: %s has more TX queues than %s has RX queues; run `ethtool -L`, or use generic mode",
+			n.name, ErrNoNativeXDP, n.peerName(), n.name)
+	case mode == ModeNative:
+		return nil, fmt.Errorf("interface %s: %w by its driver (%v); use generic mode", n.name, ErrNoNativeXDP, err)
+	}
+	return nil, fmt.Errorf("interface %s: attach XDP in %s mode: %w", n.name, mode, err)
+}
+
+// attachedByOther describes the XDP program that holds n.
+func (n *nic) attachedByOther(id uint32) error {
+	remedy := fmt.Sprintf("remove it (`ip link set %s xdp off`, or the tool that attached it) first", n.name)
+	name := "?"
+	if prog, err := ebpf.NewProgramFromID(ebpf.ProgramID(id)); err == nil {
+		if info, err := prog.Info(); err == nil {
+			name = info.Name
+		}
+		prog.Close()
+	}
+	if name == steerProgPasteSteer {
+		remedy = fmt.Sprintf("stop the application that attached it for its own lifetime, or run `pastectl detach %s` with the bpffs where it is pinned", n.name)
+	}
+	return fmt.Errorf("interface %s: %w: XDP program %d (%s) is on it; %s", n.name, ErrAttachedByOther, id, name, remedy)
+}
+
+// configure writes the NIC's address, which the program compares with each
+// frame's destination.
+func (s *Steer) configure(n *nic) error {
+	cfg := steerNicConfig{Mac: [6]byte(n.mac)}
+	if err := s.maps.SteerConfig.Put(uint32(0), cfg); err != nil {
+		return fmt.Errorf("interface %s: configure steering: %w", n.name, err)
+	}
+	return nil
+}
+
+// portKey is a port as it stands in a TCP header.
+func portKey(port uint16) (key [2]byte) {
+	binary.BigEndian.PutUint16(key[:], port)
+	return key
+}
+
+// AddPort steers the segments of local TCP port p from now on. Adding a port
+// twice is no error.
+func (s *Steer) AddPort(p uint16) error {
+	if p == 0 {
+		return fmt.Errorf("interface %s: steer port 0: a TCP port is 1 to 65535", s.info.NIC)
+	}
+	err := s.maps.SteerPorts.Put(portKey(p), uint32(1))
+	if errors.Is(err, unix.E2BIG) {
+		return fmt.Errorf("interface %s: steer port %d: all %d entries are in use; remove another port first: %w",
+			s.info.NIC, p, s.maps.SteerPorts.MaxEntries(), err)
+	}
+	if err != nil {
+		return fmt.Errorf("interface %s: steer port %d: %w", s.info.NIC, p, err)
+	}
+	return nil
+}
+
+// RemovePort lets the segments of port p pass again. Removing a port that is
+// not steered is no error.
+func (s *Steer) RemovePort(p uint16) error {
+	if err := s.maps.SteerPorts.Delete(portKey(p)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("interface %s: unsteer port %d: %w", s.info.NIC, p, err)
+	}
+	return nil
+}
+
+// Ports returns the ports that are steered, in ascending order.
+func (s *Steer) Ports() ([]uint16, error) {
+	var ports []uint16
+	var key [2]byte
+	var value uint32
+	it := s.maps.SteerPorts.Iterate()
+	for it.Next(&key, &value) {
+		ports = append(ports, binary.BigEndian.Uint16(key[:]))
+	}
+	if err := it.Err(); err != nil {
+		return nil, fmt.Errorf("interface %s: list ports: %w", s.info.NIC, err)
+	}
+	slices.Sort(ports)
+	return slices.Compact(ports), nil
+}
+
+// ResetPorts removes all ports: those that a crashed application left in a
+// pinned map. They do no harm without a socket, for then every packet passes,
+// but the next application's sockets must not receive them.
+func (s *Steer) ResetPorts() error {
+	ports, err := s.Ports()
+	for _, p := range ports {
+		err = errors.Join(err, s.RemovePort(p))
+	}
+	return err
+}
+
+// SetSocket gives the steered segments of an RX queue to the AF_XDP socket fd,
+// which must be bound to this NIC and queue. The kernel removes the entry when
+// the socket is closed.
+func (s *Steer) SetSocket(queue, fd int) error {
+	if limit := int(s.maps.SteerXsks.MaxEntries()); queue < 0 || queue >= limit {
+		return fmt.Errorf("interface %s: queue %d: steering knows queues 0 to %d", s.info.NIC, queue, limit-1)
+	}
+	if fd < 0 || fd > math.MaxInt32 {
+		return fmt.Errorf("interface %s: queue %d: bad socket %d: %w", s.info.NIC, queue, fd, unix.EBADF)
+	}
+	if err := s.maps.SteerXsks.Put(uint32(queue), uint32(fd)); err != nil {
+		return fmt.Errorf("interface %s: queue %d: set AF_XDP socket: %w", s.info.NIC, queue, err)
+	}
+	return nil
+}
+
+// Counters returns how many packets got each decision, summed over all CPUs.
+// A pinned Steer counts on while nobody has it open.
+func (s *Steer) Counters() (map[string]uint64, error) {
+	counters := make(map[string]uint64, len(steerCounters))
+	for i, name := range steerCounters {
+		var perCPU []uint64
+		if err := s.maps.SteerStats.Lookup(uint32(i), &perCPU); err != nil {
+			return nil, fmt.Errorf("interface %s: read counter %s: %w", s.info.NIC, name, err)
+		}
+		for _, v := range perCPU {
+			counters[name] += v
+		}
+	}
+	return counters, nil
+}
+
+// Info describes the NIC as it was when it was attached or opened.
+func (s *Steer) Info() SteerInfo { return s.info }
+
+// Close releases the program and its maps: a pinned NIC stays attached, any
+// other is detached. Further calls do nothing.
+func (s *Steer) Close() error {
+	s.closeOnce.Do(func() {
+		if s.link != nil {
+			s.closeErr = s.link.Close()
+		}
+		s.closeErr = errors.Join(s.closeErr, s.maps.Close())
+		if s.closeErr != nil {
+			s.closeErr = fmt.Errorf("interface %s: close steering: %w", s.info.NIC, s.closeErr)
+		}
+	})
+	return s.closeErr
+}
