@@ -1,0 +1,269 @@
+package pasteapi
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrNICInUse says that another Port has the NIC: one application per NIC and
+// network namespace.
+var ErrNICInUse = errors.New("interface in use by another application")
+
+// controlPrefix and the NIC's name make the address of the abstract unix
+// socket that a Port holds: taken means that the NIC is. The kernel scopes it
+// to the network namespace, as it does the NIC's name, and drops it with the
+// process.
+const controlPrefix = "@paste/"
+
+// controlTimeout bounds how long a peer on the control socket is waited for.
+const controlTimeout = 2 * time.Second
+
+// control holds a NIC for one Port and answers questions about it: whoever
+// connects, and is root or the owner of this process, receives the JSON of
+// status, and the end of the stream.
+type control struct {
+	l      *net.UnixListener
+	status func() any
+	done   chan struct{} // closed when serve has returned
+
+	mu     sync.Mutex
+	closed bool
+	peer   *net.UnixConn // being answered
+}
+
+// claimNIC takes nic in the calling thread's network namespace until Close. The
+// error wraps ErrNICInUse, and names the holder, if it is taken. status is
+// called from another goroutine, at any time until Close returns; what it
+// returns is encoded as JSON.
+func claimNIC(nic string, status func() any) (*control, error) {
+	addr := &net.UnixAddr{Name: controlPrefix + nic, Net: "unix"}
+	// A holder may die between the two calls, hence more than one attempt.
+	for range 3 {
+		// The socket is made on this thread, and so in its namespace.
+		l, err := net.ListenUnix("unix", addr)
+		if err == nil {
+			c := &control{l: l, status: status, done: make(chan struct{})}
+			go c.serve()
+			return c, nil
+		}
+		if !errors.Is(err, unix.EADDRINUSE) {
+			return nil, fmt.Errorf("claim interface %s: %w", nic, err)
+		}
+		holder, err := dialNIC(context.Background(), nic)
+		if errors.Is(err, unix.ECONNREFUSED) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("interface %s: %w; `pastectl status` shows which", nic, ErrNICInUse)
+		}
+		cred, err := peerCred(holder)
+		holder.Close()
+		if err != nil {
+			return nil, fmt.Errorf("interface %s: %w; `pastectl status` shows which", nic, ErrNICInUse)
+		}
+		return nil, fmt.Errorf("interface %s: %w, process %d: stop it first, or use another interface", nic, ErrNICInUse, cred.Pid)
+	}
+	return nil, fmt.Errorf("interface %s: %w: its holder changes all the time", nic, ErrNICInUse)
+}
+
+func (c *control) serve() {
+	defer close(c.done)
+	for {
+		peer, err := c.l.AcceptUnix()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			// Out of descriptors or memory: the claim stands, questions wait.
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		if c.setPeer(peer) {
+			c.answer(peer)
+		}
+		peer.Close()
+	}
+}
+
+// setPeer lets Close interrupt an answer. It reports whether to give one.
+func (c *control) setPeer(peer *net.UnixConn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.peer = peer
+	return !c.closed
+}
+
+func (c *control) answer(peer *net.UnixConn) {
+	cred, err := peerCred(peer)
+	if err != nil || cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
+		return
+	}
+	data, err := json.Marshal(c.status())
+	if err != nil {
+		return
+	}
+	peer.SetWriteDeadline(time.Now().Add(controlTimeout))
+	peer.Write(data) // the peer may be gone: its loss
+}
+
+// Close gives the NIC back. It waits for a call of status that is under way.
+func (c *control) Close() error {
+	c.mu.Lock()
+	closed := c.closed
+	c.closed = true
+	peer := c.peer
+	c.mu.Unlock()
+	if closed {
+		<-c.done
+		return nil
+	}
+	err := c.l.Close()
+	if peer != nil {
+		peer.Close()
+	}
+	<-c.done
+	if err != nil {
+		return fmt.Errorf("release interface: %w", err)
+	}
+	return nil
+}
+
+func dialNIC(ctx context.Context, nic string) (*net.UnixConn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", controlPrefix+nic)
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.UnixConn), nil
+}
+
+// peerCred returns who is at the other end: of a connected socket the process
+// that connected, or the one that listens.
+func peerCred(c *net.UnixConn) (cred *unix.Ucred, err error) {
+	rc, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	cerr := rc.Control(func(fd uintptr) {
+		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	return cred, errors.Join(cerr, os.NewSyscallError("getsockopt SO_PEERCRED", err))
+}
+
+// QueryNIC asks the application that has nic, in the calling thread's network
+// namespace, for its Status, as JSON. The error wraps os.ErrNotExist if there
+// is no application, and os.ErrPermission if it does not answer to this user or
+// is one that this user must not believe.
+func QueryNIC(ctx context.Context, nic string) (json.RawMessage, error) {
+	p, err := queryNIC(ctx, nic)
+	return p.Status, err
+}
+
+func queryNIC(ctx context.Context, nic string) (LivePort, error) {
+	fail := func(err error) (LivePort, error) {
+		return LivePort{}, fmt.Errorf("interface %s: query its application: %w", nic, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
+	defer cancel()
+	conn, err := dialNIC(ctx, nic)
+	if errors.Is(err, unix.ECONNREFUSED) {
+		return fail(os.ErrNotExist)
+	}
+	if err != nil {
+		return fail(err)
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+
+	// Every user may bind an abstract address.
+	cred, err := peerCred(conn)
+	if err != nil {
+		return fail(err)
+	}
+	if cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
+		return fail(fmt.Errorf("process %d belongs to user %d: %w", cred.Pid, cred.Uid, os.ErrPermission))
+	}
+	data, err := io.ReadAll(conn)
+	if err != nil {
+		return fail(errors.Join(context.Cause(ctx), err))
+	}
+	if len(data) == 0 {
+		return fail(fmt.Errorf("process %d does not answer: %w", cred.Pid, os.ErrPermission))
+	}
+	if !json.Valid(data) {
+		return fail(fmt.Errorf("process %d: the answer was cut off", cred.Pid))
+	}
+	return LivePort{NIC: nic, PID: int(cred.Pid), Status: data}, nil
+}
+
+// LivePort is a Port that some process has open now.
+type LivePort struct {
+	NIC    string          `json:"nic"`
+	PID    int             `json:"pid"`
+	Status json.RawMessage `json:"status"` // Port.Status as the process reports it
+}
+
+// ListPorts returns the Ports with a NIC that are open in the calling thread's
+// network namespace, in the order of the NICs' names. A Port that did not
+// answer is left out; the error, beside the others, says why.
+func ListPorts(ctx context.Context) ([]LivePort, error) {
+	nics, err := claimedNICs()
+	if err != nil {
+		return nil, err
+	}
+	var ports []LivePort
+	var errs []error
+	for _, nic := range nics {
+		p, err := queryNIC(ctx, nic)
+		switch {
+		case err == nil:
+			ports = append(ports, p)
+		case !errors.Is(err, os.ErrNotExist): // it ended meanwhile
+			errs = append(errs, err)
+		}
+	}
+	return ports, errors.Join(errs...)
+}
+
+// soAcceptCon marks a listener in the flags of /proc/net/unix (__SO_ACCEPTCON,
+// include/linux/net.h).
+const soAcceptCon = "00010000"
+
+// claimedNICs reads the listeners from the kernel's table: columns Num,
+// RefCount, Protocol, Flags, Type, St, Inode, Path.
+func claimedNICs() ([]string, error) {
+	f, err := os.Open("/proc/thread-self/net/unix")
+	if err != nil {
+		return nil, fmt.Errorf("list applications: %w", err)
+	}
+	defer f.Close()
+	var nics []string
+	for lines := bufio.NewScanner(f); ; {
+		if !lines.Scan() {
+			if err := lines.Err(); err != nil {
+				return nil, fmt.Errorf("list applications: %w", err)
+			}
+			slices.Sort(nics)
+			return slices.Compact(nics), nil
+		}
+		fields := strings.Fields(lines.Text())
+		if len(fields) != 8 || fields[3] != soAcceptCon {
+			continue
+		}
+		if nic, ok := strings.CutPrefix(fields[7], controlPrefix); ok && nic != "" {
+			nics = append(nics, nic)
+		}
+	}
+}

@@ -1,0 +1,160 @@
+package pasteapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/go-quicktest/qt"
+	"github.com/vishvananda/netns"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+)
+
+// controlNetns moves the test into an empty network namespace: no other
+// process claims anything there.
+func controlNetns(t *testing.T) {
+	t.Helper()
+	runtime.LockOSThread()
+	old, err := netns.Get()
+	qt.Assert(t, qt.IsNil(err))
+	ns, err := netns.New()
+	qt.Assert(t, qt.IsNil(err))
+	t.Cleanup(func() {
+		ns.Close()
+		if netns.Set(old) == nil {
+			runtime.UnlockOSThread()
+		}
+		old.Close()
+	})
+}
+
+func TestClaimNIC(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	controlNetns(t)
+	ctx := context.Background()
+
+	_, err := QueryNIC(ctx, "at0")
+	qt.Assert(t, qt.ErrorIs(err, os.ErrNotExist))
+
+	var asked atomic.Int64
+	c, err := claimNIC("at0", func() any { return map[string]int64{"asked": asked.Add(1)} })
+	qt.Assert(t, qt.IsNil(err))
+	other, err := claimNIC("at1", func() any { return "other" })
+	qt.Assert(t, qt.IsNil(err))
+
+	for want := range 3 {
+		data, err := QueryNIC(ctx, "at0")
+		qt.Assert(t, qt.IsNil(err))
+		var got map[string]int
+		qt.Assert(t, qt.IsNil(json.Unmarshal(data, &got)))
+		qt.Assert(t, qt.Equals(got["asked"], want+1))
+	}
+
+	_, err = claimNIC("at0", nil)
+	qt.Assert(t, qt.ErrorIs(err, ErrNICInUse))
+	qt.Check(t, qt.StringContains(err.Error(), "at0"))
+	qt.Check(t, qt.StringContains(err.Error(), strconv.Itoa(os.Getpid())))
+
+	ports, err := ListPorts(ctx)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.HasLen(ports, 2))
+	qt.Check(t, qt.Equals(ports[0].NIC, "at0"))
+	qt.Check(t, qt.Equals(ports[0].PID, os.Getpid()))
+	qt.Check(t, qt.Equals(ports[1].NIC, "at1"))
+	qt.Check(t, qt.Equals(string(ports[1].Status), `"other"`))
+
+	qt.Assert(t, qt.IsNil(c.Close()))
+	qt.Assert(t, qt.IsNil(c.Close()))
+	again, err := claimNIC("at0", func() any { return nil })
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.IsNil(again.Close()))
+	qt.Assert(t, qt.IsNil(other.Close()))
+
+	ports, err = ListPorts(ctx)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.HasLen(ports, 0))
+}
+
+// The same name in another network namespace is another NIC.
+func TestClaimNICPerNetns(t *testing.T) {
+	controlNetns(t)
+	c, err := claimNIC("at0", func() any { return 1 })
+	qt.Assert(t, qt.IsNil(err))
+	defer c.Close()
+	done := make(chan error)
+	go func() {
+		// Not unlocked: the thread ends with the goroutine.
+		runtime.LockOSThread()
+		ns, err := netns.New()
+		if err == nil {
+			defer ns.Close()
+			var c *control
+			if c, err = claimNIC("at0", func() any { return 2 }); err == nil {
+				err = c.Close()
+			}
+		}
+		done <- err
+	}()
+	qt.Assert(t, qt.IsNil(<-done))
+}
+
+// A peer that connects and does not read must not keep Close waiting.
+func TestControlCloseWithSilentPeer(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	controlNetns(t)
+	asked := make(chan struct{}, 1)
+	c, err := claimNIC("at0", func() any {
+		asked <- struct{}{}
+		return strings.Repeat("x", 8<<20) // more than a socket buffer holds
+	})
+	qt.Assert(t, qt.IsNil(err))
+	peer, err := dialNIC(context.Background(), "at0")
+	qt.Assert(t, qt.IsNil(err))
+	defer peer.Close()
+	<-asked
+	qt.Assert(t, qt.IsNil(c.Close()))
+}
+
+func TestQueryNICCancelled(t *testing.T) {
+	controlNetns(t)
+	release := make(chan struct{})
+	asked := make(chan struct{})
+	c, err := claimNIC("at0", func() any { close(asked); <-release; return nil })
+	qt.Assert(t, qt.IsNil(err))
+	defer c.Close()
+	defer close(release)
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() { <-asked; cancel() }()
+	_, err = QueryNIC(ctx, "at0")
+	qt.Assert(t, qt.ErrorIs(err, context.Canceled))
+}
+
+// A process of another user that took the address is not believed.
+func TestQueryNICOfStranger(t *testing.T) {
+	controlNetns(t)
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	qt.Assert(t, qt.IsNil(err))
+	defer unix.Close(fd)
+	// Only this thread becomes the stranger; listen records its credentials.
+	_, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), 65534, ^uintptr(0))
+	qt.Assert(t, qt.Equals(errno, 0))
+	err = errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: "@paste/at0"}), unix.Listen(fd, 1))
+	_, _, errno = unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), 0, ^uintptr(0))
+	qt.Assert(t, qt.Equals(errno, 0))
+	qt.Assert(t, qt.IsNil(err))
+
+	_, err = QueryNIC(context.Background(), "at0")
+	qt.Assert(t, qt.ErrorIs(err, os.ErrPermission))
+	ports, err := ListPorts(context.Background())
+	qt.Assert(t, qt.ErrorIs(err, os.ErrPermission))
+	qt.Assert(t, qt.HasLen(ports, 0))
+	_, err = claimNIC("at0", nil)
+	qt.Assert(t, qt.ErrorIs(err, ErrNICInUse))
+}
