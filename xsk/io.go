@@ -121,3 +121,6 @@ func (s *Socket) errno(op string, e unix.Errno) error {
 	}
 	return fmt.Errorf("%s on queue %d of %s: %w", op, s.queue, s.name, e)
 }
+
+// RxPending reports whether Receive would return something now.
+func (s *Socket) RxPending() bool { return s.rx.available(1) != 0 }

@@ -1,0 +1,274 @@
+package pasteapi
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// What an epoll event is about; in the padding of epoll_event, which the
+// kernel returns untouched.
+const (
+	watchNIC = iota
+	watchDeliveries
+	watchWake
+	watchUser
+	watchConn
+)
+
+// checkEvery is how many busy Polls may pass without a look at the events
+// (closed connections, listeners): each look is a system call.
+const checkEvery = 8
+
+func (r *Ring) makeEvents() (err error) {
+	if r.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return os.NewSyscallError("epoll_create", err)
+	}
+	if r.wakeFd, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK); err != nil {
+		return os.NewSyscallError("eventfd", err)
+	}
+	if err := r.watch(r.wakeFd, watchWake); err != nil {
+		return err
+	}
+	return r.watch(r.tk.PollFd(), watchDeliveries)
+}
+
+func (r *Ring) watch(fd, kind int) error {
+	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd), Pad: int32(kind)}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(r.epoll, unix.EPOLL_CTL_ADD, fd, &ev))
+}
+
+// Watch makes Poll return when a descriptor of the application's is readable,
+// a listener for example. It is level-triggered. Ready tells which.
+func (r *Ring) Watch(fd int) error {
+	if r.closed {
+		return ErrClosed
+	}
+	if err := r.watch(fd, watchUser); err != nil {
+		return fmt.Errorf("watch fd %d: %w", fd, err)
+	}
+	return nil
+}
+
+// Unwatch ends Watch.
+func (r *Ring) Unwatch(fd int) error {
+	if r.closed {
+		return ErrClosed
+	}
+	if err := unix.EpollCtl(r.epoll, unix.EPOLL_CTL_DEL, fd, nil); err != nil {
+		return fmt.Errorf("unwatch fd %d: %w", fd, os.NewSyscallError("epoll_ctl", err))
+	}
+	return nil
+}
+
+// Ready lists the watched descriptors that the last Poll found readable. It is
+// valid until the next Poll.
+func (r *Ring) Ready() []int { return r.ready }
+
+// Wake makes the current or the next Poll return. It may be called from any
+// goroutine until Close.
+func (r *Ring) Wake() {
+	one := uint64(1)
+	b := (*[8]byte)(unsafe.Pointer(&one))
+	// It can only fail when the counter is full; then Poll wakes anyhow.
+	_, _ = unix.Write(r.wakeFd, b[:])
+}
+
+// Poll sends what is in the TX ring, then waits until there are slots in the
+// RX ring, a watched descriptor is readable, Wake was called, or the timeout
+// has passed (negative: no limit; 0: does not wait, which is busy polling). It
+// returns the number of RX slots that the application owns.
+//
+// Errors: ErrClosed; ErrRingCorrupt when the application broke a ring's rules,
+// after which the ring is usable again; anything else is a system call that
+// failed in a way that does not pass.
+func (r *Ring) Poll(timeout time.Duration) (int, error) {
+	r.ready = r.ready[:0]
+	if err := r.TxSync(); err != nil {
+		return 0, err
+	}
+	n, err := r.RxSync()
+	if err != nil {
+		return 0, err
+	}
+	r.checks++
+	if n > 0 || timeout == 0 {
+		if r.checks < checkEvery {
+			return n, nil
+		}
+		if _, err := r.look(0); err != nil {
+			return 0, err
+		}
+		return r.RxSync()
+	}
+	return r.sleep(timeout)
+}
+
+// sleep spins for a while and then waits in epoll.
+func (r *Ring) sleep(timeout time.Duration) (int, error) {
+	start := nanotime()
+	for {
+		if r.spin != 0 {
+			if n, err := r.spinUntil(start, timeout); n != 0 || err != nil || len(r.ready) > 0 {
+				return n, err
+			}
+		}
+		wait := time.Duration(-1)
+		if timeout >= 0 {
+			wait = max(timeout-time.Duration(nanotime()-start), 0)
+		}
+		woken, err := r.look(wait)
+		if err != nil {
+			return 0, err
+		}
+		n, err := r.RxSync()
+		if n > 0 || err != nil || woken || len(r.ready) > 0 {
+			return n, err
+		}
+		if timeout >= 0 && time.Duration(nanotime()-start) >= timeout {
+			return 0, nil
+		}
+	}
+}
+
+// spinUntil looks at the rings, which costs no system call, until something is
+// there or the time to spin is over.
+func (r *Ring) spinUntil(start int64, timeout time.Duration) (int, error) {
+	limit := r.spin
+	for i := 1; ; i++ {
+		if r.anything() {
+			if n, err := r.RxSync(); n > 0 || err != nil {
+				return n, err
+			}
+		}
+		if i&63 != 0 {
+			continue
+		}
+		spent := nanotime() - start
+		if limit >= 0 && spent >= limit || timeout >= 0 && spent >= int64(timeout) {
+			return 0, nil
+		}
+		if i&4095 == 0 {
+			if woken, err := r.look(0); woken || err != nil || len(r.ready) > 0 {
+				n, rxErr := r.RxSync()
+				return n, errors.Join(err, rxErr)
+			}
+		}
+	}
+}
+
+// anything says whether a sync may find something, without a system call.
+func (r *Ring) anything() bool {
+	if r.tk.Pending() || len(r.active) > 0 || len(r.waiting) > 0 {
+		return true
+	}
+	for _, s := range r.nics {
+		if s.RxPending() {
+			return true
+		}
+	}
+	return false
+}
+
+// look waits for events and handles them. The result says whether Wake was
+// called.
+func (r *Ring) look(wait time.Duration) (woken bool, err error) {
+	r.checks = 0
+	if now := nanotime(); now-r.lastTick > int64(time.Second) {
+		r.lastTick = now
+		r.sweep()
+	}
+	ms := -1
+	if wait >= 0 {
+		ms = int((wait + time.Millisecond - 1) / time.Millisecond)
+	}
+	if len(r.waiting)+len(r.hungup) > 0 && (ms < 0 || ms > 1) {
+		ms = 1 // the kernel queues stray bytes from a work queue when it is busy
+	} else if r.tickets.count < uint32(len(r.tickets.info)-1) && (ms < 0 || ms > 1000) {
+		ms = 1000 // tickets in flight: the sweep has to run
+	}
+	n := 0
+	r.stats.Syscalls++
+	if ms == 0 {
+		got, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(r.epoll), uintptr(unsafe.Pointer(&r.events[0])),
+			uintptr(len(r.events)), 0, 0, 0)
+		if errno != 0 && errno != unix.EINTR {
+			return false, os.NewSyscallError("epoll_wait", errno)
+		}
+		if errno == 0 {
+			n = int(got)
+		}
+	} else {
+		r.tk.Sleeping(true)
+		if r.anything() && len(r.waiting) == 0 {
+			ms = 0
+		}
+		r.stats.Sleeps++
+		n, err = unix.EpollWait(r.epoll, r.events, ms)
+		r.tk.Sleeping(false)
+		if err != nil && err != unix.EINTR {
+			return false, os.NewSyscallError("epoll_wait", err)
+		}
+	}
+	for i := range max(n, 0) {
+		woken = r.handle(&r.events[i]) || woken
+	}
+	r.checkEnds()
+	return woken, nil
+}
+
+func (r *Ring) handle(ev *unix.EpollEvent) (woken bool) {
+	switch ev.Pad {
+	case watchWake:
+		var b [8]byte
+		_, _ = unix.Read(r.wakeFd, b[:])
+		r.stats.Syscalls++
+		return true
+	case watchUser:
+		r.ready = append(r.ready, int(ev.Fd))
+	case watchConn:
+		c := r.lookup(int(ev.Fd))
+		if c == nil {
+			return false
+		}
+		if ev.Events&unix.EPOLLOUT != 0 && len(c.queue) > 0 {
+			r.sendQueued(c)
+		}
+		if ev.Events&unix.EPOLLIN != 0 && c.copyOnly {
+			c.push(item{kind: itemAll})
+			r.activate(c)
+		}
+		if ev.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 && !c.eof {
+			r.hungup = append(r.hungup, c)
+		}
+	}
+	return false
+}
+
+// checkEnds finds out how connections ended about which there was an event.
+// While stray bytes are ahead of the end it waits for them.
+func (r *Ring) checkEnds() {
+	if len(r.hungup) == 0 {
+		return
+	}
+	later := r.hungup[:0]
+	for _, c := range r.hungup {
+		if c.fd < 0 || c.eof {
+			continue
+		}
+		r.peek(c)
+		if !c.eof && c.pending() {
+			later = append(later, c)
+		}
+	}
+	clear(r.hungup[len(later):])
+	r.hungup = later
+}
+
+var base = time.Now()
+
+func nanotime() int64 { return int64(time.Since(base)) }

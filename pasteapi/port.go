@@ -1,0 +1,348 @@
+package pasteapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/pastenet/paste/bpf"
+	"github.com/pastenet/paste/pmem"
+	"github.com/pastenet/paste/xsk"
+	"github.com/vishvananda/netlink"
+)
+
+// Options describe a Port. Pool alone is required.
+type Options struct {
+	// NIC is the interface to receive from, in the calling thread's network
+	// namespace. "" means none: every byte comes by the copy path.
+	NIC string
+	// Pool is the memory of all buffers. It must outlive the Port.
+	Pool *pmem.Pool
+	// Rings is the number of ring pairs, each used by one thread; 0 = 1. NIC
+	// queue j belongs to ring j modulo Rings.
+	Rings int
+	// Slots per ring, a power of two from 64 to 32768; 0 = 1024.
+	Slots int
+	// MaxConns is the most registered connections per ring; 0 = 16384.
+	MaxConns int
+	// TxLimit is the most bytes that may wait for one connection's peer before
+	// it is given up; 0 = 4 MiB. From a quarter of it on the connection's
+	// received segments are held back.
+	TxLimit int
+	// XDPMode is used when the Port attaches the NIC itself.
+	XDPMode bpf.XDPMode
+	// BindMode of the AF_XDP sockets on the NIC; Auto takes zero-copy where the
+	// driver has it.
+	BindMode xsk.BindMode
+	// Spin is how long Poll looks at the rings before it sleeps; negative: it
+	// never sleeps (busy polling).
+	Spin time.Duration
+	// BPFFS is where `pastectl attach` pinned the NIC; "" = /sys/fs/bpf.
+	BPFFS string
+	// Logger gets the few things worth telling; nil = slog.Default().
+	Logger *slog.Logger
+}
+
+func (o *Options) complete() error {
+	if o.Pool == nil {
+		return errors.New("open port: no pool (Options.Pool)")
+	}
+	for _, d := range []struct {
+		field *int
+		value int
+	}{{&o.Rings, 1}, {&o.Slots, 1024}, {&o.MaxConns, 16384}, {&o.TxLimit, 4 << 20}} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	if o.Slots < 64 || o.Slots > 32768 || o.Slots&(o.Slots-1) != 0 {
+		return fmt.Errorf("open port: %d slots: need a power of two from 64 to 32768", o.Slots)
+	}
+	if o.Rings < 1 || o.Rings > 64 {
+		return fmt.Errorf("open port: %d rings: need 1 to 64", o.Rings)
+	}
+	if o.MaxConns < 1 || o.TxLimit < 1 {
+		return fmt.Errorf("open port: limits of %d connections and %d bytes: must be positive", o.MaxConns, o.TxLimit)
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return nil
+}
+
+// Port is PASTE's end of a NIC: rings over a pool of buffers, fed by the NIC's
+// queues through the kernel's TCP. Its methods may be called from any
+// goroutine; each Ring belongs to one.
+type Port struct {
+	opts    Options
+	rings   []*Ring
+	control *control
+	steer   *bpf.Steer
+	umem    *xsk.Umem
+	inj     *injectionDev
+	socks   []*xsk.Socket
+
+	nicSocks []*xsk.Socket // of these: on the NIC, by queue
+
+	mu     sync.Mutex
+	ports  []uint16
+	opened bool
+	closed bool
+}
+
+// Open opens a port. The NIC is attached for the port's lifetime, unless
+// `pastectl attach` did that before; one process at a time can have it
+// (ErrNICInUse). It must be called, with NIC set, on a thread that is in the
+// NIC's network namespace.
+//
+// Everything that Open creates disappears with the process, however it ends.
+func Open(ctx context.Context, o Options) (_ *Port, err error) {
+	if err := o.complete(); err != nil {
+		return nil, err
+	}
+	p := &Port{opts: o}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.Close())
+		}
+	}()
+	if err := bpf.CheckPrivilege(); err != nil {
+		return nil, err
+	}
+	if err := bpf.CheckKernel(); err != nil {
+		return nil, err
+	}
+	for i := range o.Rings {
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("open port: %w", err)
+		}
+		r, err := newRing(&p.opts, i)
+		if err != nil {
+			return nil, fmt.Errorf("open ring %d: %w", i, err)
+		}
+		p.rings = append(p.rings, r)
+	}
+	if o.NIC != "" {
+		if err := p.openNIC(); err != nil {
+			return nil, fmt.Errorf("open port on %s: %w", o.NIC, err)
+		}
+	}
+	p.mu.Lock()
+	p.opened = true
+	p.mu.Unlock()
+	return p, nil
+}
+
+// openNIC makes the way of a packet: NIC, AF_XDP, injection device.
+func (p *Port) openNIC() error {
+	o := &p.opts
+	nic, err := netlink.LinkByName(o.NIC)
+	if err != nil {
+		var gone netlink.LinkNotFoundError
+		if errors.As(err, &gone) {
+			return fmt.Errorf("%s: %w in this network namespace; `ip link` lists those there are", o.NIC, bpf.ErrNoSuchNIC)
+		}
+		return fmt.Errorf("look up interface: %w", err)
+	}
+	if limit := bpf.MaxMTU(o.Pool.FrameSize()); nic.Attrs().MTU > limit {
+		return fmt.Errorf("mtu %d of %s is more than %d, the most for frames of %d bytes (make the pool with larger frames, or `ip link set %s mtu %d`): %w",
+			nic.Attrs().MTU, o.NIC, limit, o.Pool.FrameSize(), o.NIC, limit, ErrFrameSize)
+	}
+	if p.control, err = claimNIC(o.NIC, func() any { return p.Status() }); err != nil {
+		return err
+	}
+	if err := p.openSteer(); err != nil {
+		return err
+	}
+	if p.inj, err = newInjectionDev(o.Rings); err != nil {
+		return err
+	}
+	return p.openSockets(nic.Attrs().Index, nic.Type() == "veth")
+}
+
+// openSteer finds the pinned steering program or attaches one.
+func (p *Port) openSteer() (err error) {
+	p.steer, err = bpf.OpenSteer(p.opts.BPFFS, p.opts.NIC)
+	if errors.Is(err, bpf.ErrNotAttached) {
+		p.steer, err = bpf.AttachSteer(bpf.SteerOptions{NIC: p.opts.NIC, Mode: p.opts.XDPMode})
+	}
+	if err != nil {
+		return err
+	}
+	// Ports of an earlier application that was killed.
+	return p.steer.ResetPorts()
+}
+
+// openSockets binds the NIC's queues and the injection queues to the pool's
+// memory. On a veth the frames may have partial checksums, which the kernel
+// must be told through TX metadata; where it cannot be, they are completed.
+func (p *Port) openSockets(ifindex int, veth bool) error {
+	metadata := 0
+	if veth {
+		metadata = xsk.TxMetadataSize
+	}
+	err := p.openSocketsWith(ifindex, veth, metadata)
+	if errors.Is(err, xsk.ErrNotSupported) && metadata > 0 {
+		if err := p.closeSockets(); err != nil {
+			return err
+		}
+		err = p.openSocketsWith(ifindex, veth, 0)
+	}
+	return err
+}
+
+func (p *Port) openSocketsWith(ifindex int, veth bool, metadata int) (err error) {
+	o := &p.opts
+	p.umem, err = xsk.NewUmem(o.Pool.Mem(), xsk.UmemConfig{FrameSize: o.Pool.FrameSize(), TxMetadataLen: metadata})
+	if err != nil {
+		return err
+	}
+	queues := p.steer.Info().Queues
+	for q := range queues {
+		s, err := xsk.Open(p.umem, xsk.Options{
+			Ifindex: ifindex, Queue: q, Mode: o.BindMode, NeedWakeup: true,
+			RxSize: 2048, FillSize: 2048,
+		})
+		if err != nil {
+			return err
+		}
+		p.socks = append(p.socks, s)
+		p.nicSocks = append(p.nicSocks, s)
+		r := p.rings[q%o.Rings]
+		r.nics = append(r.nics, s)
+		r.refill(s)
+		if err := r.watch(s.Fd(), watchNIC); err != nil {
+			return err
+		}
+	}
+	for i, r := range p.rings {
+		var s *xsk.Socket
+		err := inNetns(p.inj.ns, func() (err error) {
+			s, err = xsk.Open(p.umem, xsk.Options{
+				Ifindex: p.inj.txIndex, Queue: i, Mode: xsk.Copy, NeedWakeup: true,
+				TxSize: injectorSize, CompSize: injectorSize, TxBudget: injectorSize,
+			})
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("injection queue %d: %w", i, err)
+		}
+		p.socks = append(p.socks, s)
+		r.inj = injector{
+			sock: s, umem: p.umem, mac: p.inj.mac, partial: veth, metadata: metadata > 0,
+			batch:   make([]xsk.Desc, 0, injectorSize),
+			scratch: make([]uint64, injectorSize),
+		}
+	}
+	// The tagger is the same program in every ring; one of them is enough.
+	if err := p.rings[0].tk.AttachTag(p.inj.ifindex); err != nil {
+		return err
+	}
+	for q := range queues {
+		if err := p.steer.SetSocket(q, p.rings[q%o.Rings].nics[q/o.Rings].Fd()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Steer brings the segments of a local TCP port through the rings, for
+// connections that are registered; others on the port work as ever. Without a
+// NIC it has no effect.
+func (p *Port) Steer(port uint16) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return ErrClosed
+	}
+	if p.steer != nil {
+		if err := p.steer.AddPort(port); err != nil {
+			return err
+		}
+	}
+	p.ports = append(p.ports, port)
+	return nil
+}
+
+// Unsteer ends Steer. Connections stay registered and use the copy path.
+func (p *Port) Unsteer(port uint16) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return ErrClosed
+	}
+	rest := p.ports[:0]
+	for _, have := range p.ports {
+		if have != port {
+			rest = append(rest, have)
+		}
+	}
+	p.ports = rest
+	if p.steer == nil {
+		return nil
+	}
+	return p.steer.RemovePort(port)
+}
+
+// Ring returns ring pair i, from 0 to NumRings-1.
+func (p *Port) Ring(i int) *Ring { return p.rings[i] }
+
+// NumRings is the number of ring pairs.
+func (p *Port) NumRings() int { return len(p.rings) }
+
+func (p *Port) closeSockets() error {
+	var errs []error
+	for _, s := range p.socks {
+		errs = append(errs, s.Close())
+	}
+	p.socks, p.nicSocks = nil, nil
+	for _, r := range p.rings {
+		r.nics, r.inj = nil, injector{}
+	}
+	if p.umem != nil {
+		errs = append(errs, p.umem.Close())
+		p.umem = nil
+	}
+	return errors.Join(errs...)
+}
+
+// Close ends the port: the NIC's traffic goes to the kernel again, registered
+// sockets are ordinary sockets again, and the buffers that circulated go back
+// to the pool. No Ring may be in use. It may be called twice.
+func (p *Port) Close() error {
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil
+	}
+	p.closed = true
+	ports := p.ports
+	p.mu.Unlock()
+
+	var errs []error
+	if p.control != nil {
+		errs = append(errs, p.control.Close())
+	}
+	if p.steer != nil {
+		for _, port := range ports {
+			errs = append(errs, p.steer.RemovePort(port))
+		}
+	}
+	errs = append(errs, p.closeSockets())
+	for _, r := range p.rings {
+		errs = append(errs, r.close())
+	}
+	if p.inj != nil {
+		errs = append(errs, p.inj.Close())
+	}
+	if p.steer != nil {
+		errs = append(errs, p.steer.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("close port: %w", err)
+	}
+	return nil
+}

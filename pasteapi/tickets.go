@@ -1,0 +1,112 @@
+package pasteapi
+
+import (
+	"sync/atomic"
+
+	"github.com/pastenet/paste/bpf"
+)
+
+// none ends a list of tickets.
+const none = 0
+
+// ticketInfo is what this side remembers of a ticket: which frame it stands
+// for. The other half, which the verdict program checks, is bpf.TicketEntry.
+type ticketInfo struct {
+	conn   *conn // nil when the connection has gone meanwhile
+	frame  uint32
+	off    uint16 // of the payload in the frame
+	length uint16
+	seq    uint32
+	epoch  uint32 // sweep during which it was issued
+	gen    uint16
+	next   uint16 // neighbours in conn.inflight, oldest first
+	prev   uint16
+	busy   bool
+}
+
+// tickets hands out claim tickets and takes them back. A ticket is in flight
+// from injection until the kernel's verdict claims it or this side reclaims
+// it; a compare-and-exchange on the shared state decides which.
+type tickets struct {
+	shared []bpf.TicketEntry
+	info   []ticketInfo
+	free   []uint16 // ring; first in, first out, so that generations last long
+	head   uint32
+	count  uint32
+	epoch  uint32
+}
+
+func newTickets(shared []bpf.TicketEntry) *tickets {
+	t := &tickets{
+		shared: shared,
+		info:   make([]ticketInfo, len(shared)),
+		free:   make([]uint16, len(shared)),
+	}
+	for i := 1; i < len(shared); i++ {
+		t.free[i-1] = uint16(i)
+	}
+	t.count = uint32(len(shared) - 1)
+	return t
+}
+
+// issue makes a ticket for a payload, or returns 0 when all are in flight.
+func (t *tickets) issue(c *conn, frame uint32, off, length int, seq uint32) uint32 {
+	if t.count == 0 {
+		return 0
+	}
+	slot := t.free[t.head]
+	t.head = (t.head + 1) & uint32(len(t.free)-1)
+	t.count--
+
+	i := &t.info[slot]
+	i.gen++
+	i.conn, i.frame, i.off, i.length, i.seq, i.epoch, i.busy = c, frame, uint16(off), uint16(length), seq, t.epoch, true
+	i.next, i.prev = none, c.lastTicket
+	if c.lastTicket != none {
+		t.info[c.lastTicket].next = slot
+	} else {
+		c.firstTicket = slot
+	}
+	c.lastTicket = slot
+	c.inflight++
+
+	e := &t.shared[slot]
+	e.Cookie, e.Seq, e.Len = c.cookie, seq, uint32(length)
+	atomic.StoreUint32(&e.State, uint32(i.gen)<<2|bpf.TicketInFlight)
+	return uint32(slot) | uint32(i.gen)<<16
+}
+
+// reclaim takes a ticket back from the kernel. It fails when the kernel has
+// claimed it; then a delivery is on its way.
+func (t *tickets) reclaim(slot uint16) bool {
+	gen := uint32(t.info[slot].gen) << 2
+	return atomic.CompareAndSwapUint32(&t.shared[slot].State, gen|bpf.TicketInFlight, gen|bpf.TicketFree)
+}
+
+// retire ends a ticket that was claimed or reclaimed; its frame is the
+// caller's now.
+func (t *tickets) retire(slot uint16) {
+	i := &t.info[slot]
+	if c := i.conn; c != nil {
+		t.unlink(c, slot)
+	}
+	i.conn, i.busy = nil, false
+	t.free[(t.head+t.count)&uint32(len(t.free)-1)] = slot
+	t.count++
+}
+
+// unlink takes a ticket out of its connection's list.
+func (t *tickets) unlink(c *conn, slot uint16) {
+	i := &t.info[slot]
+	if i.prev != none {
+		t.info[i.prev].next = i.next
+	} else {
+		c.firstTicket = i.next
+	}
+	if i.next != none {
+		t.info[i.next].prev = i.prev
+	} else {
+		c.lastTicket = i.prev
+	}
+	c.inflight--
+}

@@ -1,0 +1,84 @@
+package pasteapi
+
+import (
+	"fmt"
+
+	"github.com/pastenet/paste/pmem"
+)
+
+// ringView is the port's own copy of a ring's state. The ring itself is the
+// application's memory and nothing in it is trusted: what a sync reads there
+// is checked against this first.
+type ringView struct {
+	name          string
+	ring          *NetmapRing
+	slots         uint32
+	first, frames uint32   // valid buffer indices
+	head          uint32   // up to here the application has given slots back
+	tail          uint32   // up to here it owns them
+	bufs          []uint32 // buffer of each slot, owned by the ring
+	owned         frameSet // the ring's
+}
+
+// accept checks what the application did since the last sync and returns how
+// many slots it gave back, from v.head on. A broken rule repairs the ring, as
+// netmap's netmap_ring_reinit does, and gives nothing back.
+func (v *ringView) accept(pool *pmem.Pool) (uint32, error) {
+	n := v.ring
+	head, cur := n.Head, n.Cur
+	owned := v.distance(v.head, v.tail)
+	if n.NumSlots != v.slots {
+		return 0, v.repair("num_slots", uint64(n.NumSlots), fmt.Sprint(v.slots))
+	}
+	// An overwritten tail is put right; nothing depends on it.
+	n.Tail = v.tail
+	if head >= v.slots || v.distance(v.head, head) > owned {
+		return 0, v.repair("head", uint64(head), fmt.Sprintf("from %d to %d", v.head, v.tail))
+	}
+	given := v.distance(v.head, head)
+	if cur >= v.slots || v.distance(v.head, cur) > owned || v.distance(v.head, cur) < given {
+		return 0, v.repair("cur", uint64(cur), fmt.Sprintf("from %d to %d", head, v.tail))
+	}
+	for i, left := v.head, given; left > 0; i, left = n.Next(i), left-1 {
+		s := n.slot(i)
+		s.Flags &^= NS_BUF_CHANGED
+		if s.BufIdx == v.bufs[i] {
+			continue
+		}
+		if s.BufIdx < v.first || s.BufIdx >= v.frames {
+			return 0, v.repair(fmt.Sprintf("slot %d buf_idx", i), uint64(s.BufIdx),
+				fmt.Sprintf("from %d to %d", v.first, v.frames-1))
+		}
+		// The application swapped buffers itself: the one it took out is its
+		// own now, this one is the ring's. What goes back to the NIC must not
+		// be part of anything else; what is sent may be.
+		if refs := pool.Refs(s.BufIdx); refs == 0 || refs > 1 && v.name == "rx" {
+			return 0, v.repair(fmt.Sprintf("slot %d buf_idx", i), uint64(s.BufIdx), "a buffer of which the application owns the only reference")
+		}
+		v.owned.remove(v.bufs[i])
+		v.owned.add(s.BufIdx)
+		v.bufs[i] = s.BufIdx
+	}
+	return given, nil
+}
+
+// distance is the number of slots from a up to b.
+func (v *ringView) distance(a, b uint32) uint32 {
+	if b >= a {
+		return b - a
+	}
+	return b + v.slots - a
+}
+
+func (v *ringView) repair(field string, value uint64, limit string) error {
+	n := v.ring
+	n.NumSlots = v.slots
+	n.Head, n.Cur, n.Tail = v.head, v.head, v.tail
+	for i := range v.slots {
+		if s := n.slot(i); s.BufIdx < v.first || s.BufIdx >= v.frames {
+			s.BufIdx = v.bufs[i]
+			s.Len = 0
+		}
+	}
+	return &RingError{Ring: v.name, Field: field, Value: value, Limit: limit}
+}
