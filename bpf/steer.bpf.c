@@ -68,6 +68,11 @@ INLINE int count(__u32 counter, int verdict)
 	return verdict;
 }
 
+INLINE int link_local(const __u8 *addr)
+{
+	return addr[0] == 0xfe && (addr[1] & 0xc0) == 0x80;
+}
+
 // tcp decides on the segment whose TCP header is at `at` and whose IP packet
 // says that `len` bytes of header and payload belong to it.
 INLINE int tcp(struct xdp_md *ctx, void *at, void *end, __u32 len)
@@ -138,13 +143,14 @@ int paste_steer(struct xdp_md *ctx)
 	}
 
 	struct ipv6hdr *ip6 = at;
-	if ((void *)(ip6 + 1) > end)
+	if ((void *)(ip6 + 1) > end || *(__u8 *)ip6 >> 4 != 6)
 		return count(STEER_PASS_MALFORMED, XDP_PASS);
 	if (ip6->nexthdr != IPPROTO_TCP)
 		return count(STEER_PASS_OPTIONS, XDP_PASS);
 	// Link-local addresses mean something on their own interface only, so
-	// they cannot come back in through another one.
-	if (ip6->daddr[0] == 0xfe && (ip6->daddr[1] & 0xc0) == 0x80)
+	// they cannot come back in through another one: the kernel would not find
+	// the socket, which is bound to the interface, and answer with RST.
+	if (link_local(ip6->daddr) || link_local(ip6->saddr))
 		return count(STEER_PASS_ADDRESS, XDP_PASS);
 	return tcp(ctx, ip6 + 1, end, bpf_ntohs(ip6->payload_len));
 }

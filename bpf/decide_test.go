@@ -1,0 +1,274 @@
+package bpf
+
+import (
+	"encoding/binary"
+	"net"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/go-quicktest/qt"
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+)
+
+// XDP verdicts (include/uapi/linux/bpf.h).
+const xdpPass = 2
+
+var (
+	ourMAC   = net.HardwareAddr{2, 0, 0, 0, 0, 1}
+	otherMAC = net.HardwareAddr{2, 0, 0, 0, 0, 2}
+)
+
+const ourPort = 8080
+
+// packet describes a frame; the zero value is nothing anybody would send.
+type packet struct {
+	dst      net.HardwareAddr
+	vlans    int
+	v6       bool
+	dstIP    net.IP
+	srcIP    net.IP // of IPv6
+	frag     uint16
+	moreFrag bool
+	ipOpts   bool
+	extHdr   bool
+	udp      bool
+	arp      bool
+	port     uint16
+	flags    func(*layers.TCP)
+	tcpOpts  bool
+	payload  int
+	padding  int
+	mangle   func(frame []byte, ip, tcp int) []byte
+}
+
+// segment is a plain data segment for us; f changes it.
+func segment(f func(*packet)) *packet {
+	p := &packet{dst: ourMAC, port: ourPort, payload: 100, dstIP: net.IP{10, 77, 0, 1}}
+	if f != nil {
+		f(p)
+	}
+	if p.v6 && p.dstIP.To4() != nil {
+		p.dstIP = net.ParseIP("fd00::1")
+	}
+	if p.v6 && p.srcIP == nil {
+		p.srcIP = net.ParseIP("fd00::2")
+	}
+	return p
+}
+
+func (p *packet) build(t *testing.T) []byte {
+	t.Helper()
+	eth := &layers.Ethernet{SrcMAC: otherMAC, DstMAC: p.dst}
+	stack := []gopacket.SerializableLayer{eth}
+	next := &eth.EthernetType
+	ip := 14
+	for i := range p.vlans {
+		*next = layers.EthernetTypeDot1Q
+		tag := &layers.Dot1Q{VLANIdentifier: uint16(10 + i)}
+		next = &tag.Type
+		stack = append(stack, tag)
+		ip += 4
+	}
+	tcpAt := ip
+	proto := layers.IPProtocolTCP
+	if p.udp {
+		proto = layers.IPProtocolUDP
+	}
+	var network gopacket.NetworkLayer
+	switch {
+	case p.arp:
+		*next = layers.EthernetTypeARP
+		stack = append(stack, &layers.ARP{AddrType: layers.LinkTypeEthernet, Protocol: layers.EthernetTypeIPv4,
+			HwAddressSize: 6, ProtAddressSize: 4, Operation: 1, SourceHwAddress: otherMAC,
+			SourceProtAddress: []byte{10, 77, 0, 2}, DstHwAddress: make([]byte, 6), DstProtAddress: p.dstIP.To4()})
+	case p.v6:
+		*next = layers.EthernetTypeIPv6
+		ip6 := &layers.IPv6{Version: 6, NextHeader: proto, HopLimit: 64, SrcIP: p.srcIP, DstIP: p.dstIP}
+		stack, network, tcpAt = append(stack, ip6), ip6, tcpAt+40
+		if p.extHdr {
+			ip6.NextHeader = layers.IPProtocolIPv6Destination
+			ext := &layers.IPv6Destination{}
+			ext.NextHeader = proto
+			ext.Options = []*layers.IPv6DestinationOption{{OptionType: 1, OptionData: make([]byte, 4)}}
+			stack, tcpAt = append(stack, ext), tcpAt+8
+		}
+	default:
+		*next = layers.EthernetTypeIPv4
+		ip4 := &layers.IPv4{Version: 4, TTL: 64, Protocol: proto, SrcIP: net.IP{10, 77, 0, 2}, DstIP: p.dstIP, FragOffset: p.frag}
+		if p.moreFrag {
+			ip4.Flags = layers.IPv4MoreFragments
+		}
+		if p.ipOpts {
+			ip4.Options = []layers.IPv4Option{{OptionType: 148, OptionLength: 4, OptionData: []byte{0, 0}}} // router alert
+			tcpAt += 4
+		}
+		stack, network, tcpAt = append(stack, ip4), ip4, tcpAt+20
+	}
+	switch {
+	case p.arp:
+	case p.udp:
+		udp := &layers.UDP{SrcPort: 4000, DstPort: layers.UDPPort(p.port)}
+		udp.SetNetworkLayerForChecksum(network)
+		stack = append(stack, udp)
+	default:
+		tcp := &layers.TCP{SrcPort: 4000, DstPort: layers.TCPPort(p.port), Seq: 1, Ack: 1, ACK: true, PSH: true, Window: 1000}
+		if p.flags != nil {
+			p.flags(tcp)
+		}
+		if p.tcpOpts {
+			tcp.Options = []layers.TCPOption{
+				{OptionType: layers.TCPOptionKindNop}, {OptionType: layers.TCPOptionKindNop},
+				{OptionType: layers.TCPOptionKindTimestamps, OptionLength: 10, OptionData: make([]byte, 8)},
+			}
+		}
+		tcp.SetNetworkLayerForChecksum(network)
+		stack = append(stack, tcp)
+	}
+	if !p.arp {
+		stack = append(stack, gopacket.Payload(make([]byte, p.payload)))
+	}
+	buf := gopacket.NewSerializeBuffer()
+	qt.Assert(t, qt.IsNil(gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, stack...)))
+	frame := append(buf.Bytes(), make([]byte, p.padding)...)
+	if p.mangle != nil {
+		frame = p.mangle(frame, ip, tcpAt)
+	}
+	return frame
+}
+
+// BPF_PROG_TEST_RUN has no AF_XDP socket, so a packet that would be steered
+// ends as pass_no_socket: it was ours, and passes when nobody receives it.
+const wouldSteer = "pass_no_socket"
+
+var decisions = []struct {
+	name string
+	p    *packet
+	want string
+}{
+	{"v4 data", segment(nil), wouldSteer},
+	{"v4 one byte", segment(func(p *packet) { p.payload = 1 }), wouldSteer},
+	{"v4 full frame", segment(func(p *packet) { p.payload = 1448; p.tcpOpts = true }), wouldSteer},
+	{"v4 one byte, padded to Ethernet's minimum", segment(func(p *packet) { p.payload = 1; p.padding = 5 }), wouldSteer},
+	{"v4 TCP options", segment(func(p *packet) { p.tcpOpts = true }), wouldSteer},
+	{"v4 VLAN", segment(func(p *packet) { p.vlans = 1 }), wouldSteer},
+	{"v4 VLAN, 802.1ad", segment(func(p *packet) {
+		p.vlans = 1
+		p.mangle = func(b []byte, _, _ int) []byte { binary.BigEndian.PutUint16(b[12:], 0x88a8); return b }
+	}), wouldSteer},
+	{"v4 FIN with data", segment(func(p *packet) { p.flags = func(t *layers.TCP) { t.FIN = true } }), wouldSteer},
+	{"v4 ECN bits", segment(func(p *packet) { p.flags = func(t *layers.TCP) { t.ECE, t.CWR = true, true } }), wouldSteer},
+	{"v6 data", segment(func(p *packet) { p.v6 = true }), wouldSteer},
+	{"v6 VLAN, TCP options", segment(func(p *packet) { p.v6, p.vlans, p.tcpOpts = true, 1, true }), wouldSteer},
+	{"v6 FIN with data", segment(func(p *packet) { p.v6 = true; p.flags = func(t *layers.TCP) { t.FIN = true } }), wouldSteer},
+
+	{"v4 other port", segment(func(p *packet) { p.port = 22 }), "pass_port"},
+	{"v4 port with swapped bytes", segment(func(p *packet) { p.port = ourPort>>8 | ourPort&0xff<<8 }), "pass_port"},
+	{"v6 other port", segment(func(p *packet) { p.v6 = true; p.port = 22 }), "pass_port"},
+
+	{"v4 SYN", segment(func(p *packet) { p.payload = 0; p.flags = func(t *layers.TCP) { t.SYN, t.ACK = true, false } }), "pass_control"},
+	{"v4 SYN with data", segment(func(p *packet) { p.flags = func(t *layers.TCP) { t.SYN, t.ACK = true, false } }), "pass_control"},
+	{"v4 pure ACK", segment(func(p *packet) { p.payload = 0 }), "pass_control"},
+	{"v4 pure ACK, TCP options", segment(func(p *packet) { p.payload = 0; p.tcpOpts = true }), "pass_control"},
+	{"v4 pure ACK, padded to Ethernet's minimum", segment(func(p *packet) { p.payload = 0; p.padding = 6 }), "pass_control"},
+	{"v4 FIN", segment(func(p *packet) { p.payload = 0; p.flags = func(t *layers.TCP) { t.FIN = true } }), "pass_control"},
+	{"v4 RST", segment(func(p *packet) { p.payload = 0; p.flags = func(t *layers.TCP) { t.RST = true } }), "pass_control"},
+	{"v4 RST with data", segment(func(p *packet) { p.flags = func(t *layers.TCP) { t.RST = true } }), "pass_control"},
+	{"v4 URG", segment(func(p *packet) { p.flags = func(t *layers.TCP) { t.URG, t.Urgent = true, 1 } }), "pass_control"},
+	{"v6 pure ACK", segment(func(p *packet) { p.v6 = true; p.payload = 0 }), "pass_control"},
+
+	{"v4 first fragment", segment(func(p *packet) { p.moreFrag = true }), "pass_fragment"},
+	{"v4 later fragment", segment(func(p *packet) { p.frag = 100 }), "pass_fragment"},
+	{"v4 options", segment(func(p *packet) { p.ipOpts = true }), "pass_options"},
+	{"v6 extension header", segment(func(p *packet) { p.v6, p.extHdr = true, true }), "pass_options"},
+	{"v6 UDP", segment(func(p *packet) { p.v6, p.udp = true, true }), "pass_options"},
+	{"v4 UDP", segment(func(p *packet) { p.udp = true }), "pass_not_tcp"},
+	{"ARP", segment(func(p *packet) { p.arp = true }), "pass_not_tcp"},
+	{"two VLAN tags", segment(func(p *packet) { p.vlans = 2 }), "pass_not_tcp"},
+
+	{"v4 other MAC", segment(func(p *packet) { p.dst = otherMAC }), "pass_address"},
+	{"v4 broadcast MAC", segment(func(p *packet) { p.dst = layers.EthernetBroadcast }), "pass_address"},
+	{"v6 to link-local", segment(func(p *packet) { p.v6 = true; p.dstIP = net.ParseIP("fe80::1") }), "pass_address"},
+	{"v6 from link-local", segment(func(p *packet) { p.v6 = true; p.srcIP = net.ParseIP("fe80::2") }), "pass_address"},
+
+	{"v4 total length beyond the frame", segment(func(p *packet) { p.mangle = put16(2, 0, 2000) }), "pass_malformed"},
+	{"v4 total length below the header", segment(func(p *packet) { p.mangle = put16(2, 0, 19) }), "pass_malformed"},
+	{"v4 total length ends in the TCP header", segment(func(p *packet) { p.mangle = put16(2, 0, 39) }), "pass_malformed"},
+	{"v4 version 5", segment(func(p *packet) {
+		p.mangle = func(b []byte, ip, _ int) []byte { b[ip] = 0x55; return b }
+	}), "pass_options"},
+	{"v6 payload length beyond the frame", segment(func(p *packet) { p.v6 = true; p.mangle = put16(4, 0, 2000) }), "pass_malformed"},
+	{"v6 payload length zero", segment(func(p *packet) { p.v6 = true; p.mangle = put16(4, 0, 0) }), "pass_malformed"},
+	{"v6 version 4", segment(func(p *packet) {
+		p.v6 = true
+		p.mangle = func(b []byte, ip, _ int) []byte { b[ip] = 0x40; return b }
+	}), "pass_malformed"},
+	{"TCP data offset 16", segment(func(p *packet) {
+		p.mangle = func(b []byte, _, tcp int) []byte { b[tcp+12] = 4 << 4; return b }
+	}), "pass_malformed"},
+	{"TCP data offset beyond the segment", segment(func(p *packet) {
+		p.payload = 10
+		p.mangle = func(b []byte, _, tcp int) []byte { b[tcp+12] = 15 << 4; return b }
+	}), "pass_malformed"},
+	{"cut in the IP header", segment(func(p *packet) {
+		p.mangle = func(b []byte, ip, _ int) []byte { return b[:ip+10] }
+	}), "pass_malformed"},
+	{"cut in the TCP header", segment(func(p *packet) {
+		p.mangle = func(b []byte, _, tcp int) []byte { return b[:tcp+19] }
+	}), "pass_malformed"},
+	{"cut in the VLAN tag", segment(func(p *packet) {
+		p.vlans = 1
+		p.mangle = func(b []byte, ip, _ int) []byte { return b[:ip-2] }
+	}), "pass_malformed"},
+}
+
+// put16 overwrites two bytes of the IP header.
+func put16(at, _ int, v uint16) func([]byte, int, int) []byte {
+	return func(b []byte, ip, _ int) []byte {
+		binary.BigEndian.PutUint16(b[ip+at:], v)
+		return b
+	}
+}
+
+// TestDecisions runs the program on frames, without a NIC.
+func TestDecisions(t *testing.T) {
+	var objs steerObjects
+	qt.Assert(t, qt.IsNil(loadSteerObjects(&objs, nil)))
+	defer objs.Close()
+	s := &Steer{maps: objs.steerMaps}
+	qt.Assert(t, qt.IsNil(s.configure(&nic{name: "none", mac: ourMAC})))
+	qt.Assert(t, qt.IsNil(s.AddPort(ourPort)))
+
+	for _, d := range decisions {
+		t.Run(d.name, func(t *testing.T) {
+			before, err := s.Counters()
+			qt.Assert(t, qt.IsNil(err))
+			in := d.p.build(t)
+			verdict, out := runXDP(t, objs.PasteSteer, in)
+			qt.Check(t, qt.Equals(verdict, xdpPass))
+			qt.Check(t, qt.DeepEquals(out, in), qt.Commentf("the frame was changed"))
+
+			after, err := s.Counters()
+			qt.Assert(t, qt.IsNil(err))
+			before[d.want]++
+			qt.Assert(t, qt.DeepEquals(after, before))
+		})
+	}
+
+	t.Run("removed port", func(t *testing.T) {
+		qt.Assert(t, qt.IsNil(s.RemovePort(ourPort)))
+		before, err := s.Counters()
+		qt.Assert(t, qt.IsNil(err))
+		runXDP(t, objs.PasteSteer, segment(nil).build(t))
+		after, err := s.Counters()
+		qt.Assert(t, qt.IsNil(err))
+		qt.Assert(t, qt.Equals(after["pass_port"], before["pass_port"]+1))
+	})
+}
+
+func runXDP(t *testing.T, prog *ebpf.Program, in []byte) (uint32, []byte) {
+	t.Helper()
+	verdict, out, err := prog.Test(in)
+	qt.Assert(t, qt.IsNil(err))
+	return verdict, out
+}
