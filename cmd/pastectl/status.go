@@ -1,0 +1,214 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/pastenet/paste/bpf"
+	"github.com/pastenet/paste/pasteapi"
+	"github.com/spf13/cobra"
+)
+
+func newStatusCmd(e env) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status [NIC]",
+		Short: "Show attached interfaces and the applications that use them",
+		Long: `Show the interfaces of this network namespace that "pastectl attach" attached:
+mode (native or generic), RX queues, MTU and how many packets got which decision;
+and the applications that have an interface open: process, zero-copy or copy for
+each queue, pool, connections and counters.
+
+With an interface, only that one, and an error if it is neither attached nor in
+use. An application answers root and its own user only.
+
+For another network namespace:
+
+  nsenter --net=/run/netns/NAME pastectl status`,
+		Example: `  pastectl status
+  pastectl status eth0 --json`,
+		Args: maxArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var nic string
+			if len(args) == 1 {
+				nic = args[0]
+			}
+			st, err := readStatus(cmd, nic)
+			if err != nil {
+				return fmt.Errorf("status: %w", err)
+			}
+			if asJSON {
+				return e.printJSON(st)
+			}
+			st.print(e.stdout)
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// status is what `status --json` prints.
+type status struct {
+	Attached []attachedNIC       `json:"attached"`
+	Ports    []pasteapi.LivePort `json:"ports"`
+	// Warnings say what could not be found out.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+type attachedNIC struct {
+	bpf.SteerInfo
+	SteeredPorts []uint16          `json:"steered_ports"`
+	Counters     map[string]uint64 `json:"counters,omitempty"`
+}
+
+// readStatus reads the status of one interface, or of all for "".
+func readStatus(cmd *cobra.Command, nic string) (*status, error) {
+	st := &status{Attached: []attachedNIC{}, Ports: []pasteapi.LivePort{}}
+	ports, perr := pasteapi.ListPorts(cmd.Context())
+	for _, p := range ports {
+		if nic == "" || nic == p.NIC {
+			st.Ports = append(st.Ports, p)
+		}
+	}
+	if perr != nil {
+		st.Warnings = append(st.Warnings, sentence(perr))
+	}
+
+	infos, err := bpf.ListSteer(bpffsPath())
+	if errors.Is(err, bpf.ErrNoPrivilege) && len(st.Ports) > 0 {
+		st.Warnings = append(st.Warnings, sentence(err))
+	} else if err != nil {
+		return nil, err
+	}
+	for _, info := range infos {
+		if nic != "" && nic != info.NIC {
+			continue
+		}
+		a := attachedNIC{SteerInfo: info, SteeredPorts: []uint16{}}
+		if !info.Stale {
+			if err := a.read(); err != nil && !errors.Is(err, bpf.ErrNotAttached) && !errors.Is(err, bpf.ErrNoSuchNIC) {
+				return nil, err
+			} else if err != nil {
+				continue // detached meanwhile
+			}
+		}
+		st.Attached = append(st.Attached, a)
+	}
+	if nic != "" && len(st.Attached) == 0 && len(st.Ports) == 0 {
+		// This is the sentence for either of: no such interface, not attached,
+		// attached by something else.
+		s, err := bpf.OpenSteer(bpffsPath(), nic)
+		if err != nil {
+			return nil, err
+		}
+		s.Close()
+	}
+	return st, nil
+}
+
+func (a *attachedNIC) read() error {
+	s, err := bpf.OpenSteer(bpffsPath(), a.NIC)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if a.Counters, err = s.Counters(); err != nil {
+		return err
+	}
+	ports, err := s.Ports()
+	a.SteeredPorts = append(a.SteeredPorts, ports...)
+	return err
+}
+
+func (st *status) print(w io.Writer) {
+	if len(st.Attached) == 0 && len(st.Ports) == 0 {
+		fmt.Fprintln(w, "no interface of this network namespace is attached or in use")
+	}
+	for _, a := range st.Attached {
+		if a.Stale {
+			fmt.Fprintf(w, "%s: the interface is gone; `pastectl detach %s` removes what is left\n", a.NIC, a.NIC)
+			continue
+		}
+		fmt.Fprintf(w, "%s: attached until detach, %s mode, %s, MTU %d\n", a.NIC, a.Mode, queues(a.Queues), a.MTU)
+		if len(a.SteeredPorts) > 0 {
+			fmt.Fprintf(w, "  steered ports  %s\n", join(a.SteeredPorts))
+		}
+		printCounters(w, "steering", a.Counters)
+	}
+	for _, p := range st.Ports {
+		printPort(w, p)
+	}
+	for _, warning := range st.Warnings {
+		fmt.Fprintf(w, "warning: %s\n", warning)
+	}
+}
+
+// portStatus are the fields of pasteapi.Status that the text shows. The process
+// that answered may be of another version, so every one may be missing.
+type portStatus struct {
+	Mode   string `json:"mode"`
+	Ports  []int  `json:"ports"`
+	Queues []struct {
+		Queue    int  `json:"queue"`
+		ZeroCopy bool `json:"zero_copy"`
+	} `json:"queues"`
+	Pool struct {
+		Path    string `json:"path"`
+		Backing string `json:"backing"`
+		Frames  int    `json:"frames"`
+		Free    int    `json:"free"`
+	} `json:"pool"`
+	Connections int               `json:"connections"`
+	Counters    map[string]uint64 `json:"counters"`
+}
+
+func printPort(w io.Writer, p pasteapi.LivePort) {
+	fmt.Fprintf(w, "%s: in use by process %d\n", p.NIC, p.PID)
+	var s portStatus
+	if err := json.Unmarshal(p.Status, &s); err != nil {
+		fmt.Fprintf(w, "  its status is not understood (another version?): see `pastectl status %s --json`\n", p.NIC)
+		return
+	}
+	if s.Mode != "" {
+		fmt.Fprintf(w, "  mode           %s\n", s.Mode)
+	}
+	if len(s.Ports) > 0 {
+		fmt.Fprintf(w, "  ports          %s\n", join(s.Ports))
+	}
+	for _, q := range s.Queues {
+		kind := "copy"
+		if q.ZeroCopy {
+			kind = "zero-copy"
+		}
+		fmt.Fprintf(w, "  queue %-8d %s\n", q.Queue, kind)
+	}
+	if s.Pool.Frames > 0 {
+		fmt.Fprintf(w, "  pool           %s (%s), %d of %d frames free\n", s.Pool.Path, s.Pool.Backing, s.Pool.Free, s.Pool.Frames)
+	}
+	fmt.Fprintf(w, "  connections    %d\n", s.Connections)
+	printCounters(w, "counters", s.Counters)
+}
+
+// printCounters prints those that have counted anything.
+func printCounters(w io.Writer, title string, counters map[string]uint64) {
+	for _, name := range slices.Sorted(maps.Keys(counters)) {
+		if counters[name] != 0 {
+			fmt.Fprintf(w, "  %-14s %s %d\n", title, name, counters[name])
+			title = ""
+		}
+	}
+}
+
+func join[T any](values []T) string {
+	words := make([]string, len(values))
+	for i, v := range values {
+		words[i] = fmt.Sprint(v)
+	}
+	return strings.Join(words, ", ")
+}
