@@ -1,0 +1,136 @@
+package httpd
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/pastenet/paste/pasteapi"
+	"github.com/pastenet/paste/pmem"
+)
+
+// Ring is what the server uses of a *pasteapi.Ring, whose documentation
+// applies.
+type Ring interface {
+	RX() *pasteapi.NetmapRing
+	TX() *pasteapi.NetmapRing
+	Register(fd int) error
+	Unregister(fd int) error
+	CloseCause(fd int) error
+	TxQueued(fd int) int
+	Poll(timeout time.Duration) (int, error)
+	TxSync() error
+	Watch(fd int) error
+	Unwatch(fd int) error
+	Ready() []int
+	Wake()
+	Keep(s *pasteapi.Slot) (frame uint32, err error)
+}
+
+// Persist says what becomes of the body of a POST or PUT.
+type Persist uint8
+
+const (
+	// PersistZeroCopy appends the buffers in which the body was received.
+	PersistZeroCopy Persist = iota
+	// PersistCopy appends a copy, and the buffers stay in the ring.
+	PersistCopy
+	// PersistNone answers and forgets.
+	PersistNone
+)
+
+var persistNames = [...]string{"zero-copy", "copy", "none"}
+
+// String is the name that ParsePersist takes.
+func (p Persist) String() string { return persistNames[p] }
+
+// ParsePersist reads "zero-copy", "copy" or "none".
+func ParsePersist(s string) (Persist, error) {
+	for i, name := range persistNames {
+		if s == name {
+			return Persist(i), nil
+		}
+	}
+	return 0, fmt.Errorf("unknown persistence %q: want zero-copy, copy or none", s)
+}
+
+// OnFull says what happens when a body finds no room in the pool or the log.
+type OnFull uint8
+
+const (
+	// Refuse answers 507 and keeps everything that is stored.
+	Refuse OnFull = iota
+	// Wrap drops the older half of the log and goes on.
+	Wrap
+)
+
+var onFullNames = [...]string{"refuse", "wrap"}
+
+// String is the name that ParseOnFull takes.
+func (o OnFull) String() string { return onFullNames[o] }
+
+// ParseOnFull reads "refuse" or "wrap".
+func ParseOnFull(s string) (OnFull, error) {
+	for i, name := range onFullNames {
+		if s == name {
+			return OnFull(i), nil
+		}
+	}
+	return 0, fmt.Errorf("unknown choice %q for a full log: want refuse or wrap", s)
+}
+
+// Config of a server. The zero value of each field but Addr is usable.
+type Config struct {
+	// Addr to listen on, "host:port". An IP address, or nothing for all of
+	// them; port 0 lets the kernel choose.
+	Addr string
+	// ResponseBytes is the length of the body that answers a GET; default 64.
+	ResponseBytes int
+	Persist       Persist
+	OnFull        OnFull
+	// MaxConns is the number of connections per ring beyond which new ones get
+	// 503; default 16384. The ring's own limit must not be below it.
+	MaxConns int
+	// BodyLimit in bytes, beyond which a body gets 413; default 64 MiB.
+	BodyLimit int64
+	// CPUs to which the rings' threads are pinned, ring i to CPUs[i modulo
+	// their number]; none leaves it to the scheduler.
+	CPUs []int
+	// Logger gets what an operator should see; default slog.Default().
+	Logger *slog.Logger
+}
+
+// The defaults of Config.
+const (
+	DefaultResponseBytes = 64
+	DefaultMaxConns      = 16384
+	DefaultBodyLimit     = 64 << 20
+)
+
+func (c *Config) fill() error {
+	if c.ResponseBytes < 0 || c.MaxConns < 0 || c.BodyLimit < 0 {
+		return fmt.Errorf("negative limit: response bytes %d, connections %d, body limit %d", c.ResponseBytes, c.MaxConns, c.BodyLimit)
+	}
+	if int(c.Persist) >= len(persistNames) || int(c.OnFull) >= len(onFullNames) {
+		return fmt.Errorf("unknown mode: persist %d, on-full %d", c.Persist, c.OnFull)
+	}
+	if c.ResponseBytes == 0 {
+		c.ResponseBytes = DefaultResponseBytes
+	}
+	if c.MaxConns == 0 {
+		c.MaxConns = DefaultMaxConns
+	}
+	if c.BodyLimit == 0 {
+		c.BodyLimit = DefaultBodyLimit
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return nil
+}
+
+// bodyFrames is how many frames the unfinished body of one connection may
+// hold: half of the pool, and no more than one record can refer to.
+func bodyFrames(p *pmem.Pool) int {
+	return min(int(p.Frames()-p.FirstFrame())/2, pmem.MaxFragments)
+}

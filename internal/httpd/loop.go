@@ -1,0 +1,202 @@
+package httpd
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pastenet/paste/pasteapi"
+	"github.com/pastenet/paste/pmem"
+)
+
+// loop serves the connections of one ring. All of it but pub belongs to the
+// goroutine that runs it.
+type loop struct {
+	s       *Server
+	ring    Ring
+	rx, tx  *pasteapi.NetmapRing
+	log     *slog.Logger
+	replies *replies
+
+	conns   []*conn // by descriptor
+	open    int
+	free    []*conn
+	closing []*conn
+	plains  []*conn // with output that waits for the commit
+
+	syncs     uint64            // how often the TX ring was pushed
+	staged    bool              // records were appended since the last commit
+	drop      []uint32          // frames whose reference is given up at the end of the batch
+	lists     [][]pmem.Fragment // long fragment lists to be used again
+	maxFrames int
+	spare     int // descriptor kept to be able to refuse a connection when there is no other
+	warned    time.Time
+	muted     int // warnings not given since then
+
+	n     Stats
+	pubMu sync.Mutex
+	pub   Stats // copy of n, for other goroutines
+}
+
+func newLoop(s *Server, i int, r Ring, replies *replies) *loop {
+	return &loop{
+		s: s, ring: r, rx: r.RX(), tx: r.TX(), replies: replies,
+		log:       logger(s.cfg.Logger, i),
+		syncs:     1,
+		maxFrames: bodyFrames(s.pool),
+		spare:     -1,
+	}
+}
+
+func logger(l *slog.Logger, ring int) *slog.Logger {
+	if l == nil {
+		l = slog.Default()
+	}
+	return l.With("ring", ring)
+}
+
+// run serves until the server is stopped.
+func (l *loop) run() error {
+	if err := l.ring.Watch(l.s.fd); err != nil {
+		return fmt.Errorf("watch listening socket: %w", err)
+	}
+	l.openSpare()
+	defer l.shut()
+	for !l.s.stop.Load() {
+		timeout := time.Duration(-1)
+		if len(l.closing) > 0 {
+			timeout = l.closingTimeout()
+		}
+		_, err := l.ring.Poll(timeout)
+		l.syncs++
+		if err != nil {
+			if !errors.Is(err, pasteapi.ErrRingCorrupt) {
+				return fmt.Errorf("poll: %w", err)
+			}
+			l.log.Error("ring was repaired", "err", err)
+		}
+		if err := l.batch(); err != nil {
+			return err
+		}
+		if len(l.closing) > 0 {
+			l.reap()
+		}
+		for _, fd := range l.ring.Ready() {
+			if fd == l.s.fd {
+				l.accept()
+			}
+		}
+		if err := l.endBatch(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// closingTimeout is 0 if a connection only waits for the next push.
+func (l *loop) closingTimeout() time.Duration {
+	for _, c := range l.closing {
+		if c.sync == l.syncs {
+			return 0
+		}
+	}
+	return tick
+}
+
+// batch processes all RX slots.
+func (l *loop) batch() error {
+	i := l.rx.Head
+	if i == l.rx.Tail {
+		return nil
+	}
+	for ; i != l.rx.Tail; i = l.rx.Next(i) {
+		slot := l.rx.Slot(i)
+		c := l.find(slot.Fd())
+		if c == nil {
+			continue
+		}
+		if int(slot.Len) == slot.Doff() {
+			l.peerClosed(c)
+			continue
+		}
+		if c.phase != serving {
+			continue
+		}
+		seg := segment{payload: l.rx.Payload(slot), slot: slot, doff: slot.Doff()}
+		if err := l.input(c, &seg); err != nil {
+			return err
+		}
+	}
+	l.rx.Head, l.rx.Cur = i, i
+	l.n.Batches++
+	return nil
+}
+
+// endBatch makes the batch's records durable, so that its replies may leave.
+func (l *loop) endBatch() error {
+	if err := l.commit(); err != nil {
+		return err
+	}
+	if len(l.plains) > 0 {
+		l.flushPlain()
+	}
+	l.dropFrames()
+	l.n.Connections = uint64(l.open)
+	l.pubMu.Lock()
+	l.pub = l.n
+	l.pubMu.Unlock()
+	return nil
+}
+
+// dropFrames gives up the references that the batch does not need any more.
+func (l *loop) dropFrames() {
+	if len(l.drop) > 0 {
+		l.s.pool.UnrefAll(l.drop)
+		l.drop = l.drop[:0]
+	}
+}
+
+// shut ends all connections after what was answered has been sent.
+func (l *loop) shut() {
+	if err := l.commit(); err == nil {
+		if err := l.ring.TxSync(); err != nil {
+			l.log.Warn("last push of replies", "err", err)
+		}
+	} else {
+		l.log.Error("last commit", "err", err)
+	}
+	for _, c := range l.conns {
+		if c != nil {
+			l.destroy(c)
+		}
+	}
+	if err := l.ring.Unwatch(l.s.fd); err != nil {
+		l.log.Warn("unwatch listening socket", "err", err)
+	}
+	if l.spare >= 0 {
+		unix.Close(l.spare)
+	}
+	l.dropFrames()
+	l.n.Connections = 0
+	l.pubMu.Lock()
+	l.pub = l.n
+	l.pubMu.Unlock()
+}
+
+// warn logs at most once per second.
+func (l *loop) warn(msg string, args ...any) {
+	now := time.Now()
+	if now.Sub(l.warned) < time.Second {
+		l.muted++
+		return
+	}
+	if l.muted > 0 {
+		args = append(args, "not_shown", l.muted)
+	}
+	l.warned, l.muted = now, 0
+	l.log.Warn(msg, args...)
+}

@@ -1,0 +1,145 @@
+package httpd
+
+import (
+	"github.com/pastenet/paste/internal/http1"
+	"github.com/pastenet/paste/pasteapi"
+)
+
+// segment is received payload, and the frame it lies in.
+type segment struct {
+	payload []byte
+	slot    *pasteapi.Slot // nil if it did not come from the ring
+	doff    int            // of payload in the frame
+	frame   uint32         // if kept
+	kept    bool           // the frame is out of the ring
+	owned   bool           // we hold a reference that no fragment has taken over
+}
+
+// status is what the request in progress will be answered with.
+type status uint8
+
+const (
+	stOK        status = iota // GET, HEAD
+	stStore                   // POST, PUT
+	stNoMethod                // 405
+	stTooLarge                // 413
+	stFull                    // 507
+	stNoRequest               // nothing to be answered
+)
+
+// input parses a segment and acts on what is complete. An error means that the
+// server cannot go on.
+func (l *loop) input(c *conn, seg *segment) error {
+	rest := seg.payload
+	off := seg.doff
+	for len(rest) > 0 && c.phase == serving {
+		n, body, ev, perr := c.parser.Feed(rest)
+		if perr != nil {
+			l.n.Malformed++
+			l.n.Requests++
+			if err := l.reply(c, malformed(perr)); err != nil {
+				return err
+			}
+			l.hangUp(c)
+			break
+		}
+		if ev&http1.Headers != 0 {
+			if err := l.begin(c, ev&http1.Done == 0 && len(body) == 0); err != nil {
+				return err
+			}
+		}
+		if len(body) > 0 && c.phase == serving {
+			if err := l.collect(c, seg, off+n-len(body), body, ev&http1.Done != 0); err != nil {
+				return err
+			}
+		}
+		if ev&http1.Done != 0 {
+			if err := l.finish(c); err != nil {
+				return err
+			}
+		}
+		rest = rest[n:]
+		off += n
+	}
+	if seg.owned {
+		l.drop = append(l.drop, seg.frame)
+	}
+	return nil
+}
+
+// begin decides about a request whose header is complete; waiting says that no
+// byte of its body has come yet.
+func (l *loop) begin(c *conn, waiting bool) error {
+	r := &c.parser.Request
+	c.body = 0
+	switch r.Method {
+	case http1.MethodGet, http1.MethodHead:
+		c.status = stOK
+	case http1.MethodPost, http1.MethodPut:
+		c.status = stStore
+	default:
+		c.status = stNoMethod
+	}
+	if r.ContentLength > l.s.cfg.BodyLimit {
+		return l.tooLarge(c)
+	}
+	if waiting && r.ExpectContinue {
+		return l.reply(c, l.replies.goOn)
+	}
+	return nil
+}
+
+// tooLarge answers without waiting for the end of the body.
+func (l *loop) tooLarge(c *conn) error {
+	c.status = stTooLarge
+	l.n.Requests++
+	if err := l.reply(c, l.replies.tooLarge); err != nil {
+		return err
+	}
+	l.hangUp(c)
+	return nil
+}
+
+// finish answers a complete request.
+func (l *loop) finish(c *conn) error {
+	if c.phase != serving {
+		return nil
+	}
+	r := &c.parser.Request
+	l.n.Requests++
+	var err error
+	switch how := form(r); c.status {
+	case stOK:
+		b := l.replies.get[how]
+		if r.Method == http1.MethodHead {
+			b = l.replies.head[how]
+		}
+		err = l.reply(c, b)
+	case stStore:
+		var seq uint64
+		var stored bool
+		if seq, stored, err = l.store(c); err != nil {
+			return err
+		}
+		switch {
+		case l.s.cfg.Persist == PersistNone:
+			err = l.reply(c, l.replies.dropped[how])
+		case stored:
+			err = l.replyStored(c, how, seq)
+		default:
+			err = l.reply(c, l.replies.full[how])
+		}
+	case stFull:
+		l.n.Full++
+		err = l.reply(c, l.replies.full[how])
+	case stNoMethod:
+		err = l.reply(c, l.replies.noMethod[how])
+	}
+	if err != nil {
+		return err
+	}
+	if !r.KeepAlive {
+		l.hangUp(c)
+	}
+	return nil
+}

@@ -1,0 +1,142 @@
+package httpd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pastenet/paste/pmem"
+)
+
+// Server answers HTTP requests over one or several rings.
+type Server struct {
+	cfg   Config
+	pool  *pmem.Pool
+	addr  netip.AddrPort
+	fd    int // listening socket, shared by the loops
+	loops []*loop
+	stop  atomic.Bool
+
+	// logMu serialises the log's writers when there is more than one ring.
+	logMu sync.Mutex
+}
+
+// Stats counts since New, over all rings. Values are those of the last
+// completed batch.
+type Stats struct {
+	Connections uint64 `json:"connections"` // open now
+	Accepted    uint64 `json:"accepted"`
+	Rejected    uint64 `json:"rejected"` // beyond MaxConns, answered with 503
+	Requests    uint64 `json:"requests"` // answered, whatever the status
+	Stored      uint64 `json:"stored"`   // bodies appended to the log
+	StoredBytes uint64 `json:"stored_bytes"`
+	Malformed   uint64 `json:"malformed"` // requests refused by the parser
+	Full        uint64 `json:"full"`      // answered with 507
+	Batches     uint64 `json:"batches"`
+	Commits     uint64 `json:"commits"`
+}
+
+func (s *Stats) add(o *Stats) {
+	s.Connections += o.Connections
+	s.Accepted += o.Accepted
+	s.Rejected += o.Rejected
+	s.Requests += o.Requests
+	s.Stored += o.Stored
+	s.StoredBytes += o.StoredBytes
+	s.Malformed += o.Malformed
+	s.Full += o.Full
+	s.Batches += o.Batches
+	s.Commits += o.Commits
+}
+
+// New listens on cfg.Addr, so that clients can connect, and serves them once
+// Run is called. pool is where bodies go; the rings must use the same one, and
+// belong to the server until Run has returned.
+func New(cfg Config, pool *pmem.Pool, rings ...Ring) (*Server, error) {
+	if err := cfg.fill(); err != nil {
+		return nil, fmt.Errorf("new http server: %w", err)
+	}
+	if len(rings) == 0 {
+		return nil, errors.New("new http server: no ring")
+	}
+	fd, addr, err := listen(cfg.Addr)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, pool: pool, addr: addr, fd: fd}
+	replies := newReplies(cfg.ResponseBytes)
+	for i, r := range rings {
+		s.loops = append(s.loops, newLoop(s, i, r, replies))
+	}
+	return s, nil
+}
+
+// Addr is the address that the server listens on.
+func (s *Server) Addr() netip.AddrPort { return s.addr }
+
+// Run serves until ctx is done, then commits what was received, sends what was
+// answered, closes all connections and the listening socket, and returns nil.
+// It also returns when a ring fails for good. It can be called once.
+func (s *Server) Run(ctx context.Context) error {
+	defer unix.Close(s.fd)
+	var wg sync.WaitGroup
+	errs := make([]error, len(s.loops))
+	halt := func() {
+		s.stop.Store(true)
+		for _, l := range s.loops {
+			l.ring.Wake()
+		}
+	}
+	halted := make(chan struct{})
+	unhook := context.AfterFunc(ctx, func() {
+		defer close(halted)
+		halt()
+	})
+	for i, l := range s.loops {
+		wg.Go(func() {
+			runtime.LockOSThread()
+			if len(s.cfg.CPUs) == 0 {
+				defer runtime.UnlockOSThread()
+			} else if errs[i] = pin(s.cfg.CPUs[i%len(s.cfg.CPUs)]); errs[i] != nil {
+				halt()
+				return
+			}
+			// A pinned thread stays locked, so that it ends with the goroutine
+			// and its affinity does not leak to other goroutines.
+			if errs[i] = l.run(); errs[i] != nil {
+				halt()
+			}
+		})
+	}
+	wg.Wait()
+	if !unhook() {
+		<-halted // it wakes rings that the caller is about to close
+	}
+	return errors.Join(errs...)
+}
+
+func pin(cpu int) error {
+	var set unix.CPUSet
+	set.Set(cpu)
+	if err := unix.SchedSetaffinity(0, &set); err != nil {
+		return fmt.Errorf("pin thread to cpu %d: %w", cpu, err)
+	}
+	return nil
+}
+
+// Stats may be called from any goroutine.
+func (s *Server) Stats() Stats {
+	var sum Stats
+	for _, l := range s.loops {
+		l.pubMu.Lock()
+		sum.add(&l.pub)
+		l.pubMu.Unlock()
+	}
+	return sum
+}
