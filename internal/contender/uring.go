@@ -1,0 +1,496 @@
+package contender
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/bits"
+	"net/netip"
+	"runtime"
+	"unsafe"
+
+	"github.com/pastenet/paste/internal/uring"
+	"github.com/pastenet/paste/pmem"
+	"golang.org/x/sys/unix"
+)
+
+// Operations, in the upper bits of the user data. Below are 30 bits of
+// generation and 32 bits of descriptor.
+const (
+	opRecv   = iota // multishot receive
+	opQuick         // a whole reply from static memory; reported only when it failed
+	opSend          // from the connection's buffer, always reported
+	opSystem        // descriptor: listener or waker
+)
+
+// ringBuffers is the number of frames given to the kernel to receive into: few,
+// so that replies to requests without a body stay within the caches.
+const ringBuffers = 1024
+
+type uringConn struct {
+	session
+	srv     *uringServer
+	fd      int
+	gen     uint32
+	frags   []pmem.Fragment // of an unfinished body, each with a reference
+	quick   []byte          // one reply in static memory, to be sent if unsent is set
+	unsent  bool
+	last    []byte // the quick reply that went to the kernel last
+	out     []byte // replies that wait for their turn
+	sending []byte // with the kernel, pinned
+	pin     runtime.Pinner
+	pending bool // in srv.dirty
+	eof     bool
+}
+
+// uringServer is one thread's event loop: take a batch of completions, commit
+// once, hand over replies and wait in one system call.
+type uringServer struct {
+	*Config
+	store   store
+	pool    *pmem.Pool
+	replies replies
+	static  []byte // memory behind replies
+	ring    *uring.Ring
+	bufs    *uring.BufRing
+	frame   []uint32 // of each provided buffer
+	fresh   []uint32 // frames to put in the place of those kept
+	spent   []uint32 // references to give up
+	missing []uint16 // buffers for which there was no frame
+
+	conns   []*uringConn          // by descriptor
+	orphans map[uint64]*uringConn // gone, with a send still in the kernel
+	dirty   []*uringConn          // with something to send at the end of the batch
+	gen     uint32
+	ln      int
+	wake    int
+	deaf    bool // accepting failed, for lack of descriptors
+	done    bool
+	reqs    uint64
+	extra   uint64 // system calls beside io_uring_enter
+
+	cur  uint32 // frame being fed
+	base uintptr
+	kept bool
+}
+
+func runUring(ctx context.Context, cfg *Config) (err error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	s := &uringServer{Config: cfg, pool: cfg.Pool, store: store{pool: cfg.Pool, stats: cfg.Stats},
+		replies: newReplies(cfg.ResponseBytes), orphans: map[uint64]*uringConn{}}
+	if s.pool == nil {
+		if s.pool, err = pmem.NewMemory("paste-bench", pmem.Options{Size: 64 << 20}); err != nil {
+			return err
+		}
+		defer s.pool.Close()
+	}
+	var addr netip.AddrPort
+	if s.ln, addr, err = listen(cfg.Addr); err != nil {
+		return err
+	}
+	defer unix.Close(s.ln)
+	var release func()
+	if s.wake, release, err = waker(ctx); err != nil {
+		return err
+	}
+	defer release()
+	if err := s.setup(); err != nil {
+		s.free()
+		return err
+	}
+	defer s.free()
+	cfg.Ready(addr)
+	return s.loop()
+}
+
+func (s *uringServer) setup() (err error) {
+	if err := s.makeStatic(); err != nil {
+		return err
+	}
+	if s.ring, err = uring.New(2048, uring.Options{DeferTaskrun: true, CQEntries: 8192}); err != nil {
+		return err
+	}
+	n := min(ringBuffers, 1<<(bits.Len(uint(s.pool.Free()/4))-1))
+	if n < 1 {
+		return errors.New("pool too small to receive into")
+	}
+	if s.bufs, err = s.ring.RegisterBufRing(0, uint32(n)); err != nil {
+		return err
+	}
+	s.frame = make([]uint32, n)
+	for i := range s.frame {
+		s.missing = append(s.missing, uint16(i))
+	}
+	s.refill()
+	if err := s.accept(); err != nil {
+		return err
+	}
+	e := s.ring.GetSQE()
+	e.PollAdd(s.wake, unix.POLLIN)
+	e.SetUserData(opSystem<<62 | uint64(s.wake))
+	return nil
+}
+
+// makeStatic moves the replies out of the Go heap, as the kernel reads them at
+// its own time.
+func (s *uringServer) makeStatic() (err error) {
+	all := []*[]byte{&s.replies.get, &s.replies.head, &s.replies.stored, &s.replies.proceed}
+	n := 0
+	for _, r := range all {
+		n += len(*r)
+	}
+	if s.static, err = unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS); err != nil {
+		return fmt.Errorf("map replies: %w", err)
+	}
+	at := 0
+	for _, r := range all {
+		k := copy(s.static[at:], *r)
+		*r = s.static[at : at+k : at+k]
+		at += k
+	}
+	return nil
+}
+
+func (s *uringServer) free() {
+	if s.ring != nil {
+		_ = s.ring.Close() // before the memory that it was given
+	}
+	for _, c := range s.conns {
+		if c != nil {
+			_ = unix.Close(c.fd)
+			c.pin.Unpin()
+		}
+	}
+	for _, c := range s.orphans {
+		c.pin.Unpin()
+	}
+	if s.static != nil {
+		_ = unix.Munmap(s.static)
+	}
+}
+
+func (s *uringServer) sqe() (*uring.SQE, error) {
+	for range 3 {
+		if e := s.ring.GetSQE(); e != nil {
+			return e, nil
+		}
+		if _, err := s.ring.Submit(); err != nil && !busy(err) {
+			return nil, err
+		}
+	}
+	return nil, errors.New("io_uring submission queue stays full")
+}
+
+func busy(err error) bool { return errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EAGAIN) }
+
+func (s *uringServer) accept() error {
+	e, err := s.sqe()
+	if err != nil {
+		return err
+	}
+	e.AcceptMultishot(s.ln, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+	e.SetUserData(opSystem<<62 | uint64(s.ln))
+	return nil
+}
+
+func (s *uringServer) loop() error {
+	for !s.done {
+		var err error
+		if s.BusyPoll {
+			_, err = s.ring.SubmitAndReap()
+		} else {
+			_, err = s.ring.SubmitAndWait(1, -1)
+		}
+		if err != nil && !busy(err) {
+			return err
+		}
+		for {
+			q, ok := s.ring.PeekCQE()
+			if !ok {
+				break
+			}
+			err := s.complete(q)
+			s.ring.Advance(1)
+			if err != nil {
+				return err
+			}
+		}
+		if err := s.store.commit(); err != nil {
+			return err
+		}
+		if len(s.spent) > 0 {
+			s.pool.UnrefAll(s.spent)
+			s.spent = s.spent[:0]
+		}
+		for i := 0; i < len(s.dirty); i++ {
+			c := s.dirty[i]
+			c.pending = false
+			if err := s.flush(c); err != nil {
+				return err
+			}
+		}
+		s.dirty = s.dirty[:0]
+		s.refill()
+		s.Stats.Syscalls.Store(s.ring.Enters() + s.extra)
+		s.Stats.Requests.Store(s.reqs)
+	}
+	return nil
+}
+
+func (s *uringServer) complete(q *uring.CQE) error {
+	op, gen, fd := q.UserData>>62, uint32(q.UserData>>32)&(1<<30-1), int(uint32(q.UserData))
+	var c *uringConn
+	if op != opSystem && fd < len(s.conns) && s.conns[fd] != nil && s.conns[fd].gen == gen {
+		c = s.conns[fd]
+	}
+	switch {
+	case op == opSystem && fd == s.wake:
+		s.done = true
+	case op == opSystem:
+		return s.accepted(q)
+	case op == opRecv:
+		return s.received(c, q)
+	case op == opSend && c == nil:
+		if c = s.orphans[q.UserData]; c != nil {
+			delete(s.orphans, q.UserData)
+			c.pin.Unpin()
+		}
+	case c == nil:
+	case op == opQuick:
+		// Part of it, or nothing, went out: the rest goes the slow way.
+		if q.Res < 0 && unix.Errno(-q.Res) != unix.EAGAIN {
+			s.drop(c)
+			break
+		}
+		rest := append([]byte(nil), c.last[max(q.Res, 0):]...)
+		if c.unsent {
+			c.unsent = false
+			rest = append(rest, c.quick...)
+		}
+		c.out = append(rest, c.out...)
+		s.mark(c)
+	case op == opSend:
+		c.pin.Unpin()
+		whole := int(q.Res) == len(c.sending)
+		c.sending = nil
+		if !whole {
+			s.drop(c)
+			break
+		}
+		s.mark(c)
+	}
+	return nil
+}
+
+func (s *uringServer) accepted(q *uring.CQE) error {
+	if q.Res >= 0 {
+		fd := int(q.Res)
+		for len(s.conns) <= fd {
+			s.conns = append(s.conns, nil)
+		}
+		s.gen = (s.gen + 1) & (1<<30 - 1)
+		c := &uringConn{srv: s, fd: fd, gen: s.gen}
+		s.conns[fd] = c
+		if err := s.arm(c); err != nil {
+			return err
+		}
+	}
+	if q.More() {
+		return nil
+	}
+	if q.Res < 0 {
+		s.deaf = true // until a connection ends
+		return nil
+	}
+	return s.accept()
+}
+
+func (c *uringConn) userData(op uint64) uint64 {
+	return op<<62 | uint64(c.gen)<<32 | uint64(uint32(c.fd))
+}
+
+func (s *uringServer) arm(c *uringConn) error {
+	e, err := s.sqe()
+	if err != nil {
+		return err
+	}
+	e.RecvMultishot(c.fd, s.bufs.Group(), 0)
+	e.SetUserData(c.userData(opRecv))
+	return nil
+}
+
+func (s *uringServer) received(c *uringConn, q *uring.CQE) error {
+	if q.Flags&uring.CQEBuffer != 0 {
+		bid := q.BufferID()
+		s.cur, s.kept = s.frame[bid], false
+		if c != nil && q.Res > 0 && !c.close {
+			b := s.pool.Frame(s.cur)
+			s.base = uintptr(unsafe.Pointer(&b[0]))
+			s.reqs += c.feed(b[:q.Res], &s.replies, c)
+		}
+		if s.kept {
+			s.spent = append(s.spent, s.cur)
+			s.missing = append(s.missing, bid)
+		} else {
+			s.provide(bid, s.cur)
+		}
+	}
+	if c == nil || q.More() || s.conns[c.fd] != c {
+		return nil
+	}
+	switch {
+	case q.Res > 0, unix.Errno(-q.Res) == unix.ENOBUFS:
+		return s.arm(c)
+	case q.Res == 0:
+		c.eof = true
+		s.mark(c)
+	default:
+		s.drop(c)
+	}
+	return nil
+}
+
+func (s *uringServer) provide(bid uint16, frame uint32) {
+	b := s.pool.Frame(frame)
+	s.frame[bid] = frame
+	s.bufs.Add(unsafe.Pointer(&b[0]), uint32(len(b)), bid)
+}
+
+// refill puts fresh frames in the place of those that were kept.
+func (s *uringServer) refill() {
+	for len(s.missing) > 0 {
+		if len(s.fresh) == 0 {
+			s.fresh = s.fresh[:cap(s.fresh)]
+			if len(s.fresh) == 0 {
+				s.fresh = make([]uint32, 256)
+			}
+			s.fresh = s.fresh[:s.pool.Alloc(s.fresh)]
+			if len(s.fresh) == 0 && (s.store.pool == nil || s.store.halve() != nil) {
+				break // fewer buffers until bodies have been completed
+			}
+			continue
+		}
+		n := len(s.missing) - 1
+		s.provide(s.missing[n], s.fresh[len(s.fresh)-1])
+		s.missing, s.fresh = s.missing[:n], s.fresh[:len(s.fresh)-1]
+	}
+	s.bufs.Advance()
+}
+
+// piece implements sink: the frame that the kernel received into becomes part of
+// the record.
+func (c *uringConn) piece(p []byte, last bool) error {
+	s := c.srv
+	if s.store.pool == nil {
+		return nil
+	}
+	if len(p) > 0 {
+		s.kept = true
+		c.frags = append(c.frags, pmem.Fragment{Frame: s.cur,
+			Off: uint16(uintptr(unsafe.Pointer(&p[0])) - s.base), Len: uint16(len(p))})
+	}
+	if !last {
+		if len(p) > 0 {
+			s.pool.Ref(s.cur)
+		}
+		return nil
+	}
+	err := s.store.appendFrames(c.frags)
+	// The references of the earlier parts; that of this one is s.kept.
+	n := len(c.frags)
+	if len(p) > 0 {
+		n--
+	}
+	for _, f := range c.frags[:n] {
+		s.spent = append(s.spent, f.Frame)
+	}
+	c.frags = c.frags[:0]
+	return err
+}
+
+// reply implements sink.
+func (c *uringConn) reply(b []byte) {
+	s := c.srv
+	at := uintptr(unsafe.Pointer(&b[0])) - uintptr(unsafe.Pointer(&s.static[0]))
+	switch {
+	case at < uintptr(len(s.static)) && !c.unsent && len(c.out) == 0 && c.sending == nil:
+		c.quick, c.unsent = b, true
+	case c.unsent:
+		c.unsent = false
+		c.out = append(append(c.out, c.quick...), b...)
+	default:
+		c.out = append(c.out, b...)
+	}
+	s.mark(c)
+}
+
+func (s *uringServer) mark(c *uringConn) {
+	if !c.pending {
+		c.pending = true
+		s.dirty = append(s.dirty, c)
+	}
+}
+
+// flush queues what is to be sent. There is never more than one send of a
+// connection that could be delayed, so replies keep their order.
+func (s *uringServer) flush(c *uringConn) error {
+	if s.conns[c.fd] != c || c.sending != nil {
+		return nil
+	}
+	ending := c.close || c.eof
+	if c.unsent && ending {
+		// Its completion is wanted.
+		c.unsent = false
+		c.out = append(c.out, c.quick...)
+	}
+	if !c.unsent && len(c.out) == 0 {
+		if ending {
+			s.drop(c)
+		}
+		return nil
+	}
+	if len(c.out) > maxUnsent+s.ResponseBytes {
+		s.drop(c)
+		return nil
+	}
+	e, err := s.sqe()
+	if err != nil {
+		return err
+	}
+	if c.unsent {
+		// With WAITALL a partial send counts as a failure and is reported;
+		// success is silent.
+		c.unsent, c.last = false, c.quick
+		e.Send(c.fd, unsafe.Pointer(&c.quick[0]), uint32(len(c.quick)), unix.MSG_DONTWAIT|unix.MSG_WAITALL|unix.MSG_NOSIGNAL)
+		e.SetFlags(uring.FlagCQESkip)
+		e.SetUserData(c.userData(opQuick))
+		return nil
+	}
+	c.sending, c.out = c.out, nil
+	c.pin.Pin(&c.sending[0])
+	e.Send(c.fd, unsafe.Pointer(&c.sending[0]), uint32(len(c.sending)), unix.MSG_WAITALL|unix.MSG_NOSIGNAL)
+	e.SetUserData(c.userData(opSend))
+	return nil
+}
+
+func (s *uringServer) drop(c *uringConn) {
+	if s.conns[c.fd] != c {
+		return
+	}
+	s.conns[c.fd] = nil
+	if c.sending != nil {
+		s.orphans[c.userData(opSend)] = c
+	}
+	for _, f := range c.frags {
+		s.spent = append(s.spent, f.Frame)
+	}
+	c.frags = nil
+	// Operations in flight hold the socket open beyond close.
+	s.extra += 2
+	_ = unix.Shutdown(c.fd, unix.SHUT_RDWR)
+	_ = unix.Close(c.fd)
+	if s.deaf {
+		s.deaf = s.accept() != nil
+	}
+}
