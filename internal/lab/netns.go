@@ -121,7 +121,9 @@ func removeName(name string) error {
 	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("unmount namespace %s: %w", name, err)
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+	// EBUSY: `ip netns add` has put a mount over the whole directory meanwhile,
+	// so the namespace's own mount is out of reach until that one goes.
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.EBUSY) {
 		return fmt.Errorf("remove namespace %s: %w", name, err)
 	}
 	return nil
