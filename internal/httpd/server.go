@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -19,9 +20,10 @@ type Server struct {
 	cfg   Config
 	pool  *pmem.Pool
 	addr  netip.AddrPort
-	fd    int // listening socket, shared by the loops
-	loops []*loop
 	stop  atomic.Bool
+	fd    int // listening socket, shared by the loops; -1 when closed
+	loops []*loop
+	mu    sync.Mutex // of fd and loops, except for the loops themselves
 
 	// logMu serialises the log's writers when there is more than one ring.
 	logMu sync.Mutex
@@ -55,36 +57,56 @@ func (s *Stats) add(o *Stats) {
 	s.Commits += o.Commits
 }
 
-// New listens on cfg.Addr, so that clients can connect, and serves them once
-// Run is called. pool is where bodies go; the rings must use the same one, and
-// belong to the server until Run has returned.
-func New(cfg Config, pool *pmem.Pool, rings ...Ring) (*Server, error) {
+// New listens on cfg.Addr, so that clients can connect; they are served once
+// Run is called. pool is where bodies go. A Server that is not run must be
+// closed.
+func New(cfg Config, pool *pmem.Pool) (*Server, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, fmt.Errorf("new http server: %w", err)
-	}
-	if len(rings) == 0 {
-		return nil, errors.New("new http server: no ring")
 	}
 	fd, addr, err := listen(cfg.Addr)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, pool: pool, addr: addr, fd: fd}
-	replies := newReplies(cfg.ResponseBytes)
-	for i, r := range rings {
-		s.loops = append(s.loops, newLoop(s, i, r, replies))
-	}
-	return s, nil
+	return &Server{cfg: cfg, pool: pool, addr: addr, fd: fd}, nil
 }
 
 // Addr is the address that the server listens on.
 func (s *Server) Addr() netip.AddrPort { return s.addr }
 
-// Run serves until ctx is done, then commits what was received, sends what was
-// answered, closes all connections and the listening socket, and returns nil.
-// It also returns when a ring fails for good. It can be called once.
-func (s *Server) Run(ctx context.Context) error {
-	defer unix.Close(s.fd)
+// Close ends listening. Run does it by itself; afterwards, and when called
+// again, Close does nothing.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fd < 0 {
+		return nil
+	}
+	fd := s.fd
+	s.fd = -1
+	return os.NewSyscallError("close", unix.Close(fd))
+}
+
+// Run serves on the rings, one thread for each, until ctx is done; then it
+// commits what was received, sends what was answered, closes all connections
+// and the listening socket, and returns nil. It also returns when a ring fails
+// for good. The rings must use the server's pool and belong to the server
+// until Run has returned. It can be called once.
+func (s *Server) Run(ctx context.Context, rings ...Ring) error {
+	if len(rings) == 0 {
+		return errors.New("run http server: no ring")
+	}
+	replies := newReplies(s.cfg.ResponseBytes)
+	s.mu.Lock()
+	if s.fd < 0 || s.loops != nil {
+		s.mu.Unlock()
+		return errors.New("run http server: closed or running already")
+	}
+	for i, r := range rings {
+		s.loops = append(s.loops, newLoop(s, i, r, replies))
+	}
+	s.mu.Unlock()
+	defer s.Close()
 	var wg sync.WaitGroup
 	errs := make([]error, len(s.loops))
 	halt := func() {
@@ -133,6 +155,8 @@ func pin(cpu int) error {
 // Stats may be called from any goroutine.
 func (s *Server) Stats() Stats {
 	var sum Stats
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, l := range s.loops {
 		l.pubMu.Lock()
 		sum.add(&l.pub)

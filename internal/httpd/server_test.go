@@ -57,12 +57,12 @@ func serve(t *testing.T, o setup) *fixture {
 	ring := newFakeRing(pool, o.slots, o.mss)
 	o.cfg.Addr = "127.0.0.1:0"
 	o.cfg.Logger = slog.New(slog.DiscardHandler)
-	srv, err := New(o.cfg, pool, ring)
+	srv, err := New(o.cfg, pool)
 	qt.Assert(t, qt.IsNil(err))
 	f := &fixture{t: t, pool: pool, srv: srv, addr: srv.Addr().String(), base: pool.Free()}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- srv.Run(ctx) }()
+	go func() { done <- srv.Run(ctx, ring) }()
 	f.stop = sync.OnceFunc(func() {
 		cancel()
 		qt.Check(t, qt.IsNil(<-done))
@@ -413,9 +413,8 @@ func TestStop(t *testing.T) {
 
 func TestAddressInUse(t *testing.T) {
 	f := serve(t, setup{})
-	_, err := New(Config{Addr: f.addr}, f.pool, newFakeRing(f.pool, 64, 1))
+	_, err := New(Config{Addr: f.addr}, f.pool)
 	qt.Assert(t, qt.ErrorIs(err, ErrAddrInUse))
-	f.base -= 128 // the second fake ring's
 }
 
 func TestListenErrors(t *testing.T) {

@@ -1,0 +1,252 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pastenet/paste/bpf"
+	"github.com/pastenet/paste/internal/httpd"
+	"github.com/pastenet/paste/pasteapi"
+	"github.com/pastenet/paste/pmem"
+	"github.com/spf13/cobra"
+)
+
+// serveSpin is how long an idle server looks at its rings before it sleeps:
+// about what going to sleep and being woken cost.
+const serveSpin = 20 * time.Microsecond
+
+func newServeCmd(e env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve from packet buffers",
+		Args:  noArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newServeHTTPCmd(e))
+	return cmd
+}
+
+// serveOptions are the flags of `serve http`.
+type serveOptions struct {
+	cfg       httpd.Config
+	nic       string
+	pool      string
+	poolSize  sizeFlag
+	frameSize int
+	rings     int
+	cpu       int
+	busyPoll  bool
+	mode      bpf.XDPMode
+	json      bool
+}
+
+func newServeHTTPCmd(e env) *cobra.Command {
+	o := serveOptions{poolSize: 1 << 30}
+	var persist, onFull string
+	bodyLimit := sizeFlag(httpd.DefaultBodyLimit)
+	cmd := &cobra.Command{
+		Use:   "http",
+		Short: "Serve HTTP/1.1: GET from memory, POST and PUT into the pool's log",
+		Long: `Serve HTTP/1.1 over kernel TCP whose payload arrives in the buffers of a pool
+file. GET is answered with a body of --response-bytes. The body of a POST or PUT
+becomes one record of the pool's log, where the interface put it, before it is
+answered; the answer's X-Paste-Seq is the record's number ("pastectl pool log").
+
+The pool is created if there is none. The interface is attached for as long as
+the server runs, unless "pastectl attach" did that. Without --nic, and for
+clients that come in by another interface, everything works by copying.
+
+Prints one line when it is ready, and one when SIGINT or SIGTERM ends it.`,
+		Example: `  pastectl serve http --nic eth0 --listen 10.0.0.1:8080 --pool /dev/shm/log
+  curl -T file http://10.0.0.1:8080/`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if o.cfg.Persist, err = httpd.ParsePersist(persist); err != nil {
+				return newUsageError(cmd, err)
+			}
+			if o.cfg.OnFull, err = httpd.ParseOnFull(onFull); err != nil {
+				return newUsageError(cmd, err)
+			}
+			for _, name := range []string{"listen", "pool"} {
+				if f := cmd.Flag(name); f.Value.String() == "" {
+					return newUsageError(cmd, fmt.Errorf("missing --%s", name))
+				}
+			}
+			if o.cfg.ResponseBytes < 1 || o.cfg.MaxConns < 1 || o.rings < 1 || bodyLimit < 1 {
+				return newUsageError(cmd, errors.New("--response-bytes, --max-connections, --body-limit and --rings must be positive"))
+			}
+			o.cfg.BodyLimit = int64(bodyLimit)
+			if o.cpu >= 0 {
+				for i := range o.rings {
+					o.cfg.CPUs = append(o.cfg.CPUs, o.cpu+i)
+				}
+			}
+			o.cfg.Logger = slog.New(slog.NewTextHandler(e.stderr, nil))
+			if err := serveHTTP(cmd.Context(), e, &o); err != nil {
+				return fmt.Errorf("serve http: %w", err)
+			}
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.nic, "nic", "", "interface to receive from; without it all payload is copied")
+	f.StringVar(&o.cfg.Addr, "listen", "", "address and port to listen on, such as 10.0.0.1:8080 or [fd00::1]:8080")
+	f.StringVar(&o.pool, "pool", "", "pool file, on tmpfs, hugetlbfs or a device-DAX device")
+	f.Var(&o.poolSize, "pool-size", "size of the pool if it has to be created")
+	f.IntVar(&o.frameSize, "frame-size", pmem.DefaultFrameSize, "bytes per packet buffer if the pool has to be created: 2048 or 4096")
+	f.IntVar(&o.cfg.ResponseBytes, "response-bytes", httpd.DefaultResponseBytes, "length of the body that answers a GET")
+	f.StringVar(&persist, "persist", httpd.PersistZeroCopy.String(), "what becomes of a body: zero-copy, copy or none")
+	f.StringVar(&onFull, "on-full", httpd.Refuse.String(), "when pool or log are full: refuse (507), or wrap (drop the older half of the log)")
+	f.IntVar(&o.cfg.MaxConns, "max-connections", httpd.DefaultMaxConns, "connections per ring, beyond which clients get 503")
+	f.Var(&bodyLimit, "body-limit", "size beyond which a body gets 413")
+	f.BoolVar(&o.busyPoll, "busy-poll", false, "never sleep: lower latency for a whole CPU")
+	f.IntVar(&o.rings, "rings", 1, "ring pairs, each with a thread")
+	f.IntVar(&o.cpu, "cpu", -1, "CPU of the first ring's thread, the next ones on the following CPUs; -1: not pinned")
+	f.Var(&o.mode, "xdp-mode", "how to attach the interface")
+	f.BoolVar(&o.json, "json", false, "print JSON, one object per line")
+	return cmd
+}
+
+// serveEvent is one line of `serve http --json`.
+type serveEvent struct {
+	Event string `json:"event"` // "ready" or "stopped"
+	URL   string `json:"url"`
+	// Records found in the log when the pool was opened.
+	Records uint64           `json:"records,omitempty"`
+	Port    *pasteapi.Status `json:"port,omitempty"`
+	HTTP    *httpd.Stats     `json:"http,omitempty"`
+}
+
+func serveHTTP(ctx context.Context, e env, o *serveOptions) (err error) {
+	pool, err := pmem.OpenOrCreate(o.pool, pmem.Options{Size: int64(o.poolSize), FrameSize: o.frameSize})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, pool.Close()) }()
+	srv, err := httpd.New(o.cfg, pool)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, srv.Close()) }()
+
+	opts := pasteapi.Options{
+		NIC: o.nic, Pool: pool, Rings: o.rings, MaxConns: o.cfg.MaxConns,
+		// One reply that nobody reads yet must fit.
+		TxLimit: max(4<<20, 4*o.cfg.ResponseBytes),
+		XDPMode: o.mode, Spin: serveSpin, BPFFS: bpffsPath(), Logger: o.cfg.Logger,
+	}
+	if o.busyPoll {
+		opts.Spin = -1
+	}
+	port, err := pasteapi.Open(ctx, opts)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, port.Close()) }()
+	if err := port.Steer(srv.Addr().Port()); err != nil {
+		return err
+	}
+	rings := make([]httpd.Ring, port.NumRings())
+	for i := range rings {
+		rings[i] = port.Ring(i)
+	}
+
+	url := "http://" + srv.Addr().String()
+	status := port.Status()
+	found := pool.Log().Recovery().Records
+	if o.json {
+		err = json.NewEncoder(e.stdout).Encode(serveEvent{Event: "ready", URL: url, Records: found, Port: &status})
+	} else {
+		_, err = fmt.Fprintf(e.stdout, "ready: %s nic=%s pool=%s (%s: %s) records=%d\n",
+			url, describeNIC(&status), status.Pool.Path, status.Pool.Backing, status.Pool.Durability, found)
+	}
+	if err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+
+	err = srv.Run(ctx, rings...)
+	status = port.Status()
+	stats := srv.Stats()
+	if o.json {
+		return errors.Join(err, json.NewEncoder(e.stdout).Encode(serveEvent{Event: "stopped", URL: url, Port: &status, HTTP: &stats}))
+	}
+	fmt.Fprintf(e.stdout, "stopped: %d requests on %d connections, %d bodies stored (%s); %d payloads received in place, %d copied; %d system calls\n",
+		stats.Requests, stats.Accepted, stats.Stored, sizeFlag(min(stats.StoredBytes, math.MaxInt64)).human(),
+		status.Stats.Delivered, status.Stats.Stray, status.Stats.Syscalls)
+	return err
+}
+
+// describeNIC says which way payload comes.
+func describeNIC(s *pasteapi.Status) string {
+	if s.NIC == "" {
+		return "none (every payload is copied)"
+	}
+	var modes []string
+	for _, q := range s.Queues {
+		mode := q.Mode
+		if len(modes) == 0 || modes[len(modes)-1] != mode {
+			modes = append(modes, mode)
+		}
+	}
+	return fmt.Sprintf("%s (%s, %s)", s.NIC, s.XDP, strings.Join(modes, "/"))
+}
+
+// sizeFlag is a number of bytes on the command line: "4096", "64MiB", "1G".
+type sizeFlag int64
+
+var sizeUnits = []struct {
+	suffix string
+	bytes  int64
+}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}}
+
+// Set reads a number with or without a binary unit.
+func (s *sizeFlag) Set(text string) error {
+	digits := strings.TrimRight(text, "KMGTkmgtiB")
+	unit := int64(1)
+	if suffix := text[len(digits):]; suffix != "" {
+		unit = 0
+		for _, u := range sizeUnits {
+			if strings.EqualFold(suffix, u.suffix) || strings.EqualFold(suffix, u.suffix[:1]) {
+				unit = u.bytes
+			}
+		}
+	}
+	n, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || unit == 0 || n <= 0 || n > math.MaxInt64/unit {
+		return errors.New("want a number of bytes such as 4096, 64MiB or 1GiB")
+	}
+	*s = sizeFlag(n * unit)
+	return nil
+}
+
+// Type names the flag's argument in a help text.
+func (s *sizeFlag) Type() string { return "SIZE" }
+
+// String is exact, so that Set reads the same value from it.
+func (s *sizeFlag) String() string {
+	n, suffix := int64(*s), ""
+	for _, u := range sizeUnits {
+		if int64(*s) >= u.bytes && int64(*s)%u.bytes == 0 {
+			n, suffix = int64(*s)/u.bytes, u.suffix
+		}
+	}
+	return strconv.FormatInt(n, 10) + suffix
+}
+
+// human is rounded.
+func (s sizeFlag) human() string {
+	for i := len(sizeUnits) - 1; i >= 0; i-- {
+		if u := sizeUnits[i]; int64(s) >= u.bytes {
+			return fmt.Sprintf("%.1f %s", float64(s)/float64(u.bytes), u.suffix)
+		}
+	}
+	return fmt.Sprintf("%d B", int64(s))
+}
