@@ -37,6 +37,7 @@ type conn struct {
 	batch    int32    // first slot of this connection in the current TxSync, -1 = none
 	batchEnd int32
 	failed   bool
+	closing  bool // CloseAfterSend
 }
 
 // item is something that the application is to receive.
@@ -57,7 +58,13 @@ const (
 	itemClose                 // close notice
 )
 
-func (c *conn) push(i item) {
+func (r *Ring) push(c *conn, i item) {
+	if c.closing {
+		if i.kind == itemData {
+			r.giveFrame(i.frame)
+		}
+		return
+	}
 	if i.kind == itemStray && i.skip == 0 && len(c.items) > c.first {
 		if last := &c.items[len(c.items)-1]; last.kind == itemStray {
 			last.len += i.len
@@ -82,7 +89,7 @@ func (c *conn) pop() {
 // before closing it. It is made non-blocking and TCP_NODELAY (as upstream
 // does).
 //
-// ErrNotConnected is an ordinary event: the peer may have closed already.
+// ErrNotConnected is an ordinary event too: the peer may have reset it.
 func (r *Ring) Register(fd int) error {
 	if r.closed {
 		return ErrClosed
@@ -167,11 +174,17 @@ func (r *Ring) adopt(c *conn) (err error) {
 		r.freeItems(c)
 		return err
 	}
-	if err := r.tk.AddSocket(c.cookie, c.fd); err != nil {
+	err = r.tk.AddSocket(c.cookie, c.fd)
+	if errors.Is(err, unix.EOPNOTSUPP) && halfClosed(c.fd) {
+		// The peer has finished already, which an ordinary client may do
+		// before it is registered. All that it sent waits in the socket.
+		c.copyOnly, err = true, nil
+		r.push(c, item{kind: itemAll})
+	}
+	if err != nil {
 		r.freeItems(c)
-		// EOPNOTSUPP: not in state ESTABLISHED any more.
 		if errors.Is(err, unix.EOPNOTSUPP) {
-			return fmt.Errorf("%w: its peer has closed it", ErrNotConnected)
+			return fmt.Errorf("%w: it is not in state ESTABLISHED", ErrNotConnected)
 		}
 		return err
 	}
@@ -190,9 +203,18 @@ func (r *Ring) adopt(c *conn) (err error) {
 	r.stats.Conns++
 	// Segments that arrived between reading and inserting did not run the
 	// verdict; a look at the socket makes it run over them.
-	r.peek(c)
+	if !c.copyOnly {
+		r.peek(c)
+	}
 	r.activate(c)
 	return nil
+}
+
+// halfClosed says whether a socket is in state CLOSE_WAIT.
+func halfClosed(fd int) bool {
+	const closeWait = 8 // include/net/tcp_states.h, TCP_CLOSE_WAIT
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	return err == nil && info.State == closeWait
 }
 
 // connEvents are edge-triggered, and POLLIN is not among them: the verdict
@@ -213,7 +235,7 @@ func (r *Ring) drainSocket(c *conn) error {
 			r.giveFrame(f)
 			return nil
 		}
-		c.push(item{kind: itemData, frame: f, off: strayDoff, len: uint32(n)})
+		r.push(c, item{kind: itemData, frame: f, off: strayDoff, len: uint32(n)})
 	}
 }
 
@@ -267,6 +289,44 @@ func (r *Ring) Unregister(fd int) error {
 	return nil
 }
 
+// CloseAfterSend unregisters a connection and closes its descriptor as soon as
+// the kernel has taken everything in the TX slots written so far, which is at
+// the next TxSync unless the peer reads too slowly. From now on nothing more is
+// received from it and the descriptor is the ring's. Not for a descriptor that
+// a net.Conn owns.
+func (r *Ring) CloseAfterSend(fd int) error {
+	c := r.lookup(fd)
+	if c == nil {
+		return fmt.Errorf("close fd %d: %w", fd, ErrNotRegistered)
+	}
+	if !c.closing {
+		c.closing = true
+		r.closing = append(r.closing, c)
+		r.freeItems(c)
+	}
+	return nil
+}
+
+// closeSent closes the connections that have nothing left to send.
+func (r *Ring) closeSent() error {
+	var err error
+	later := r.closing[:0]
+	for _, c := range r.closing {
+		switch {
+		case c.fd < 0: // unregistered meanwhile
+		case len(c.queue) > 0:
+			later = append(later, c)
+		default:
+			fd := c.fd
+			err = errors.Join(err, r.Unregister(fd), os.NewSyscallError("close", unix.Close(fd)))
+			r.stats.Syscalls++
+		}
+	}
+	clear(r.closing[len(later):])
+	r.closing = later
+	return err
+}
+
 // CloseCause tells, after a close notice, why a connection ended: nil for an
 // orderly FIN, else an errno such as ECONNRESET, or ErrTxOverflow.
 func (r *Ring) CloseCause(fd int) error {
@@ -278,8 +338,7 @@ func (r *Ring) CloseCause(fd int) error {
 
 // TxQueued is the number of bytes that were put into TX slots for a connection
 // and that the kernel has not taken at the last TxSync, because the peer reads
-// too slowly. A server that wants to close after its last reply waits until
-// this is 0.
+// too slowly.
 func (r *Ring) TxQueued(fd int) int {
 	if c := r.lookup(fd); c != nil {
 		return c.queued

@@ -11,8 +11,8 @@ var (
 	// ErrNotSocket says that a descriptor is not a TCP socket.
 	ErrNotSocket = errors.New("not a TCP socket")
 	// ErrNotConnected says that a socket cannot be registered because it is
-	// not connected: a listener, never connected, or its peer has already
-	// closed. The last is an ordinary event: read what is left and close it.
+	// not connected: a listener, never connected, or reset by its peer. The
+	// last is an ordinary event.
 	ErrNotConnected = errors.New("socket is not connected")
 	// ErrRegistered says that the socket is registered already.
 	ErrRegistered = errors.New("socket is already registered")

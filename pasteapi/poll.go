@@ -193,6 +193,7 @@ func (r *Ring) look(wait time.Duration) (woken bool, err error) {
 	}
 	n := 0
 	r.stats.Syscalls++
+	r.publish()
 	if ms == 0 {
 		got, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(r.epoll), uintptr(unsafe.Pointer(&r.events[0])),
 			uintptr(len(r.events)), 0, 0, 0)
@@ -213,12 +214,16 @@ func (r *Ring) look(wait time.Duration) (woken bool, err error) {
 		if err != nil && err != unix.EINTR {
 			return false, os.NewSyscallError("epoll_wait", err)
 		}
+		err = nil
 	}
 	for i := range max(n, 0) {
 		woken = r.handle(&r.events[i]) || woken
 	}
 	r.checkEnds()
-	return woken, nil
+	if len(r.closing) > 0 {
+		err = r.closeSent()
+	}
+	return woken, err
 }
 
 func (r *Ring) handle(ev *unix.EpollEvent) (woken bool) {
@@ -239,7 +244,7 @@ func (r *Ring) handle(ev *unix.EpollEvent) (woken bool) {
 			r.sendQueued(c)
 		}
 		if ev.Events&unix.EPOLLIN != 0 && c.copyOnly {
-			c.push(item{kind: itemAll})
+			r.push(c, item{kind: itemAll})
 			r.activate(c)
 		}
 		if ev.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 && !c.eof {

@@ -48,6 +48,7 @@ type Ring struct {
 	flows    flows
 	active   []*conn // have items to give out
 	waiting  []*conn // stray bytes that the kernel has not queued yet
+	closing  []*conn // end when everything is sent
 	hungup   []*conn // an event says that they ended
 	lost     uint32  // deliveries lost so far
 
@@ -62,8 +63,9 @@ type Ring struct {
 	txLimit  int
 	lastTick int64
 
-	stats  Stats
-	closed bool
+	stats     Stats
+	published Stats
+	closed    bool
 }
 
 // reserveBatch is how many frames Keep takes from the pool at once.

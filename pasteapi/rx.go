@@ -13,7 +13,7 @@ const (
 	harvestBatch = 256
 	// heldLimit bounds the frames that wait for a connection whose sending is
 	// stuck. Beyond it frames are dropped, and TCP sends them again.
-	heldLimit = 64
+	heldLimit = 512
 	// strayDoff is where copied payloads start in their buffer, bytes: a cache
 	// line boundary, as flushing works by the line.
 	strayDoff = 64
@@ -209,10 +209,10 @@ func (r *Ring) delivered(d *bpf.Delivery) {
 		skip = uint32(-gap)
 	} else if gap > 0 {
 		// Bytes in between came another way and wait in the socket.
-		c.push(item{kind: itemStray, len: uint32(gap)})
+		r.push(c, item{kind: itemStray, len: uint32(gap)})
 	}
 	if end := d.Seq + d.Len; int32(end-c.next) > 0 {
-		c.push(item{kind: itemData, frame: frame, off: uint16(off + d.Seq - seq + skip), len: d.Len - skip})
+		r.push(c, item{kind: itemData, frame: frame, off: uint16(off + d.Seq - seq + skip), len: d.Len - skip})
 		c.next = end
 		r.stats.Delivered++
 		r.stats.DeliveredBytes += uint64(d.Len - skip)
@@ -235,12 +235,12 @@ func (r *Ring) stray(d *bpf.Delivery) {
 	r.sync(c, d)
 	gap := int32(d.Seq - c.next)
 	if gap > 0 {
-		c.push(item{kind: itemStray, len: uint32(gap)})
+		r.push(c, item{kind: itemStray, len: uint32(gap)})
 		gap = 0
 	}
 	skip := min(uint32(-gap), d.Len)
 	if d.Len > 0 {
-		c.push(item{kind: itemStray, skip: skip, len: d.Len - skip})
+		r.push(c, item{kind: itemStray, skip: skip, len: d.Len - skip})
 		r.stats.Stray++
 		r.stats.StrayBytes += uint64(d.Len - skip)
 	}
@@ -304,7 +304,7 @@ func (r *Ring) overflow() {
 			ev := unix.EpollEvent{Events: connEvents | unix.EPOLLIN, Fd: int32(c.fd), Pad: watchConn}
 			r.stats.Syscalls++
 			_ = unix.EpollCtl(r.epoll, unix.EPOLL_CTL_MOD, c.fd, &ev)
-			c.push(item{kind: itemAll})
+			r.push(c, item{kind: itemAll})
 			r.activate(c)
 		}
 	}
@@ -317,7 +317,7 @@ func (r *Ring) end(c *conn, cause error) {
 	}
 	c.eof = true
 	c.cause = cause
-	c.push(item{kind: itemClose})
+	r.push(c, item{kind: itemClose})
 	r.activate(c)
 }
 

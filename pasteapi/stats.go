@@ -39,14 +39,22 @@ const statFields = unsafe.Sizeof(Stats{}) / 8
 
 func (s *Stats) fields() *[statFields]uint64 { return (*[statFields]uint64)(unsafe.Pointer(s)) }
 
-// Stats returns the counters. It may be called from any goroutine; counters
-// that change meanwhile may be a little apart.
+// Stats returns the counters as they were when the ring last looked at its
+// events, which it does before it sleeps and every few Polls. It may be called
+// from any goroutine.
 func (r *Ring) Stats() Stats {
 	var s Stats
 	for i := range s.fields() {
-		s.fields()[i] = atomic.LoadUint64(&r.stats.fields()[i])
+		s.fields()[i] = atomic.LoadUint64(&r.published.fields()[i])
 	}
 	return s
+}
+
+// publish makes the counters visible to other goroutines.
+func (r *Ring) publish() {
+	for i, v := range r.stats.fields() {
+		atomic.StoreUint64(&r.published.fields()[i], v)
+	}
 }
 
 // add sums counters.

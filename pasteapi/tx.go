@@ -37,6 +37,9 @@ func (r *Ring) TxSync() error {
 		return err
 	}
 	if given == 0 {
+		if len(r.closing) > 0 {
+			return r.closeSent()
+		}
 		return nil
 	}
 	err = r.checkTx(given)
@@ -49,6 +52,9 @@ func (r *Ring) TxSync() error {
 		v.tail -= v.slots
 	}
 	v.ring.Tail = v.tail
+	if len(r.closing) > 0 {
+		sendErr = errors.Join(sendErr, r.closeSent())
+	}
 	return errors.Join(err, sendErr)
 }
 

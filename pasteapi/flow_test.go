@@ -1,0 +1,133 @@
+package pasteapi
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"testing"
+
+	"github.com/go-quicktest/qt"
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+)
+
+// packet builds a TCP segment; an independent library writes the headers.
+func packet(t testing.TB, v6 bool, vlan int, options, payload int, sums bool) []byte {
+	t.Helper()
+	eth := &layers.Ethernet{SrcMAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, DstMAC: net.HardwareAddr{2, 0, 0, 0, 0, 2}}
+	tcp := &layers.TCP{SrcPort: 40000, DstPort: 80, Seq: 0xfffffff0, ACK: true, Window: 100}
+	if options > 0 {
+		tcp.Options = []layers.TCPOption{{OptionType: layers.TCPOptionKindTimestamps, OptionLength: 10, OptionData: make([]byte, 8)}}
+	}
+	proto := layers.EthernetTypeIPv4
+	var ip gopacket.SerializableLayer = &layers.IPv4{Version: 4, IHL: 5, TTL: 64, Protocol: layers.IPProtocolTCP,
+		SrcIP: net.IP{10, 0, 0, 2}, DstIP: net.IP{10, 0, 0, 1}}
+	if v6 {
+		proto = layers.EthernetTypeIPv6
+		ip = &layers.IPv6{Version: 6, NextHeader: layers.IPProtocolTCP, HopLimit: 64,
+			SrcIP: net.ParseIP("fd00::2"), DstIP: net.ParseIP("fd00::1")}
+	}
+	stack := []gopacket.SerializableLayer{eth}
+	eth.EthernetType = proto
+	if vlan > 0 {
+		eth.EthernetType = layers.EthernetTypeDot1Q
+		stack = append(stack, &layers.Dot1Q{VLANIdentifier: uint16(vlan), Type: proto})
+	}
+	qt.Assert(t, qt.IsNil(tcp.SetNetworkLayerForChecksum(ip.(gopacket.NetworkLayer))))
+	body := make([]byte, payload)
+	for i := range body {
+		body[i] = byte(i * 7)
+	}
+	stack = append(stack, ip, tcp, gopacket.Payload(body))
+	buf := gopacket.NewSerializeBuffer()
+	qt.Assert(t, qt.IsNil(gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: sums}, stack...)))
+	return append([]byte(nil), buf.Bytes()...)
+}
+
+func TestParse(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		for _, vlan := range []int{0, 5} {
+			f := packet(t, v6, vlan, 1, 100, true)
+			f = append(f, 0, 0, 0) // Ethernet padding
+			var s segment
+			qt.Assert(t, qt.IsTrue(s.parse(f)))
+			qt.Check(t, qt.Equals(s.seq, uint32(0xfffffff0)))
+			qt.Check(t, qt.Equals(s.end-s.payload, 100))
+			qt.Check(t, qt.Equals(s.end, len(f)-3))
+			qt.Check(t, qt.Equals(f[s.payload+1], 7))
+
+			local, peer := netip.MustParseAddrPort("10.0.0.1:80"), netip.MustParseAddrPort("10.0.0.2:40000")
+			if v6 {
+				local, peer = netip.MustParseAddrPort("[fd00::1]:80"), netip.MustParseAddrPort("[fd00::2]:40000")
+			}
+			flows := newFlows()
+			c := &conn{peer: peer, local: local}
+			flows.add(c)
+			qt.Check(t, qt.Equals(flows.find(&s, f), c))
+			flows.remove(c)
+			qt.Check(t, qt.IsNil(flows.find(&s, f)))
+		}
+	}
+}
+
+// TestParseRefuses cuts and bends packets: none may lead outside of its frame.
+func TestParseRefuses(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		good := packet(t, v6, 0, 1, 40, true)
+		var s segment
+		for n := range good {
+			qt.Check(t, qt.IsFalse(s.parse(good[:n])), qt.Commentf("%d bytes", n))
+		}
+		for i := range good {
+			for _, v := range []byte{0, 1, 0x0f, 0x7f, 0xff} {
+				bent := append([]byte(nil), good...)
+				bent[i] = v
+				if s.parse(bent) {
+					qt.Check(t, qt.IsTrue(s.payload < s.end && s.end <= len(bent)))
+				}
+			}
+		}
+	}
+}
+
+func TestPartialChecksum(t *testing.T) {
+	for _, v6 := range []bool{false, true} {
+		for _, payload := range []int{1, 2, 7, 100, 1001} {
+			f := packet(t, v6, 0, 0, payload, true)
+			var s segment
+			qt.Assert(t, qt.IsTrue(s.parse(f)))
+			qt.Check(t, qt.IsFalse(s.partialChecksum(f)))
+
+			// A sender with checksum offload leaves the sum of the pseudo header.
+			sum := f[s.l4+tcpCsumOffset:]
+			want := binary.BigEndian.Uint16(sum)
+			var pseudo uint64
+			addrs := f[s.l3+12 : s.l3+20]
+			if v6 {
+				addrs = f[s.l3+8 : s.l3+40]
+			}
+			for i := 0; i < len(addrs); i += 2 {
+				pseudo += uint64(binary.BigEndian.Uint16(addrs[i:]))
+			}
+			binary.BigEndian.PutUint16(sum, fold(pseudo+6+uint64(s.end-s.l4)))
+			qt.Check(t, qt.IsTrue(s.partialChecksum(f)))
+			s.completeChecksum(f)
+			qt.Check(t, qt.Equals(binary.BigEndian.Uint16(sum), want))
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(packet(f, false, 0, 1, 10, true))
+	f.Add(packet(f, true, 3, 1, 10, true))
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		var s segment
+		if s.parse(frame) {
+			_ = frame[s.payload:s.end]
+			s.partialChecksum(frame)
+			s.completeChecksum(frame)
+			flows := newFlows()
+			flows.find(&s, frame)
+		}
+	})
+}

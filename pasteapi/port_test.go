@@ -1,0 +1,227 @@
+package pasteapi_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-quicktest/qt"
+	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/pasteapi"
+	"github.com/pastenet/paste/pmem"
+	"golang.org/x/sys/unix"
+)
+
+// echoServer is the smallest ring application: it accepts on a listener and
+// sends every payload back by swapping the buffer from the RX to the TX ring.
+type echoServer struct {
+	port     *pasteapi.Port
+	ring     *pasteapi.Ring
+	stop     atomic.Bool
+	done     chan error
+	accepted int
+	closes   []error
+}
+
+// startEcho runs an echo server in the lab's server namespace.
+func startEcho(t testing.TB, l *lab.Lab, o pasteapi.Options, addr string) *echoServer {
+	t.Helper()
+	s := &echoServer{done: make(chan error, 1)}
+	started := make(chan error, 1)
+	go func() {
+		s.done <- l.InServer(func() error {
+			fd, err := s.listen(o, addr)
+			started <- err
+			if err != nil {
+				return nil
+			}
+			err = s.serve(fd)
+			return errors.Join(err, unix.Close(fd), s.port.Close())
+		})
+	}()
+	qt.Assert(t, qt.IsNil(<-started))
+	t.Cleanup(func() { s.close(t) })
+	return s
+}
+
+func (s *echoServer) close(t testing.TB) {
+	if s.stop.Swap(true) {
+		return
+	}
+	s.ring.Wake()
+	qt.Check(t, qt.IsNil(<-s.done))
+}
+
+func (s *echoServer) listen(o pasteapi.Options, addr string) (int, error) {
+	ap, err := net.ResolveTCPAddr("tcp", addr)
+	if err != nil {
+		return -1, err
+	}
+	if s.port, err = pasteapi.Open(context.Background(), o); err != nil {
+		return -1, err
+	}
+	family, sa := unix.AF_INET, unix.Sockaddr(nil)
+	if ip4 := ap.IP.To4(); ip4 != nil {
+		sa = &unix.SockaddrInet4{Port: ap.Port, Addr: [4]byte(ip4)}
+	} else {
+		family, sa = unix.AF_INET6, &unix.SockaddrInet6{Port: ap.Port, Addr: [16]byte(ap.IP.To16())}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	if err := errors.Join(unix.Bind(fd, sa), unix.Listen(fd, 1024)); err != nil {
+		return -1, err
+	}
+	s.ring = s.port.Ring(0)
+	return fd, errors.Join(s.ring.Watch(fd), s.port.Steer(uint16(ap.Port)))
+}
+
+func (s *echoServer) serve(listener int) error {
+	r := s.ring
+	for !s.stop.Load() {
+		if _, err := r.Poll(-1); err != nil {
+			return err
+		}
+		for range r.Ready() {
+			for {
+				fd, _, err := unix.Accept4(listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+				if err != nil {
+					break
+				}
+				s.accepted++
+				if err := r.Register(fd); err != nil {
+					unix.Close(fd)
+					if !errors.Is(err, pasteapi.ErrNotConnected) {
+						return err
+					}
+				}
+			}
+		}
+		rx, tx := r.RX(), r.TX()
+		for !rx.Empty() && !tx.Empty() {
+			in, out := rx.Slot(rx.Head), tx.Slot(tx.Head)
+			if in.Doff() == int(in.Len) {
+				s.closes = append(s.closes, r.CloseCause(in.Fd()))
+				if err := r.CloseAfterSend(in.Fd()); err != nil {
+					return err
+				}
+			} else {
+				in.BufIdx, out.BufIdx = out.BufIdx, in.BufIdx
+				in.Flags |= pasteapi.NS_BUF_CHANGED
+				out.Flags |= pasteapi.NS_BUF_CHANGED
+				out.Ptr, out.Len = in.Ptr, in.Len
+				tx.Head = tx.Next(tx.Head)
+				tx.Cur = tx.Head
+			}
+			rx.Head = rx.Next(rx.Head)
+			rx.Cur = rx.Head
+		}
+	}
+	return nil
+}
+
+func newLab(t testing.TB, cfg lab.Config) *lab.Lab {
+	t.Helper()
+	cfg.Prefix = "pa"
+	l, err := lab.New(context.Background(), cfg)
+	qt.Assert(t, qt.IsNil(err))
+	t.Cleanup(func() { qt.Check(t, qt.IsNil(l.Close())) })
+	return l
+}
+
+func newPool(t testing.TB, size int64) *pmem.Pool {
+	t.Helper()
+	p, err := pmem.NewMemory("pasteapi-test", pmem.Options{Size: size})
+	qt.Assert(t, qt.IsNil(err))
+	free := p.Free()
+	t.Cleanup(func() {
+		qt.Check(t, qt.Equals(p.Free(), free), qt.Commentf("frames leaked"))
+		qt.Check(t, qt.Equals(p.Misuses(), 0))
+		qt.Check(t, qt.IsNil(p.Close()))
+	})
+	return p
+}
+
+func dial(t testing.TB, l *lab.Lab, addr string) *net.TCPConn {
+	t.Helper()
+	var c net.Conn
+	err := l.InClient(func() (err error) {
+		c, err = net.DialTimeout("tcp", addr, 5*time.Second)
+		return err
+	})
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.IsNil(c.SetDeadline(time.Now().Add(3*time.Second))))
+	return c.(*net.TCPConn)
+}
+
+// roundTrip sends data in pieces and expects it back, then an end of stream.
+func roundTrip(c *net.TCPConn, data []byte, piece int) error {
+	defer c.Close()
+	sent := make(chan error, 1)
+	go func() {
+		for rest := data; len(rest) > 0; {
+			n := min(piece, len(rest))
+			if _, err := c.Write(rest[:n]); err != nil {
+				sent <- err
+				return
+			}
+			rest = rest[n:]
+		}
+		sent <- c.CloseWrite()
+	}()
+	got, err := io.ReadAll(c)
+	if err = errors.Join(err, <-sent); err != nil {
+		return err
+	}
+	if !bytes.Equal(got, data) {
+		return fmt.Errorf("%d bytes came back from %d, and they differ", len(got), len(data))
+	}
+	return nil
+}
+
+func random(n int, seed int64) []byte {
+	b := make([]byte, n)
+	rand.New(rand.NewSource(seed)).Read(b)
+	return b
+}
+
+func TestEcho(t *testing.T) {
+	for _, noCsum := range []bool{false, true} {
+		t.Run(fmt.Sprintf("complete checksums %v", noCsum), func(t *testing.T) {
+			l := newLab(t, lab.Config{NoTxChecksum: noCsum})
+			s := startEcho(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20)}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
+			addr := net.JoinHostPort(l.ServerIP4.String(), "7000")
+			for i, size := range []int{1, 100, 1448, 5000, 1 << 20, 8 << 20} {
+				qt.Check(t, qt.IsNil(roundTrip(dial(t, l, addr), random(size, int64(i)), 1<<16)), qt.Commentf("%d bytes", size))
+			}
+			var wg sync.WaitGroup
+			for i := range 50 {
+				c := dial(t, l, addr)
+				wg.Add(1)
+				go func() {
+					defer wg.Done()
+					qt.Check(t, qt.IsNil(roundTrip(c, random(100_000, int64(i)), 777)))
+				}()
+			}
+			wg.Wait()
+			st := s.port.Status()
+			t.Logf("%+v", st)
+			qt.Check(t, qt.IsTrue(st.Stats.Delivered > 5000))
+			qt.Check(t, qt.IsTrue(st.Stats.StrayBytes*20 < st.Stats.DeliveredBytes))
+			s.close(t)
+			for _, cause := range s.closes {
+				qt.Check(t, qt.IsNil(cause))
+			}
+		})
+	}
+}
