@@ -1,0 +1,38 @@
+package pmem
+
+import "errors"
+
+// Errors on which callers decide; each is returned wrapped in a sentence that
+// names the file, the limit that was met and, where there is one, the remedy.
+var (
+	// ErrNotPool: the file is empty or holds something that is no pool.
+	ErrNotPool = errors.New("not a pool")
+	// ErrIncomplete: the creation of the pool was interrupted; nothing was ever stored in it.
+	ErrIncomplete = errors.New("creation of the pool was interrupted")
+	// ErrVersion: the pool was written in a format that this code does not know.
+	ErrVersion = errors.New("unknown pool format version")
+	// ErrDamaged: a checksum or a value that was once durable is wrong.
+	ErrDamaged = errors.New("damaged pool")
+	// ErrTruncated: the file is shorter than its superblock says.
+	ErrTruncated = errors.New("truncated pool")
+	// ErrLocked: another process has the pool open.
+	ErrLocked = errors.New("pool in use")
+	// ErrBacking: the file is not on memory that a packet buffer can live in.
+	ErrBacking = errors.New("not memory that packet buffers can live in")
+	// ErrSize: a size, frame size or log size that cannot be had.
+	ErrSize = errors.New("impossible pool size")
+	// ErrFull: no free frame, or no free log entry.
+	ErrFull = errors.New("pool full")
+	// ErrExists: Create was asked to make a pool where there is a file already.
+	ErrExists = errors.New("file exists")
+	// ErrReadOnly: the operation writes, and the pool was opened read-only.
+	ErrReadOnly = errors.New("pool is open read-only")
+	// ErrClosed: the pool was closed.
+	ErrClosed = errors.New("pool is closed")
+	// ErrFragment: a fragment that does not lie inside an allocated data frame.
+	ErrFragment = errors.New("invalid fragment")
+	// ErrNoRecord: no record with that sequence number is in the log.
+	ErrNoRecord = errors.New("no such record")
+	// ErrChecksum: a record's payload is not what was appended.
+	ErrChecksum = errors.New("checksum mismatch")
+)

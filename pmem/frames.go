@@ -1,0 +1,157 @@
+package pmem
+
+import "sync"
+
+// frameTable knows in DRAM which data frames are free, and how many hold on to
+// each of the others. Its slices are as large as the pool has frames, but a
+// page of them is touched only once a frame is used: opening a large pool
+// costs nothing per free frame.
+type frameTable struct {
+	mu      sync.Mutex
+	first   uint32
+	end     uint32
+	next    uint32   // frames from here on were never given out since open
+	used    uint32   // frames with a reference
+	refs    []uint32 // reference count of frame first+i
+	stack   []uint32 // frames below next that came back; the last in is the warmest
+	misuses uint64
+}
+
+func (t *frameTable) init(first, end uint32) {
+	t.first, t.end, t.next = first, end, first
+	t.refs = make([]uint32, end-first)
+	t.stack = make([]uint32, 0, end-first)
+}
+
+func (t *frameTable) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.end, t.next, t.refs, t.stack = t.first, t.first, nil, nil
+}
+
+func (t *frameTable) alloc(dst []uint32) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := 0
+	for n < len(dst) {
+		var f uint32
+		if k := len(t.stack); k > 0 {
+			f = t.stack[k-1]
+			t.stack = t.stack[:k-1]
+		} else {
+			// Recovery gave references to frames above next; step over them.
+			for t.next < t.end && t.refs[t.next-t.first] != 0 {
+				t.next++
+			}
+			if t.next == t.end {
+				break
+			}
+			f = t.next
+			t.next++
+		}
+		t.refs[f-t.first] = 1
+		dst[n] = f
+		n++
+	}
+	t.used += uint32(n)
+	return n
+}
+
+// ref adds a reference to a frame in use; it reports whether it could.
+func (t *frameTable) ref(f uint32) bool {
+	if f < t.first || f >= t.end || t.refs[f-t.first] == 0 || t.refs[f-t.first] == ^uint32(0) {
+		t.misuses++
+		return false
+	}
+	t.refs[f-t.first]++
+	return true
+}
+
+// adopt adds a reference to any data frame, as recovery finds it in the log.
+func (t *frameTable) adopt(f uint32) {
+	if t.refs[f-t.first] == 0 {
+		t.used++
+	}
+	t.refs[f-t.first]++
+}
+
+func (t *frameTable) unref(f uint32) {
+	if f < t.first || f >= t.end || t.refs[f-t.first] == 0 {
+		t.misuses++
+		return
+	}
+	if t.refs[f-t.first]--; t.refs[f-t.first] > 0 {
+		return
+	}
+	t.used--
+	// A frame above next is found again when next gets there.
+	if f < t.next {
+		t.stack = append(t.stack, f)
+	}
+}
+
+// held reports whether f is a data frame in use.
+func (t *frameTable) held(f uint32) bool {
+	return f >= t.first && f < t.end && t.refs[f-t.first] != 0
+}
+
+// Alloc fills dst with free data frames and returns how many it found; each
+// has a reference count of 1, owned by the caller. Their content is whatever
+// was there. Callers on a fast path ask for a batch, as each call locks.
+func (p *Pool) Alloc(dst []uint32) int {
+	if p.readOnly {
+		return 0
+	}
+	return p.frames.alloc(dst)
+}
+
+// Ref adds a reference to frame i, which must be in use. A bad index or a free
+// frame is ignored and counted, see Misuses.
+func (p *Pool) Ref(i uint32) {
+	p.frames.mu.Lock()
+	p.frames.ref(i)
+	p.frames.mu.Unlock()
+}
+
+// Unref gives up a reference to frame i; with the last one the frame is free.
+// A bad index or a free frame is ignored and counted, see Misuses.
+func (p *Pool) Unref(i uint32) {
+	p.frames.mu.Lock()
+	p.frames.unref(i)
+	p.frames.mu.Unlock()
+}
+
+// UnrefAll is Unref of each of the frames, under one lock.
+func (p *Pool) UnrefAll(frames []uint32) {
+	p.frames.mu.Lock()
+	for _, f := range frames {
+		p.frames.unref(f)
+	}
+	p.frames.mu.Unlock()
+}
+
+// Refs returns the reference count of frame i: 0 for a free frame and for an
+// index that is no data frame.
+func (p *Pool) Refs(i uint32) int {
+	p.frames.mu.Lock()
+	defer p.frames.mu.Unlock()
+	if !p.frames.held(i) {
+		return 0
+	}
+	return int(p.frames.refs[i-p.frames.first])
+}
+
+// Free returns the number of free data frames.
+func (p *Pool) Free() int {
+	p.frames.mu.Lock()
+	defer p.frames.mu.Unlock()
+	return int(p.frames.end - p.frames.first - p.frames.used)
+}
+
+// Misuses returns how many calls of Ref and Unref named a frame that was not
+// in use: each is a bug of the caller that the pool survived.
+func (p *Pool) Misuses() uint64 {
+	p.frames.mu.Lock()
+	defer p.frames.mu.Unlock()
+	return p.frames.misuses
+}

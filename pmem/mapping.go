@@ -1,0 +1,149 @@
+package pmem
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// openPool opens an existing file for Open. live is set when the file is
+// opened read-only while a writer holds it.
+func openPool(path string, readOnly bool) (f *os.File, pl place, live bool, err error) {
+	if pl, err = placeOf(path); err != nil {
+		return nil, pl, false, err
+	}
+	flags := unix.O_RDWR
+	if readOnly {
+		flags = unix.O_RDONLY
+	}
+	if f, err = os.OpenFile(path, flags|unix.O_CLOEXEC, 0); err != nil {
+		return nil, pl, false, err
+	}
+	if !readOnly {
+		err = lockFile(f, unix.LOCK_EX, lockGrace)
+	} else if err = lockFile(f, unix.LOCK_SH, 0); errors.Is(err, ErrLocked) {
+		live, err = true, nil
+	}
+	if err != nil {
+		f.Close()
+		return nil, pl, false, err
+	}
+	return f, pl, live, nil
+}
+
+// firstBytes returns what is needed to find the superblock. A device-DAX
+// device has no read(2), so its beginning is mapped for a moment.
+func firstBytes(f *os.File, pl place) ([]byte, error) {
+	b := make([]byte, superReach)
+	if pl.backing == BackingDAX {
+		m, err := mapFile(f, pl.unit, unix.PROT_READ, 0)
+		if err != nil {
+			return nil, err
+		}
+		copy(b, m)
+		return b, unix.Munmap(m)
+	}
+	n, err := f.ReadAt(b, 0)
+	if n > 0 || err == nil {
+		return b[:n], nil
+	}
+	if st, serr := f.Stat(); serr == nil && st.Size() == 0 {
+		return nil, nil
+	}
+	return nil, err
+}
+
+func mapFile(f *os.File, size uint64, prot, flags int) ([]byte, error) {
+	if size > 1<<62 {
+		return nil, fmt.Errorf("map %s: %w: %d bytes", f.Name(), ErrSize, size)
+	}
+	m, err := unix.Mmap(int(f.Fd()), 0, int(size), prot, unix.MAP_SHARED|flags)
+	if err != nil {
+		return nil, fmt.Errorf("map %d bytes of %s: %w", size, f.Name(), err)
+	}
+	return m, nil
+}
+
+// reserveStep bounds one fallocate(2): on tmpfs an interrupted call gives back
+// what it had reserved, so a single one over the whole pool might never end.
+const reserveStep = 64 << 20
+
+// reserve gives f its size with all of its memory, so that no later store can
+// meet a full file system (which the CPU reports as SIGBUS).
+func reserve(f *os.File, size uint64) error {
+	if err := roomFor(f, size); err != nil {
+		return err
+	}
+	for off := uint64(0); off < size; {
+		n := min(size-off, reserveStep)
+		switch err := unix.Fallocate(int(f.Fd()), 0, int64(off), int64(n)); err {
+		case nil:
+			off += n
+		case unix.EINTR:
+		case unix.ENOSPC, unix.ENOMEM, unix.EFBIG:
+			return fmt.Errorf("%w: no memory for %d bytes of %s (%w); choose a smaller size, or give the file system more (tmpfs: remount with a larger size; hugetlbfs: raise vm.nr_hugepages)",
+				ErrSize, size, f.Name(), err)
+		default:
+			return fmt.Errorf("reserve %d bytes for %s: %w", size, f.Name(), err)
+		}
+	}
+	return nil
+}
+
+// roomFor refuses early what the file system cannot hold, instead of filling
+// the machine's memory first.
+func roomFor(f *os.File, size uint64) error {
+	var fs unix.Statfs_t
+	var st unix.Stat_t
+	if unix.Fstatfs(int(f.Fd()), &fs) != nil || unix.Fstat(int(f.Fd()), &st) != nil || fs.Blocks == 0 {
+		return nil // no limit known; fallocate will tell
+	}
+	if free := fs.Bavail*uint64(fs.Bsize) + uint64(st.Blocks)*512; size > free {
+		return fmt.Errorf("%w: %s needs %d bytes and its file system has %d free; choose a smaller size, or remount it with a larger one",
+			ErrSize, f.Name(), size, free)
+	}
+	return nil
+}
+
+// createFile makes the file of a new pool: without a name until publish, so
+// that a crash on the way leaves nothing behind.
+func createFile(path string) (*os.File, error) {
+	fd, err := unix.Open(filepath.Dir(path), unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, &os.PathError{Op: "create", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// publish gives the file of createFile its name.
+func publish(f *os.File, path string) error {
+	err := unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
+	if err == unix.EEXIST {
+		return existsError(path)
+	}
+	if err != nil {
+		return &os.PathError{Op: "link", Path: path, Err: err}
+	}
+	return nil
+}
+
+func existsError(path string) error {
+	return fmt.Errorf("%w: %s; open it, remove it, or ask for it to be overwritten", ErrExists, path)
+}
+
+// memfd makes the file of NewMemory.
+func memfd(name string) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("create memfd %s: %w", name, err)
+	}
+	return os.NewFile(uintptr(fd), "memfd:"+name), nil
+}
+
+func roundUp(n, unit uint64) uint64 { return (n + unit - 1) / unit * unit }
+
+func now() time.Time { return time.Now().Round(0) }

@@ -1,0 +1,118 @@
+package pmem
+
+import "fmt"
+
+// lookAhead is how many entries beyond the end of the log recovery inspects to
+// tell a log that ended from one that was damaged in the middle.
+const lookAhead = 1 << 16
+
+// Recovery is what was found when the pool was opened.
+type Recovery struct {
+	Records   uint64 // complete records
+	Entries   uint64 // their entries
+	Bytes     uint64 // of their payload
+	Discarded uint64 // entries of a last record that was never committed
+	Stopped   string // why the scan ended where it did, in words
+	HeadTorn  bool   // the copies of the log head differed: a crash during Truncate or Open
+	Damage    error  // wraps ErrDamaged when entries that were durable are wrong
+}
+
+// Recovery returns what was found when the pool was opened.
+func (l *Log) Recovery() Recovery { return l.recovery }
+
+// recover finds the live records, takes references on their frames and, if the
+// pool is writable, begins a new epoch. On a damaged log it fails unless the
+// pool is read-only; then the records before the damage can be read.
+func (l *Log) recover() error {
+	h, torn, err := readHead(l.p.mem, &l.p.g, l.seed)
+	if err != nil {
+		return err
+	}
+	l.head = h
+	l.recovery = Recovery{HeadTorn: torn}
+	l.scan()
+	l.stagedSeq = l.last
+	defer l.publish()
+	if l.p.readOnly {
+		return nil
+	}
+	if l.recovery.Damage != nil {
+		return l.recovery.Damage
+	}
+	// Whatever a crash left beyond the tail belongs to an older epoch than
+	// anything that will be stored before it, and is known by that.
+	l.head.gen++
+	l.head.epoch++
+	writeHead(l.p.mem, l.p.per, &l.p.g, l.seed, &l.head)
+	return nil
+}
+
+// scan walks the entries from the head, and sets tail and last behind the
+// last complete record.
+func (l *Log) scan() {
+	g := &l.p.g
+	r := &l.recovery
+	pos, seq, epoch := l.head.pos, l.head.seq, l.head.minEpoch
+	l.tail, l.last = pos, seq
+	var bytes, index uint64 // of the record that is being read
+	for r.Stopped == "" {
+		if pos-l.head.pos == g.logLen {
+			r.Stopped = "the log is full"
+			break
+		}
+		e, ok := decodeEntry(l.slot(pos), l.seed, pos)
+		if !ok || e.epoch < epoch {
+			l.judgeEnd(pos, epoch)
+			break
+		}
+		// From here on the entry is ours and whole: it must make sense.
+		if first := e.flags&flagFirst != 0; e.seq != seq || first != (index == 0) ||
+			uint64(e.index) != index&(MaxFragments-1) || index >= MaxFragments || e.epoch > l.head.epoch || !e.inside(g) {
+			l.damaged(pos, "it contradicts its neighbours or the pool's geometry")
+			break
+		}
+		epoch = e.epoch
+		bytes += uint64(e.len)
+		index++
+		pos++
+		if e.flags&flagLast == 0 {
+			continue
+		}
+		l.adopt(l.tail, pos)
+		r.Records++
+		r.Entries += index
+		r.Bytes += bytes
+		seq++
+		l.tail, l.last = pos, seq
+		bytes, index = 0, 0
+	}
+	r.Discarded = pos - l.tail
+}
+
+// judgeEnd decides whether the log ends at pos, whose slot holds no entry of
+// ours, or is damaged there: an entry further on that was stored when pos was
+// already durable tells.
+func (l *Log) judgeEnd(pos uint64, epoch uint32) {
+	end := min(l.head.pos+l.p.g.logLen, pos+1+lookAhead)
+	for q := pos + 1; q < end; q++ {
+		if e, ok := decodeEntry(l.slot(q), l.seed, q); ok && e.epoch >= epoch && e.durable > pos {
+			l.damaged(pos, fmt.Sprintf("its checksum is wrong, and entry %d of record %d behind it is intact", q, e.seq))
+			return
+		}
+	}
+	l.recovery.Stopped = fmt.Sprintf("end of the log at entry %d", pos)
+}
+
+func (l *Log) damaged(pos uint64, why string) {
+	l.recovery.Damage = fmt.Errorf("%w: log entry %d, of record %d, in slot %d: %s", ErrDamaged, pos, l.last, pos%l.p.g.logLen, why)
+	l.recovery.Stopped = l.recovery.Damage.Error()
+}
+
+// adopt takes the references of one complete record's entries.
+func (l *Log) adopt(from, end uint64) {
+	for pos := from; pos < end; pos++ {
+		if e, ok := decodeEntry(l.slot(pos), l.seed, pos); ok && e.flags&flagEmpty == 0 && e.inside(&l.p.g) {
+			l.p.frames.adopt(e.frame)
+		}
+	}
+}
