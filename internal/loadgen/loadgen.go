@@ -64,6 +64,9 @@ type Config struct {
 	// generator's thread: the connection's number and the request's number on
 	// it, as in the body (see ParseBody).
 	OnAck func(conn int, n uint64)
+	// OnWindow is told when the measured window opens and closes, on the
+	// generator's thread.
+	OnWindow func(open bool)
 	// Run is written into each body to tell several runs apart.
 	Run uint32
 	// Live, if set, is updated while the run goes on.
@@ -201,6 +204,9 @@ func (g *generator) tickNow() bool {
 		g.begun = true
 		g.from = g.now
 		g.startCPU, g.startSys = threadCPU(), g.syscalls
+		if g.OnWindow != nil {
+			g.OnWindow(true)
+		}
 	}
 	return g.now < g.to && !g.stop.Load() && g.fatal == nil
 }
@@ -214,6 +220,9 @@ func (g *generator) startClock() {
 
 func (g *generator) finish() {
 	if g.begun {
+		if g.OnWindow != nil {
+			g.OnWindow(false)
+		}
 		g.res.Elapsed = time.Duration(g.now - g.from)
 		g.res.Syscalls = g.syscalls - g.startSys
 		if g.res.Elapsed > 0 {

@@ -1,0 +1,233 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/go-quicktest/qt"
+	"github.com/pastenet/paste/internal/contender"
+	"github.com/pastenet/paste/internal/loadgen"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+)
+
+// The test binary plays the server processes, too.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 2 && os.Args[1] == "bench" {
+		var err error
+		switch os.Args[2] {
+		case "exec":
+			err = Exec(os.Args[3:])
+		case "server":
+			ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+			err = Serve(ctx, os.Args[3:], os.Stdout)
+			stop()
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func testConfig(t *testing.T) Config {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("network namespaces need CAP_SYS_ADMIN: run as root")
+	}
+	var set unix.CPUSet
+	qt.Assert(t, qt.IsNil(unix.SchedGetaffinity(0, &set)))
+	if !set.IsSet(0) || !set.IsSet(1) {
+		t.Skip("CPUs 0 and 1 are needed")
+	}
+	return Config{Workload: loadgen.WAL, Connections: 10, Size: 512, Duration: 200 * time.Millisecond, Warmup: 50 * time.Millisecond,
+		Rounds: 2, Contenders: []string{"epoll", "go-net"}, ServerCPU: 1, ClientCPU: 0, PoolSize: 32 << 20, Prefix: "bn"}
+}
+
+func TestRun(t *testing.T) {
+	cfg := testConfig(t)
+	var order []string
+	cfg.Progress = func(p Progress) {
+		if p.Done != nil {
+			order = append(order, fmt.Sprint(p.Round, p.Contender, p.Step))
+			qt.Check(t, qt.IsTrue(p.Done.RPS > 0))
+		}
+	}
+	var before, after unix.CPUSet
+	qt.Assert(t, qt.IsNil(unix.SchedGetaffinity(0, &before)))
+	r, err := Run(context.Background(), cfg)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.IsNil(unix.SchedGetaffinity(0, &after)))
+	qt.Check(t, qt.Equals(after, before))
+	qt.Check(t, qt.DeepEquals(order, []string{"1epoll1", "1go-net2", "2go-net3", "2epoll4"}))
+
+	b, err := json.Marshal(r)
+	qt.Assert(t, qt.IsNil(err))
+	var keys map[string]any
+	qt.Assert(t, qt.IsNil(json.Unmarshal(b, &keys)))
+	for _, k := range []string{"workload", "connections", "size", "contenders", "ratios"} {
+		qt.Check(t, qt.IsNotNil(keys[k]), qt.Commentf("%s", k))
+	}
+	cs := keys["contenders"].([]any)
+	qt.Assert(t, qt.HasLen(cs, 2))
+	c := cs[0].(map[string]any)
+	qt.Check(t, qt.Equals(c["name"], any("epoll")))
+	for outer, inner := range map[string][]string{"rps": {"median", "min", "max"}, "latency_us": {"p50", "p99", "p999"}} {
+		for _, k := range inner {
+			v, ok := c[outer].(map[string]any)[k].(float64)
+			qt.Check(t, qt.IsTrue(ok && v > 0), qt.Commentf("%s.%s", outer, k))
+		}
+	}
+	busy, ok := c["server_core_busy"].(float64)
+	qt.Check(t, qt.IsTrue(ok && busy >= 0 && busy <= 1))
+	calls, ok := c["syscalls_per_1000"].(float64)
+	qt.Check(t, qt.IsTrue(ok && calls > 1000), qt.Commentf("%v", c["syscalls_per_1000"]))
+	qt.Check(t, qt.IsNil(cs[1].(map[string]any)["syscalls_per_1000"]))
+
+	var table bytes.Buffer
+	qt.Assert(t, qt.IsNil(r.WriteTable(&table)))
+	qt.Check(t, qt.StringContains(table.String(), "go-net"))
+
+	left, err := filepath.Glob("/dev/shm/" + dirPrefix + fmt.Sprint(os.Getpid()))
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.HasLen(left, 0))
+}
+
+func TestCancelled(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.Duration = time.Minute
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	cfg.Progress = func(p Progress) {
+		if p.Requests > 0 {
+			cancel()
+		}
+	}
+	_, err := Run(ctx, cfg)
+	qt.Assert(t, qt.ErrorIs(err, context.Canceled))
+}
+
+func TestAServerThatFailsIsQuoted(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.PoolSize = 1 // no pool is that small
+	_, err := Run(context.Background(), cfg)
+	qt.Assert(t, qt.ErrorMatches(err, "bench: measure epoll: the server ended before it was ready; it said: bench server: .*size.*"))
+}
+
+func TestBadConfig(t *testing.T) {
+	good := Config{Workload: loadgen.RPC, Connections: 1, Size: 1, Duration: time.Second, Rounds: 1, Contenders: []string{"epoll"}, ServerCPU: 1}
+	for want, change := range map[string]func(*Config){
+		"unknown workload":       func(c *Config) { c.Workload = "x" },
+		"0 connections":          func(c *Config) { c.Connections = 0 },
+		"size of -1":             func(c *Config) { c.Size = -1 },
+		"duration of 1ms":        func(c *Config) { c.Duration = time.Millisecond },
+		"0 rounds":               func(c *Config) { c.Rounds = 0 },
+		"no contender":           func(c *Config) { c.Contenders = nil },
+		`unknown contender "x"`:  func(c *Config) { c.Contenders = []string{"x"} },
+		`"epoll" is named twice`: func(c *Config) { c.Contenders = []string{"epoll", "epoll"} },
+		"share CPU 1":            func(c *Config) { c.ClientCPU = 1 },
+		"CPU 1000 can't be used": func(c *Config) { c.ServerCPU = 1000 },
+	} {
+		cfg := good
+		change(&cfg)
+		_, err := Run(context.Background(), cfg)
+		qt.Check(t, qt.IsNotNil(err))
+		qt.Check(t, qt.StringContains(fmt.Sprint(err), want))
+	}
+}
+
+func TestSweepKeepsTheLiving(t *testing.T) {
+	dir := t.TempDir()
+	dead := filepath.Join(dir, dirPrefix+"999999999")
+	alive := filepath.Join(dir, dirPrefix+"1")
+	other := filepath.Join(dir, dirPrefix+"x")
+	for _, d := range []string{dead, alive, other} {
+		qt.Assert(t, qt.IsNil(os.Mkdir(d, 0o700)))
+	}
+	sweep(dir)
+	_, err := os.Stat(dead)
+	qt.Check(t, qt.ErrorIs(err, os.ErrNotExist))
+	for _, d := range []string{alive, other} {
+		_, err := os.Stat(d)
+		qt.Check(t, qt.IsNil(err))
+	}
+}
+
+func sample(rps, busy, calls float64, latencies ...int64) Sample {
+	h := hdrhistogram.New(1000, 1e10, 3)
+	for _, l := range latencies {
+		_ = h.RecordValue(l)
+	}
+	return Sample{RPS: rps, ServerBusy: busy, ClientBusy: 0.95, Syscalls: calls, Latency: h}
+}
+
+func TestReport(t *testing.T) {
+	cfg := &Config{Workload: loadgen.RPC, Contenders: []string{"epoll", "paste"}, Rounds: 3, Duration: time.Second}
+	r := newReport(cfg, map[string][]Sample{
+		"paste": {sample(300, 0.5, 50, 1000), sample(100, 0.6, 70, 2000), sample(200, 0.7, 60, 1e6)},
+		"epoll": {sample(90, 0.99, -1, 5000), sample(100, 1, -1, 5000), sample(110, 1, -1, 5000)},
+	})
+	qt.Check(t, qt.DeepEquals(r.Ratios, map[string]float64{"epoll": 2}))
+	p := r.Contenders[1]
+	qt.Check(t, qt.Equals(p.RPS, Spread{Median: 200, Min: 100, Max: 300}))
+	qt.Check(t, qt.Equals(*p.Syscalls, 60))
+	qt.Check(t, qt.IsTrue(p.Latency.P50 >= 2 && p.Latency.P50 < 2.1), qt.Commentf("%v", p.Latency.P50))
+	qt.Check(t, qt.IsTrue(p.Latency.P999 > 990))
+	qt.Check(t, qt.IsFalse(p.ServerSaturated))
+	qt.Check(t, qt.IsTrue(r.Contenders[0].ServerSaturated))
+	qt.Check(t, qt.IsNil(r.Contenders[0].Syscalls))
+	var b strings.Builder
+	qt.Assert(t, qt.IsNil(r.WriteTable(&b)))
+	qt.Check(t, qt.StringContains(b.String(), "paste: the generator saturates first (server core 60% busy)"))
+	qt.Check(t, qt.StringContains(b.String(), "2.00×"))
+	qt.Check(t, qt.Equals(median([]float64{4, 1, 3, 2}), 2.5))
+}
+
+func TestServeArgumentsRoundTrip(t *testing.T) {
+	in := ServeConfig{Kind: contender.Epoll, Addr: netip.MustParseAddrPort("[fd00::1]:80"), ResponseBytes: 3, Pool: "/x", PoolSize: 4}
+	args := in.args()
+	var out ServeConfig
+	qt.Assert(t, qt.IsNil(json.Unmarshal([]byte(args[2]), &out)))
+	qt.Check(t, qt.Equals(out, in))
+	qt.Check(t, qt.IsNotNil(Serve(context.Background(), []string{"nonsense"}, os.Stdout)))
+	qt.Check(t, qt.IsNotNil(Serve(context.Background(), nil, os.Stdout)))
+	qt.Check(t, qt.IsNotNil(Exec(nil)))
+	qt.Check(t, qt.IsNotNil(Exec([]string{"x", "y"})))
+}
+
+func TestParseCounts(t *testing.T) {
+	for line, want := range map[string]counts{
+		`{"requests":5,"syscalls":6}`: {5, 6},
+		`{"event":"stopped","port":{"nic":"x","stats":{"syscalls":7}},"http":{"requests":8,"x":1}}`: {8, 7},
+	} {
+		got, ok := parseCounts([]byte(line))
+		qt.Check(t, qt.IsTrue(ok))
+		qt.Check(t, qt.Equals(got, want))
+	}
+	_, ok := parseCounts([]byte("ready: x"))
+	qt.Check(t, qt.IsFalse(ok))
+}
+
+func TestCPUTimes(t *testing.T) {
+	a, err := readCPUTimes(0, 0)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.IsTrue(a.total[0] > 0))
+	_, err = readCPUTimes(0, 9999)
+	qt.Check(t, qt.ErrorMatches(err, "no CPU 9999 .*"))
+	s, c := cpuTimes{idle: [2]uint64{5, 0}, total: [2]uint64{10, 0}}.busySince(cpuTimes{})
+	qt.Check(t, qt.Equals(s, 0.5))
+	qt.Check(t, qt.Equals(c, 0))
+}

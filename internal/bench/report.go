@@ -1,0 +1,152 @@
+package bench
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// Saturated is the share of busy time from which on a CPU counts as saturated.
+const Saturated = 0.90
+
+// Report is the outcome of a benchmark. Its JSON form is an interface.
+type Report struct {
+	Workload    string            `json:"workload"`
+	Connections int               `json:"connections"`
+	Size        int               `json:"size"`
+	BusyPoll    bool              `json:"busy_poll"`
+	Rounds      int               `json:"rounds"`
+	Seconds     float64           `json:"seconds_per_round"`
+	Contenders  []ContenderReport `json:"contenders"`
+	// Ratios of the median rates, PASTE's divided by the other's.
+	Ratios map[string]float64 `json:"ratios"`
+}
+
+// ContenderReport is one contender's part.
+type ContenderReport struct {
+	Name    string  `json:"name"`
+	RPS     Spread  `json:"rps"` // over the rounds
+	Latency Latency `json:"latency_us"`
+	// Medians over the rounds, 0 to 1.
+	ServerBusy float64 `json:"server_core_busy"`
+	ClientBusy float64 `json:"client_core_busy"`
+	// Syscalls is null when the server can't count them.
+	Syscalls *float64 `json:"syscalls_per_1000"`
+	Non2xx   uint64   `json:"non_2xx"`
+	Errors   uint64   `json:"errors"`
+	// ServerSaturated is false when the server's CPU had time left: then its
+	// rate is no measure of what it can do.
+	ServerSaturated bool `json:"server_saturated"`
+}
+
+// Spread of a value over the rounds.
+type Spread struct {
+	Median float64 `json:"median"`
+	Min    float64 `json:"min"`
+	Max    float64 `json:"max"`
+}
+
+// Latency in microseconds, over all rounds.
+type Latency struct {
+	P50  float64 `json:"p50"`
+	P99  float64 `json:"p99"`
+	P999 float64 `json:"p999"`
+}
+
+func newReport(cfg *Config, samples map[string][]Sample) *Report {
+	r := &Report{Workload: string(cfg.Workload), Connections: cfg.Connections, Size: cfg.Size, BusyPoll: cfg.BusyPoll,
+		Rounds: cfg.Rounds, Seconds: cfg.Duration.Seconds(), Ratios: map[string]float64{}}
+	for _, name := range cfg.Contenders {
+		r.Contenders = append(r.Contenders, newContenderReport(name, samples[name]))
+	}
+	i := slices.IndexFunc(r.Contenders, func(c ContenderReport) bool { return c.Name == Paste })
+	if i < 0 {
+		return r
+	}
+	for _, c := range r.Contenders {
+		if c.Name != Paste && c.RPS.Median > 0 {
+			r.Ratios[c.Name] = r.Contenders[i].RPS.Median / c.RPS.Median
+		}
+	}
+	return r
+}
+
+func newContenderReport(name string, samples []Sample) ContenderReport {
+	c := ContenderReport{Name: name}
+	column := func(f func(*Sample) float64) []float64 {
+		var v []float64
+		for i := range samples {
+			v = append(v, f(&samples[i]))
+		}
+		return v
+	}
+	rps := column(func(s *Sample) float64 { return s.RPS })
+	c.RPS = Spread{Median: median(rps), Min: slices.Min(rps), Max: slices.Max(rps)}
+	c.ServerBusy = median(column(func(s *Sample) float64 { return s.ServerBusy }))
+	c.ClientBusy = median(column(func(s *Sample) float64 { return s.ClientBusy }))
+	c.ServerSaturated = c.ServerBusy >= Saturated
+	if calls := median(column(func(s *Sample) float64 { return s.Syscalls })); calls >= 0 {
+		c.Syscalls = &calls
+	}
+	all := hdrhistogram.Import(samples[0].Latency.Export())
+	for _, s := range samples[1:] {
+		all.Merge(s.Latency)
+	}
+	us := func(q float64) float64 { return float64(all.ValueAtQuantile(q)) / 1000 }
+	c.Latency = Latency{P50: us(50), P99: us(99), P999: us(99.9)}
+	for _, s := range samples {
+		c.Non2xx += s.Non2xx
+		c.Errors += s.Errors
+	}
+	return c
+}
+
+func median(v []float64) float64 {
+	v = slices.Sorted(slices.Values(v))
+	n := len(v)
+	if n%2 == 1 {
+		return v[n/2]
+	}
+	return (v[n/2-1] + v[n/2]) / 2
+}
+
+// WriteTable writes the report for people.
+func (r *Report) WriteTable(w io.Writer) error {
+	mode := ""
+	if r.BusyPoll {
+		mode = ", both sides busy-polling"
+	}
+	fmt.Fprintf(w, "%s, %d connections, %d bytes%s: %d rounds of %gs\n\n", r.Workload, r.Connections, r.Size, mode, r.Rounds, r.Seconds)
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "\treq/s\tmin\tmax\tp50 µs\tp99 µs\tp99.9 µs\tserver core\tclient core\tsyscalls/1000\tpaste is\t")
+	for _, c := range r.Contenders {
+		calls, ratio := "-", ""
+		if c.Syscalls != nil {
+			calls = fmt.Sprintf("%.0f", *c.Syscalls)
+		}
+		if v, ok := r.Ratios[c.Name]; ok {
+			ratio = fmt.Sprintf("%.2f×", v)
+		}
+		fmt.Fprintf(t, "%s\t%.0f\t%.0f\t%.0f\t%.1f\t%.1f\t%.1f\t%.0f%%\t%.0f%%\t%s\t%s\t\n", c.Name,
+			c.RPS.Median, c.RPS.Min, c.RPS.Max, c.Latency.P50, c.Latency.P99, c.Latency.P999,
+			100*c.ServerBusy, 100*c.ClientBusy, calls, ratio)
+	}
+	if err := t.Flush(); err != nil {
+		return fmt.Errorf("write table: %w", err)
+	}
+	for _, c := range r.Contenders {
+		if !c.ServerSaturated && c.ClientBusy >= Saturated {
+			fmt.Fprintf(w, "\n%s: the generator saturates first (server core %.0f%% busy): the server has room left.", c.Name, 100*c.ServerBusy)
+		} else if !c.ServerSaturated {
+			fmt.Fprintf(w, "\n%s: the server core is not saturated (%.0f%% busy): the rate is bound by latency.", c.Name, 100*c.ServerBusy)
+		}
+		if n := c.Errors + c.Non2xx; n > 0 {
+			fmt.Fprintf(w, "\n%s: %d requests failed or were refused.", c.Name, n)
+		}
+	}
+	_, err := fmt.Fprintln(w)
+	return err
+}
