@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,7 +45,9 @@ func lockBPFFS(path string) (*bpffs, error) {
 		return nil, fmt.Errorf("bpffs: %w", err)
 	}
 	b := &bpffs{path: path, root: path}
-	if ok, err := isBPFFS(path); err != nil {
+	if ok, err := isBPFFS(path); errors.Is(err, fs.ErrPermission) {
+		return nil, pinError("look into bpffs "+path, err)
+	} else if err != nil {
 		return nil, fmt.Errorf("bpffs %s: %w; create the directory, or name another mount point (PASTE_BPFFS)", path, err)
 	} else if !ok {
 		if host := filepath.Join("/proc/1/root", path); otherMountNS() {
@@ -56,7 +59,7 @@ func lockBPFFS(path string) (*bpffs, error) {
 
 	dir := filepath.Dir(b.root)
 	if b.lock, err = os.Open(dir); err != nil {
-		return nil, fmt.Errorf("lock bpffs %s: %w", path, err)
+		return nil, pinError("lock bpffs "+path, err)
 	}
 	if err := flock(b.lock); err != nil {
 		b.lock.Close()
@@ -92,11 +95,32 @@ func isBPFFS(path string) (bool, error) {
 }
 
 // otherMountNS reports whether this process has another mount namespace than
-// pid 1. When it may not look, it assumes that it has not.
+// pid 1, because they have no mount in common: the ids in mountinfo are unique.
+// (/proc/1/ns/mnt would say it directly, but not to everybody who may mount.)
 func otherMountNS() bool {
-	self, err1 := os.Readlink("/proc/self/ns/mnt")
-	init, err2 := os.Readlink("/proc/1/ns/mnt")
-	return err1 == nil && err2 == nil && self != init
+	self, init := mountIDs("self"), mountIDs("1")
+	if len(self) == 0 || len(init) == 0 {
+		return false
+	}
+	for id := range self {
+		if init[id] {
+			return false
+		}
+	}
+	return true
+}
+
+func mountIDs(pid string) map[string]bool {
+	data, err := os.ReadFile("/proc/" + pid + "/mountinfo")
+	if err != nil {
+		return nil
+	}
+	ids := make(map[string]bool)
+	for line := range strings.Lines(string(data)) {
+		id, _, _ := strings.Cut(line, " ")
+		ids[id] = true
+	}
+	return ids
 }
 
 // mount mounts a bpffs unless there is one.
@@ -131,10 +155,14 @@ func (b *bpffs) close() error {
 	return b.tidy()
 }
 
+// kernelPins are what the kernel itself puts into the first bpffs that is
+// mounted (populate_bpffs in kernel/bpf/inode.c).
+var kernelPins = []string{"maps.debug", "progs.debug"}
+
 func (b *bpffs) tidy() error {
 	entries, err := os.ReadDir(b.base())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("tidy bpffs: %w", err)
+		return pinError("tidy bpffs "+b.path, err)
 	}
 	for _, e := range entries {
 		os.Remove(filepath.Join(b.base(), e.Name())) // refused unless it is empty
@@ -142,12 +170,16 @@ func (b *bpffs) tidy() error {
 	os.Remove(b.base())
 
 	rest, err := os.ReadDir(b.root)
-	if err != nil || len(rest) > 0 || b.foreign || !mountedByUs(b.root) {
-		return err
+	if err != nil {
+		return pinError("tidy bpffs "+b.path, err)
 	}
-	// Somebody may hold a file or a working directory inside: then it stays,
-	// and the next one to tidy takes it away.
-	if err := unix.Unmount(b.root, 0); err != nil && err != unix.EBUSY {
+	rest = slices.DeleteFunc(rest, func(e fs.DirEntry) bool { return slices.Contains(kernelPins, e.Name()) })
+	if len(rest) > 0 || b.foreign || !mountedByUs(b.root) {
+		return nil
+	}
+	// Somebody may hold a file or a working directory inside, or we may lack
+	// CAP_SYS_ADMIN: then it stays, and the next one to tidy takes it away.
+	if err := unix.Unmount(b.root, 0); err != nil && err != unix.EBUSY && err != unix.EPERM {
 		return fmt.Errorf("unmount bpffs %s: %w", b.path, err)
 	}
 	return nil

@@ -5,28 +5,19 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/go-quicktest/qt"
 )
 
-// helperEnv makes the test binary run one function in place of the tests.
+// helperEnv makes the test binary attach a NIC in place of running the tests.
 const helperEnv = "PASTE_BPF_TEST_HELPER"
 
-// helperMain runs as another process: "attach NIC BPFFS" and "open NIC BPFFS"
-// print the error they got.
+// helperMain executes "attach NIC BPFFS" and prints the error it got.
 func helperMain() int {
 	args := strings.Fields(os.Getenv(helperEnv))
-	var s *Steer
-	var err error
-	switch args[0] {
-	case "attach":
-		s, err = AttachSteer(SteerOptions{NIC: args[1], Pin: true, BPFFS: args[2]})
-	case "open":
-		s, err = OpenSteer(args[2], args[1])
-	default:
-		err = fmt.Errorf("unknown helper %q", args[0])
-	}
+	s, err := AttachSteer(SteerOptions{NIC: args[1], Pin: true, BPFFS: args[2]})
 	if err != nil {
 		fmt.Println(err)
 		return 1
@@ -35,15 +26,15 @@ func helperMain() int {
 	return 0
 }
 
-// helper runs the test binary in this thread's network namespace; wrap may
-// change its credentials.
-func helper(t *testing.T, what string, wrap ...string) (string, error) {
+// helper runs the test binary as another process in this thread's network
+// namespace, with the namespaces that the CLONE_ flags name of its own.
+func helper(t *testing.T, what string, unshare uintptr) (string, error) {
 	t.Helper()
 	self, err := os.Executable()
 	qt.Assert(t, qt.IsNil(err))
-	argv := append(wrap, self)
-	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd := exec.Command(self)
 	cmd.Env = append(os.Environ(), helperEnv+"="+what)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unshare}
 	out, err := cmd.CombinedOutput()
 	return strings.TrimSpace(string(out)), err
 }

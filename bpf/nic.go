@@ -71,14 +71,41 @@ func lookupNIC(name string) (*nic, error) {
 	return n, nil
 }
 
+// peerLink returns the other end of a veth pair, nil if it is in another
+// network namespace.
+func (n *nic) peerLink() netlink.Link {
+	if n.kind != "veth" || n.peerNS >= 0 || n.peer <= 0 {
+		return nil
+	}
+	l, err := netlink.LinkByIndex(n.peer)
+	if err != nil {
+		return nil
+	}
+	return l
+}
+
 // peerName describes the other end of a veth pair for a message.
 func (n *nic) peerName() string {
-	if n.peerNS < 0 && n.peer > 0 {
-		if l, err := netlink.LinkByIndex(n.peer); err == nil {
-			return l.Attrs().Name
-		}
+	if l := n.peerLink(); l != nil {
+		return l.Attrs().Name
 	}
-	return "its peer (in another network namespace)"
+	return "its other end, in another network namespace,"
+}
+
+// nativeMTUError says whose MTU the driver finds too large for native XDP. For
+// veth it is the other end's, for that is what this end receives.
+func (n *nic) nativeMTUError() error {
+	limit := maxNativeMTU()
+	if n.kind != "veth" {
+		return fmt.Errorf("interface %s: %w for native XDP: it is %d; run `ip link set %s mtu 1500`, or attach with --mode generic",
+			n.name, ErrMTU, n.mtu, n.name)
+	}
+	if l := n.peerLink(); l != nil {
+		return fmt.Errorf("interface %s: %w for native XDP: %s, its other end, has %d and may have at most %d; run `ip link set %s mtu %d`, or attach with --mode generic",
+			n.name, ErrMTU, l.Attrs().Name, l.Attrs().MTU, limit, l.Attrs().Name, min(limit, 1500))
+	}
+	return fmt.Errorf("interface %s: %w for native XDP: its other end, in another network namespace, may have at most %d; run `ip link set NIC mtu %d` there, or attach with --mode generic",
+		n.name, ErrMTU, limit, min(limit, 1500))
 }
 
 // Room that a frame shares its memory with (include/uapi/linux/bpf.h,

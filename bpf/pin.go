@@ -151,7 +151,7 @@ func notAttachedHere(nic string) error {
 		return err
 	}
 	if n.xdpProg != 0 {
-		return fmt.Errorf("interface %s: %w here: %w", nic, ErrNotAttached, n.attachedByOther(n.xdpProg))
+		return fmt.Errorf("interface %s: %w by `pastectl attach`: %s", nic, ErrNotAttached, n.holder(n.xdpProg))
 	}
 	return fmt.Errorf("interface %s: %w: there is nothing to detach", nic, ErrNotAttached)
 }

@@ -227,12 +227,7 @@ func attachXDP(n *nic, prog *ebpf.Program, mode XDPMode) (link.Link, error) {
 	case errors.Is(err, unix.ENODEV):
 		return nil, fmt.Errorf("interface %s: %w: it went away while it was being attached", n.name, ErrNoSuchNIC)
 	case mode == ModeNative && errors.Is(err, unix.ERANGE):
-		limit := maxNativeMTU()
-		if n.kind != "veth" {
-			return nil, fmt.Errorf("interface %s: %w for native XDP: it is %d; run `ip link set %s mtu 1500`, or attach with --mode generic", n.name, ErrMTU, n.mtu, n.name)
-		}
-		return nil, fmt.Errorf("interface %s: %w for native XDP: it is %d, and %s must have at most %d as well; run `ip link set NIC mtu %d` on both ends, or attach with --mode generic",
-			n.name, ErrMTU, n.mtu, n.peerName(), limit, min(limit, 1500))
+		return nil, n.nativeMTUError()
 	case mode == ModeNative && errors.Is(err, unix.ENOSPC) && n.kind == "veth":
 		return nil, fmt.Errorf("interface %s: %w: %s has more TX queues than %s has RX queues; run `ethtool -L`, or use generic mode",
 			n.name, ErrNoNativeXDP, n.peerName(), n.name)
@@ -244,7 +239,11 @@ func attachXDP(n *nic, prog *ebpf.Program, mode XDPMode) (link.Link, error) {
 
 // attachedByOther describes the XDP program that holds n.
 func (n *nic) attachedByOther(id uint32) error {
-	remedy := fmt.Sprintf("remove it (`ip link set %s xdp off`, or the tool that attached it) first", n.name)
+	return fmt.Errorf("interface %s: %w: %s", n.name, ErrAttachedByOther, n.holder(id))
+}
+
+// holder names the XDP program that is on n and how to get rid of it.
+func (n *nic) holder(id uint32) string {
 	name := "?"
 	if prog, err := ebpf.NewProgramFromID(ebpf.ProgramID(id)); err == nil {
 		if info, err := prog.Info(); err == nil {
@@ -252,10 +251,15 @@ func (n *nic) attachedByOther(id uint32) error {
 		}
 		prog.Close()
 	}
-	if name == steerProgPasteSteer {
-		remedy = fmt.Sprintf("stop the application that attached it for its own lifetime, or run `pastectl detach %s` with the bpffs where it is pinned", n.name)
+	remedy := fmt.Sprintf("remove it first (`ip link set %s xdp off`, or with the tool that attached it)", n.name)
+	switch {
+	case name != steerProgPasteSteer:
+	case otherMountNS():
+		remedy = "stop the application that attached it for its own lifetime; or, if `pastectl attach` did, enter the network namespace alone (`nsenter --net=/run/netns/NAME`), for this mount namespace does not see its pins"
+	default:
+		remedy = "stop the application that attached it for its own lifetime, or name the bpffs where it is pinned (PASTE_BPFFS)"
 	}
-	return fmt.Errorf("interface %s: %w: XDP program %d (%s) is on it; %s", n.name, ErrAttachedByOther, id, name, remedy)
+	return fmt.Sprintf("XDP program %d (%s) is on it; %s", id, name, remedy)
 }
 
 // configure writes the NIC's address, which the program compares with each
