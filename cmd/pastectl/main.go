@@ -41,9 +41,13 @@ func run(args []string, e env) int {
 
 	root := newRootCmd(e)
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
+	}
+	// The one mistake that cobra reports past the function for flag errors.
+	if strings.HasPrefix(err.Error(), "required flag") {
+		err = newUsageError(cmd, err)
 	}
 	fmt.Fprintln(e.stderr, "pastectl:", sentence(err))
 	if usage := new(usageError); errors.As(err, &usage) {
@@ -89,6 +93,8 @@ Environment:
 		newAttachCmd(e),
 		newDetachCmd(e),
 		newStatusCmd(e),
+		newServeCmd(e),
+		newBenchCmd(e),
 		newVersionCmd(e),
 	)
 	return root

@@ -139,7 +139,10 @@ func (st *status) print(w io.Writer) {
 		if len(a.SteeredPorts) > 0 {
 			fmt.Fprintf(w, "  steered ports  %s\n", join(a.SteeredPorts))
 		}
-		printCounters(w, "steering", a.Counters)
+		// The counters of a NIC in use are among its application's.
+		if !slices.ContainsFunc(st.Ports, func(p pasteapi.LivePort) bool { return p.NIC == a.NIC }) {
+			printCounters(w, "steering", a.Counters)
+		}
 	}
 	for _, p := range st.Ports {
 		printPort(w, p)
@@ -149,57 +152,50 @@ func (st *status) print(w io.Writer) {
 	}
 }
 
-// portStatus are the fields of pasteapi.Status that the text shows. The process
-// that answered may be of another version, so every one may be missing.
-type portStatus struct {
-	Mode   string `json:"mode"`
-	Ports  []int  `json:"ports"`
-	Queues []struct {
-		Queue    int  `json:"queue"`
-		ZeroCopy bool `json:"zero_copy"`
-	} `json:"queues"`
-	Pool struct {
-		Path    string `json:"path"`
-		Backing string `json:"backing"`
-		Frames  int    `json:"frames"`
-		Free    int    `json:"free"`
-	} `json:"pool"`
-	Connections int               `json:"connections"`
-	Counters    map[string]uint64 `json:"counters"`
-}
-
 func printPort(w io.Writer, p pasteapi.LivePort) {
 	fmt.Fprintf(w, "%s: in use by process %d\n", p.NIC, p.PID)
-	var s portStatus
+	// The process may be of another version: what it does not tell stays zero.
+	var s pasteapi.Status
 	if err := json.Unmarshal(p.Status, &s); err != nil {
 		fmt.Fprintf(w, "  its status is not understood (another version?): see `pastectl status %s --json`\n", p.NIC)
 		return
 	}
-	if s.Mode != "" {
-		fmt.Fprintf(w, "  mode           %s\n", s.Mode)
+	if s.XDP != "" {
+		fmt.Fprintf(w, "  mode           %s, attached for %s\n", s.XDP,
+			map[string]string{"pinned": "good (`pastectl attach`)", "process": "the life of the process"}[s.Attached])
 	}
 	if len(s.Ports) > 0 {
 		fmt.Fprintf(w, "  ports          %s\n", join(s.Ports))
 	}
 	for _, q := range s.Queues {
-		kind := "copy"
-		if q.ZeroCopy {
-			kind = "zero-copy"
-		}
-		fmt.Fprintf(w, "  queue %-8d %s\n", q.Queue, kind)
+		fmt.Fprintf(w, "  queue %-8d %s\n", q.Queue, q.Mode)
 	}
 	if s.Pool.Frames > 0 {
-		fmt.Fprintf(w, "  pool           %s (%s), %d of %d frames free\n", s.Pool.Path, s.Pool.Backing, s.Pool.Free, s.Pool.Frames)
+		fmt.Fprintf(w, "  pool           %s (%s), %d of %d frames of %d bytes free\n",
+			s.Pool.Path, s.Pool.Backing, s.Pool.Free, s.Pool.Frames, s.Pool.FrameSize)
+		fmt.Fprintf(w, "  durability     %s\n", s.Pool.Durability)
 	}
-	fmt.Fprintf(w, "  connections    %d\n", s.Connections)
-	printCounters(w, "counters", s.Counters)
+	fmt.Fprintf(w, "  connections    %d\n", s.Stats.Conns)
+	printCounters(w, "rings", ringCounters(s.Stats))
+	printCounters(w, "tickets", s.Tickets)
+	printCounters(w, "steering", s.Steer)
+}
+
+// ringCounters names the counters as their JSON does.
+func ringCounters(s pasteapi.Stats) map[string]uint64 {
+	counters := make(map[string]uint64)
+	if data, err := json.Marshal(s); err == nil {
+		json.Unmarshal(data, &counters)
+	}
+	delete(counters, "conns")
+	return counters
 }
 
 // printCounters prints those that have counted anything.
 func printCounters(w io.Writer, title string, counters map[string]uint64) {
 	for _, name := range slices.Sorted(maps.Keys(counters)) {
 		if counters[name] != 0 {
-			fmt.Fprintf(w, "  %-14s %s %d\n", title, name, counters[name])
+			fmt.Fprintf(w, "  %-14s %-16s %d\n", title, name, counters[name])
 			title = ""
 		}
 	}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/go-quicktest/qt"
+	"github.com/spf13/cobra"
+)
+
+// pastectl runs one command line.
+func pastectl(args ...string) (code int, stdout, stderr string) {
+	var out, err bytes.Buffer
+	code = run(args, env{stdout: &out, stderr: &err})
+	return code, out.String(), err.String()
+}
+
+// assertSentence checks that stderr is one line that begins with our name.
+func assertSentence(t *testing.T, stderr string) {
+	t.Helper()
+	qt.Check(t, qt.IsTrue(strings.HasPrefix(stderr, "pastectl: ")), qt.Commentf("%q", stderr))
+	qt.Check(t, qt.Equals(strings.Count(stderr, "\n"), 1), qt.Commentf("%q", stderr))
+}
+
+// commands returns all commands that a user sees.
+func commands(cmd *cobra.Command) []*cobra.Command {
+	all := []*cobra.Command{cmd}
+	for _, sub := range cmd.Commands() {
+		if !sub.Hidden {
+			all = append(all, commands(sub)...)
+		}
+	}
+	return all
+}
+
+func TestHelpOfEveryCommand(t *testing.T) {
+	for _, cmd := range commands(newRootCmd(env{})) {
+		path := strings.Fields(cmd.CommandPath())[1:]
+		t.Run(strings.Join(path, " "), func(t *testing.T) {
+			qt.Check(t, qt.Not(qt.Equals(cmd.Short, "")))
+			long := cmd.Long
+			if !cmd.HasSubCommands() {
+				qt.Check(t, qt.StringContains(cmd.Example+cmd.Long, cmd.CommandPath()), qt.Commentf("no example"))
+				if long == "" {
+					long = cmd.Parent().Long // says it for all of them
+				}
+				qt.Check(t, qt.Not(qt.Equals(long, "")))
+			}
+			code, stdout, stderr := pastectl(append(path, "--help")...)
+			qt.Check(t, qt.Equals(code, exitOK))
+			qt.Check(t, qt.Equals(stderr, ""))
+			qt.Check(t, qt.StringContains(stdout, strings.TrimSpace(cmd.Long)))
+			qt.Check(t, qt.StringContains(stdout, cmd.CommandPath()))
+		})
+	}
+}
+
+func TestEveryCommandIsThere(t *testing.T) {
+	var names []string
+	for _, cmd := range newRootCmd(env{}).Commands() {
+		names = append(names, cmd.Name())
+	}
+	for _, want := range []string{"attach", "detach", "status", "version", "serve", "bench"} {
+		qt.Check(t, qt.SliceContains(names, want))
+	}
+}
+
+func TestUsageErrors(t *testing.T) {
+	for _, line := range []string{
+		"bogus",
+		"--bogus",
+		"attach",
+		"attach a b",
+		"attach a --mode fast",
+		"attach --bogus a",
+		"detach",
+		"detach a b",
+		"status a b",
+		"version a",
+		"bench rpc a",
+	} {
+		t.Run(line, func(t *testing.T) {
+			code, stdout, stderr := pastectl(strings.Fields(line)...)
+			qt.Check(t, qt.Equals(code, exitUsage))
+			qt.Check(t, qt.Equals(stdout, ""))
+			assertSentence(t, stderr)
+			qt.Check(t, qt.StringContains(stderr, "--help"))
+		})
+	}
+}
+
+func TestVersion(t *testing.T) {
+	code, stdout, _ := pastectl("version")
+	qt.Assert(t, qt.Equals(code, exitOK))
+	for _, word := range []string{"pastectl", "go1.", "kernel", "flush"} {
+		qt.Check(t, qt.StringContains(stdout, word))
+	}
+	var v versionInfo
+	code = mustJSON(t, &v, "version", "--json")
+	qt.Assert(t, qt.Equals(code, exitOK))
+	qt.Check(t, qt.Equals(v.KernelCheck, "supported"))
+	qt.Check(t, qt.Not(qt.Equals(v.Kernel, "")))
+	qt.Check(t, qt.Not(qt.Equals(v.Flush, "")))
+}
