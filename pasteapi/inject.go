@@ -25,7 +25,7 @@ type injector struct {
 // one sync.
 const injectorSize = 1024
 
-func (j *injector) room() int { return injectorSize - len(j.batch) }
+func (j *injector) room() int { return max(injectorSize-len(j.batch), 0) }
 
 // add puts a frame into the batch. The Ethernet header is written anew in
 // front of the IP header, so a VLAN tag disappears, as it would have on the
@@ -53,24 +53,31 @@ func (j *injector) add(mem []byte, at uint64, s *segment, f []byte, ticket uint3
 }
 
 // flush gives the batch to the kernel. The receive path of TCP runs inside the
-// system calls, on this CPU. The number of calls is returned.
-func (j *injector) flush() (calls uint64, err error) {
-	for rest := j.batch; len(rest) > 0 || j.sock.TxPending() > 0; {
+// system calls, on this CPU. It returns the number of calls and whether the
+// kernel has copied everything; if not, it is out of memory and the next sync
+// goes on.
+func (j *injector) flush() (calls uint64, done bool, err error) {
+	rest := j.batch
+	for stuck := 0; len(rest) > 0 || j.sock.TxPending() > 0; {
 		rest = rest[j.sock.Transmit(rest):]
 		before := j.sock.TxPending()
-		err := j.sock.KickTx()
+		err = j.sock.KickTx()
 		calls++
 		// Completions mean nothing here, but a full ring would stop the kernel.
 		for j.sock.Complete(j.scratch) == len(j.scratch) {
 		}
 		if err != nil && err != xsk.ErrAgain {
-			j.batch = append(j.batch[:0], rest...)
-			return calls, fmt.Errorf("inject: %w", err)
+			err = fmt.Errorf("inject: %w", err)
+			break
 		}
-		if j.sock.TxPending() == before && calls > 1000 {
-			break // no memory; the next sync goes on
+		err = nil
+		if j.sock.TxPending() < before {
+			stuck = 0
+		} else if stuck++; stuck > 100 {
+			break
 		}
 	}
-	j.batch = j.batch[:0]
-	return calls, nil
+	done = len(rest) == 0 && j.sock.TxPending() == 0
+	j.batch = j.batch[:copy(j.batch, rest)]
+	return calls, done, err
 }

@@ -57,12 +57,14 @@ func (r *Ring) receive() error {
 		}
 	}
 	if r.inj.sock != nil && (len(r.inj.batch) > 0 || r.inj.sock.TxPending() > 0) {
-		calls, err := r.inj.flush()
+		calls, done, err := r.inj.flush()
 		r.stats.Syscalls += calls
-		for _, f := range r.inj.unnamed {
-			r.giveFrame(f)
+		if done {
+			for _, f := range r.inj.unnamed {
+				r.giveFrame(f)
+			}
+			r.inj.unnamed = r.inj.unnamed[:0]
 		}
-		r.inj.unnamed = r.inj.unnamed[:0]
 		if err != nil {
 			return err
 		}
@@ -102,7 +104,7 @@ func (r *Ring) inject(frame uint32, at, length uint16) {
 	ticket := uint32(0)
 	c := r.flows.find(&seg, f)
 	if c != nil {
-		if c.queued > r.txLimit/4 {
+		if len(c.held) > 0 || c.queued > r.txLimit/4 {
 			r.hold(c, heldFrame{frame, at, length})
 			return
 		}
