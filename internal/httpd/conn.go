@@ -14,7 +14,6 @@ type conn struct {
 	fd     int
 	phase  phase
 	eof    bool // the peer has sent its last byte
-	plain  bool // not registered: see loop.servePlain
 	listed bool // in loop.closing
 	parser http1.Parser
 
@@ -28,7 +27,6 @@ type conn struct {
 	// Replies.
 	sync uint64 // loop.syncs when the last TX slot was written
 	slot uint32 // that slot
-	out  []byte // instead of TX slots when plain
 
 	deadline time.Time // once closing
 }
@@ -103,7 +101,7 @@ func (l *loop) kill(c *conn) {
 }
 
 func (l *loop) close(c *conn) {
-	if !c.listed && !c.plain { // flushPlain closes those
+	if !c.listed {
 		c.listed = true
 		c.deadline = time.Now().Add(flushTime)
 		l.closing = append(l.closing, c)
@@ -163,10 +161,8 @@ func (l *loop) mayGo(c *conn, now time.Time) bool {
 // destroy closes the socket and recycles c.
 func (l *loop) destroy(c *conn) {
 	l.dropBody(c)
-	if !c.plain {
-		if err := l.ring.Unregister(c.fd); err != nil {
-			l.log.Warn("unregister connection", "err", err)
-		}
+	if err := l.ring.Unregister(c.fd); err != nil {
+		l.log.Warn("unregister connection", "err", err)
 	}
 	l.conns[c.fd] = nil
 	unix.Close(c.fd)

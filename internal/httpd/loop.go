@@ -26,7 +26,6 @@ type loop struct {
 	open    int
 	free    []*conn
 	closing []*conn
-	plains  []*conn // with output that waits for the commit
 
 	syncs     uint64            // how often the TX ring was pushed
 	staged    bool              // records were appended since the last commit
@@ -140,9 +139,6 @@ func (l *loop) batch() error {
 func (l *loop) endBatch() error {
 	if err := l.commit(); err != nil {
 		return err
-	}
-	if len(l.plains) > 0 {
-		l.flushPlain()
 	}
 	l.dropFrames()
 	l.n.Connections = uint64(l.open)

@@ -80,10 +80,6 @@ func (l *loop) replyStored(c *conn, how int, seq uint64) error {
 
 // reply writes b into TX slots. They leave with the next push.
 func (l *loop) reply(c *conn, b []byte) error {
-	if c.plain {
-		c.out = append(c.out, b...)
-		return nil
-	}
 	// Another reply of this batch to the same client is continued.
 	if c.sync == l.syncs && l.tx.Next(c.slot) == l.tx.Head {
 		slot := l.tx.Slot(c.slot)

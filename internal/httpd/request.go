@@ -8,11 +8,10 @@ import (
 // segment is received payload, and the frame it lies in.
 type segment struct {
 	payload []byte
-	slot    *pasteapi.Slot // nil if it did not come from the ring
-	doff    int            // of payload in the frame
-	frame   uint32         // if kept
-	kept    bool           // the frame is out of the ring
-	owned   bool           // we hold a reference that no fragment has taken over
+	slot    *pasteapi.Slot
+	doff    int    // of payload in the frame
+	frame   uint32 // if kept
+	kept    bool   // the frame is out of the ring
 }
 
 // status is what the request in progress will be answered with.
@@ -41,7 +40,7 @@ func (l *loop) input(c *conn, seg *segment) error {
 				return err
 			}
 			l.hangUp(c)
-			break
+			return nil
 		}
 		if ev&http1.Headers != 0 {
 			if err := l.begin(c, ev&http1.Done == 0 && len(body) == 0); err != nil {
@@ -60,9 +59,6 @@ func (l *loop) input(c *conn, seg *segment) error {
 		}
 		rest = rest[n:]
 		off += n
-	}
-	if seg.owned {
-		l.drop = append(l.drop, seg.frame)
 	}
 	return nil
 }

@@ -427,7 +427,7 @@ func TestListenErrors(t *testing.T) {
 	qt.Assert(t, qt.ErrorMatches(err, `listen on "nonsense": want ADDRESS:PORT.*`))
 }
 
-// TestNoAllocation: neither a GET nor a stored POST allocates.
+// TestNoAllocation: neither a GET nor a stored POST allocates, the log aside.
 func TestNoAllocation(t *testing.T) {
 	for _, in := range []string{"GET / HTTP/1.1\r\nHost: x\r\n\r\n", post(strings.Repeat("b", 1000))} {
 		pool, err := pmem.NewMemory("httpd-test", pmem.Options{Size: 32 << 20, FrameSize: 2048})
@@ -448,7 +448,19 @@ func TestNoAllocation(t *testing.T) {
 			ring.tx.Tail = (ring.tx.Head + ring.tx.NumSlots - 1) % ring.tx.NumSlots
 		}
 		round() // buffers grow to their size
-		qt.Check(t, qt.Equals(testing.AllocsPerRun(500, round), 0))
+		records := pool.Log().Next()
+		got := testing.AllocsPerRun(500, round)
+		ofLog := 0.0
+		if pool.Log().Next() > records {
+			frag := []pmem.Fragment{{Frame: ring.rx.Slot(0).BufIdx, Len: 1000}}
+			ofLog = testing.AllocsPerRun(500, func() {
+				_, err := pool.Log().Append(frag, true)
+				if err := errors.Join(err, pool.Log().Commit()); err != nil {
+					t.Fatal(err)
+				}
+			})
+		}
+		qt.Check(t, qt.Equals(got, ofLog))
 		qt.Check(t, qt.Equals(c.phase, serving))
 		ring.close()
 		qt.Assert(t, qt.IsNil(pool.Close()))

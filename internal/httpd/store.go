@@ -61,8 +61,9 @@ func (l *loop) collectFrame(c *conn, seg *segment, off, n int) (ok bool, err err
 	if len(c.frags) >= l.maxFrames {
 		return false, nil
 	}
-	switch {
-	case !seg.kept:
+	if seg.kept {
+		l.s.pool.Ref(seg.frame)
+	} else {
 		seg.frame, err = l.ring.Keep(seg.slot)
 		for errors.Is(err, pasteapi.ErrNoBuffers) {
 			if made, err := l.makeRoom(); err != nil || !made {
@@ -74,10 +75,6 @@ func (l *loop) collectFrame(c *conn, seg *segment, off, n int) (ok bool, err err
 			return false, fmt.Errorf("keep a received buffer: %w", err)
 		}
 		seg.kept = true
-	case seg.owned:
-		seg.owned = false
-	default:
-		l.s.pool.Ref(seg.frame)
 	}
 	l.addFragment(c, pmem.Fragment{Frame: seg.frame, Off: uint16(off), Len: uint16(n)})
 	c.room = 0
