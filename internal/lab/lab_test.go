@@ -114,6 +114,32 @@ func TestPinnedThreadsAreWhereTheyShould(t *testing.T) {
 	}
 }
 
+func TestPinnedThreadsDoTheReceiving(t *testing.T) {
+	// With checksum offload the kernel would like to avoid NAPI.
+	for _, noChecksum := range []bool{false, true} {
+		l := newLab(t, Config{Pin: &Pin{ServerCPU: 1, ClientCPU: 0}, NoTxChecksum: noChecksum})
+		runs := func(dev string) (n int) {
+			pids, err := napiThreads(dev)
+			qt.Assert(t, qt.IsNil(err))
+			for _, pid := range pids {
+				b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/schedstat")
+				qt.Assert(t, qt.IsNil(err))
+				k, err := strconv.Atoi(strings.Fields(string(b))[2])
+				qt.Assert(t, qt.IsNil(err))
+				n += k
+			}
+			return n
+		}
+		server, client := runs(l.ServerDev), runs(l.ClientDev)
+		for range 20 {
+			echo(t, l, l.ServerIP4)
+		}
+		// A handshake alone is several packets each way.
+		qt.Check(t, qt.IsTrue(runs(l.ServerDev) >= server+20), qt.Commentf("%d to %d", server, runs(l.ServerDev)))
+		qt.Check(t, qt.IsTrue(runs(l.ClientDev) >= client+20))
+	}
+}
+
 func TestCongestionControlOfBothEnds(t *testing.T) {
 	l := newLab(t, Config{CongestionControl: "reno"})
 	ctx := context.Background()

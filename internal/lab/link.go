@@ -62,11 +62,15 @@ func addAddr(h *netlink.Handle, dev string, p netip.Prefix, cc string) error {
 // offloads sets what the lab wants different from a veth's defaults.
 func (l *Lab) offloads() error {
 	return l.eachEnd(func(dev string, _ int) error {
-		// A veth end receives through NAPI only with XDP or with GRO on. All
-		// contenders shall receive the same way, XDP or not.
+		// Without XDP, a veth end receives through NAPI only with GRO on, and
+		// then only what a sender without TSO sends (veth_xmit in
+		// drivers/net/veth.c). Receiving shall be the same with and without.
 		if l.cfg.Pin != nil {
 			if err := ethtoolSet(dev, unix.ETHTOOL_SGRO, 1); err != nil {
 				return fmt.Errorf("switch GRO on for %s: %w", dev, err)
+			}
+			if err := ethtoolSet(dev, unix.ETHTOOL_STSO, 0); err != nil {
+				return fmt.Errorf("switch TSO off for %s: %w", dev, err)
 			}
 		}
 		if l.cfg.NoTxChecksum {
