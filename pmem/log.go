@@ -9,6 +9,8 @@ import (
 // MaxFragments is the largest number of fragments of one record.
 const MaxFragments = 1 << 16
 
+var noEntry [entryLen]byte
+
 // Fragment is a piece of a record's payload: Len bytes from byte Off of data
 // frame Frame.
 type Fragment struct {
@@ -33,6 +35,7 @@ type Log struct {
 	staged    []byte // encoded entries that Commit will store from tail on
 	stagedSeq uint64 // sequence number that the next record gets
 
+	buf      [entryLen]byte // of decode
 	closed   bool
 	recovery Recovery
 
@@ -43,6 +46,11 @@ type Log struct {
 func (l *Log) slot(pos uint64) []byte {
 	off := l.p.g.logOff + pos%l.p.g.logLen*entryLen
 	return l.p.mem[off : off+entryLen]
+}
+
+// decode reads the entry at pos, if that is what its slot holds.
+func (l *Log) decode(pos uint64) (entry, bool) {
+	return decodeEntry(&l.buf, l.slot(pos), l.seed, pos)
 }
 
 func (l *Log) publish() {
@@ -183,10 +191,9 @@ func (l *Log) stage(f Fragment, sum uint32, i, n int) {
 	if n == 0 {
 		e.flags |= flagEmpty
 	}
-	// Grow by append only: room is kept from one batch to the next.
-	var b [entryLen]byte
-	e.encode(b[:], l.seed)
-	l.staged = append(l.staged, b[:]...)
+	k := len(l.staged)
+	l.staged = append(l.staged, noEntry[:]...) // room is kept from one batch to the next
+	e.encode(l.staged[k:], l.seed)
 }
 
 // endRecord completes a record of n staged fragments.
@@ -275,7 +282,7 @@ func (l *Log) release(from, end uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for pos := from; pos < end; pos++ {
-		if e, ok := decodeEntry(l.slot(pos), l.seed, pos); ok && e.inside(&l.p.g) && e.flags&flagEmpty == 0 {
+		if e, ok := l.decode(pos); ok && e.inside(&l.p.g) && e.flags&flagEmpty == 0 {
 			t.unref(e.frame)
 		}
 	}

@@ -41,13 +41,15 @@ func (e *entry) encode(b []byte, seed uint32) {
 }
 
 // decodeEntry reads the entry at position pos from its slot. It reports false
-// when the slot holds anything else: zeros, another lap, a torn store.
-func decodeEntry(slot []byte, seed uint32, pos uint64) (entry, bool) {
+// when the slot holds anything else: zeros, another lap, a torn store. buf is
+// where the slot is copied to first, as a live writer may change it between
+// check and use; it is the caller's because crc32 moves its argument to the heap.
+func decodeEntry(buf *[entryLen]byte, slot []byte, seed uint32, pos uint64) (entry, bool) {
 	if le.Uint64(slot) != pos {
 		return entry{}, false
 	}
-	var b [entryLen]byte // a live writer may change slot between check and use
-	copy(b[:], slot)
+	b := buf[:]
+	copy(b, slot)
 	if crc32.Update(seed, castagnoli, b[:60]) != le.Uint32(b[60:]) {
 		return entry{}, false
 	}

@@ -105,7 +105,7 @@ func (l *Log) noRecord(seq uint64) error {
 
 // entryAt reads an entry that recovery or Commit found good.
 func (l *Log) entryAt(pos uint64) (entry, error) {
-	e, ok := decodeEntry(l.slot(pos), l.seed, pos)
+	e, ok := l.decode(pos)
 	if !ok || !e.inside(&l.p.g) {
 		return entry{}, fmt.Errorf("%w: log entry %d in slot %d", ErrDamaged, pos, pos%l.p.g.logLen)
 	}

@@ -60,7 +60,7 @@ func (l *Log) scan() {
 			r.Stopped = "the log is full"
 			break
 		}
-		e, ok := decodeEntry(l.slot(pos), l.seed, pos)
+		e, ok := l.decode(pos)
 		if !ok || e.epoch < epoch {
 			l.judgeEnd(pos, epoch)
 			break
@@ -95,7 +95,7 @@ func (l *Log) scan() {
 func (l *Log) judgeEnd(pos uint64, epoch uint32) {
 	end := min(l.head.pos+l.p.g.logLen, pos+1+lookAhead)
 	for q := pos + 1; q < end; q++ {
-		if e, ok := decodeEntry(l.slot(q), l.seed, q); ok && e.epoch >= epoch && e.durable > pos {
+		if e, ok := l.decode(q); ok && e.epoch >= epoch && e.durable > pos {
 			l.damaged(pos, fmt.Sprintf("its checksum is wrong, and entry %d of record %d behind it is intact", q, e.seq))
 			return
 		}
@@ -111,7 +111,7 @@ func (l *Log) damaged(pos uint64, why string) {
 // adopt takes the references of one complete record's entries.
 func (l *Log) adopt(from, end uint64) {
 	for pos := from; pos < end; pos++ {
-		if e, ok := decodeEntry(l.slot(pos), l.seed, pos); ok && e.flags&flagEmpty == 0 && e.inside(&l.p.g) {
+		if e, ok := l.decode(pos); ok && e.flags&flagEmpty == 0 && e.inside(&l.p.g) {
 			l.p.frames.adopt(e.frame)
 		}
 	}

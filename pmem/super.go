@@ -126,7 +126,8 @@ func decodeSuper(b []byte) (superblock, error) {
 	if len(b) < superLen || string(b[:8]) != superMagic {
 		return superblock{}, ErrNotPool
 	}
-	if v := le.Uint32(b[8:]); v != formatVersion {
+	if v := le.Uint32(b[8:]); v != formatVersion && v != 0 {
+		// No program ever wrote 0: that is damage, or a torn store.
 		return superblock{}, fmt.Errorf("%w: the pool has version %d, this program knows version %d; use the program that wrote it", ErrVersion, v, formatVersion)
 	}
 	if crc32.Checksum(b[:124], castagnoli) != le.Uint32(b[124:]) {

@@ -1,0 +1,105 @@
+package pmem
+
+import (
+	"hash/crc32"
+	"io"
+	"os"
+	"testing"
+)
+
+// FuzzOpen opens arbitrary bytes as a pool. Nothing may panic, and what opens
+// can be read to its end.
+func FuzzOpen(f *testing.F) {
+	path, p := newFile(f, Options{Size: 200 << 10, LogEntries: 32})
+	p.Log().AppendCopy([]byte("first"))
+	p.Log().AppendCopy(make([]byte, 3000))
+	p.Log().Commit()
+	p.Close()
+	good, err := os.ReadFile(path)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add([]byte{})
+	f.Add(good[:128])
+	f.Add(good[:4096+128])
+	for _, off := range []int{8, 12, 16, 24, 40, 48, 70, 124, 4096, 4096 + 16, 6144 + 16, 8192, 8192 + 24, 8192 + 64 + 40} {
+		bad := append([]byte(nil), good...)
+		bad[off] ^= 0x55
+		f.Add(bad)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, ro := range []bool{true, false} {
+			if p, err := Open(path, Options{ReadOnly: ro}); err == nil {
+				readAll(p)
+				p.Close()
+			}
+		}
+	})
+}
+
+// FuzzRecover changes the log of a pool, with every checksum made right again,
+// so that recovery cannot rely on them.
+func FuzzRecover(f *testing.F) {
+	g, err := layout(200<<10, 2048, 32)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte{}, true)
+	f.Add([]byte{0, 8, 1, 2, 24, 0xff, 3, 36, 1}, true)
+	f.Add([]byte{0, 0, 7, 1, 0, 1, 0, 16, 9}, false)
+	s := superblock{geometry: g, uuid: UUID{7}, created: now()}
+	f.Fuzz(func(t *testing.T, script []byte, readOnly bool) {
+		mem := make([]byte, g.size)
+		format(mem, &noPersister{mem}, s)
+		p, err := newPool(mem, s, Options{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 8 {
+			p.Log().AppendCopy(make([]byte, 3000))
+		}
+		p.Log().Commit()
+		// Each triple is: which entry (or, from 32 on, log head), which byte, what.
+		for ; len(script) >= 3; script = script[3:] {
+			at := p.Log().slot(uint64(script[0] % 32))
+			if script[0] >= 32 {
+				at = mem[headOffset(&g, int(script[0]%2)):][:headLen]
+			}
+			at[script[1]%60] = script[2]
+			seal(at, p.Log().seed)
+		}
+		q, err := newPool(mem, s, Options{ReadOnly: readOnly}, &noPersister{mem})
+		if err != nil {
+			return
+		}
+		readAll(q)
+		if !readOnly {
+			q.Log().AppendCopy([]byte("more"))
+			q.Log().Commit()
+			q.Log().Truncate(q.Log().Next() - 1)
+			if q.Misuses() != 0 {
+				t.Fatalf("%d misuses of frames", q.Misuses())
+			}
+		}
+	})
+}
+
+func readAll(p *Pool) {
+	for r, err := range p.Log().Records() {
+		if err != nil {
+			return
+		}
+		r.Verify()
+		r.WriteTo(io.Discard)
+		p.Log().Record(r.Seq)
+	}
+}
+
+// seal makes the checksum of a log entry or log head right.
+func seal(b []byte, seed uint32) {
+	le.PutUint32(b[60:], crc32.Update(seed, castagnoli, b[:60]))
+}

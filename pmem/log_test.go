@@ -1,0 +1,314 @@
+package pmem
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/go-quicktest/qt"
+	"pgregory.net/rapid"
+)
+
+func memory(t testing.TB, o Options) *Pool {
+	t.Helper()
+	if o.Size == 0 {
+		o.Size = testSize
+	}
+	p, err := NewMemory("pmem-test", o)
+	qt.Assert(t, qt.IsNil(err))
+	t.Cleanup(func() { p.Close() })
+	return p
+}
+
+func payloadOf(t testing.TB, r Record) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	n, err := r.WriteTo(&b)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.Equals(n, r.Length))
+	return b.Bytes()
+}
+
+func TestAppendInPlace(t *testing.T) {
+	p := memory(t, Options{})
+	l := p.Log()
+	var f [2]uint32
+	p.Alloc(f[:])
+	copy(p.Frame(f[0])[100:], "hello, ")
+	copy(p.Frame(f[1])[2043:], "world")
+	seq, err := l.Append([]Fragment{{f[0], 100, 7}, {f[1], 2043, 5}}, true)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.Equals(p.Refs(f[0]), 2))
+
+	_, err = l.Record(seq) // staged, not committed
+	qt.Assert(t, qt.ErrorIs(err, ErrNoRecord))
+	qt.Assert(t, qt.Equals(l.Len(), 0))
+	qt.Assert(t, qt.Equals(l.Next(), seq+1))
+
+	qt.Assert(t, qt.IsNil(l.Commit()))
+	p.UnrefAll(f[:])
+	qt.Assert(t, qt.Equals(p.Refs(f[0]), 1))
+	r, err := l.Record(seq)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.IsNil(r.Verify()))
+	qt.Assert(t, qt.Equals(string(payloadOf(t, r)), "hello, world"))
+	qt.Assert(t, qt.IsTrue(&r.Payload(0)[0] == &p.Frame(f[0])[100])) // no copy
+
+	p.Frame(f[1])[2043] ^= 1
+	err = r.Verify()
+	qt.Assert(t, qt.ErrorIs(err, ErrChecksum))
+	qt.Assert(t, qt.ErrorMatches(err, "record 1, fragment 1 in frame .*"))
+
+	qt.Assert(t, qt.IsNil(l.Truncate(seq)))
+	qt.Assert(t, qt.Equals(p.Refs(f[0]), 0))
+	qt.Assert(t, qt.Equals(l.Head(), seq+1))
+}
+
+func TestAppendRefusesBadFragments(t *testing.T) {
+	p := memory(t, Options{})
+	l := p.Log()
+	var f [1]uint32
+	p.Alloc(f[:])
+	for _, bad := range []Fragment{
+		{0, 0, 1}, {p.FirstFrame() - 1, 0, 1}, {p.Frames(), 0, 1}, {^uint32(0), 0, 1},
+		{f[0], 2048, 1}, {f[0], 1, 2048}, {f[0], 65535, 65535},
+		{p.Frames() - 1, 0, 1}, // free
+	} {
+		_, err := l.Append([]Fragment{{f[0], 0, 1}, bad}, true)
+		qt.Assert(t, qt.ErrorIs(err, ErrFragment), qt.Commentf("%+v", bad))
+	}
+	qt.Assert(t, qt.Equals(p.Refs(f[0]), 1))
+	qt.Assert(t, qt.Equals(p.Misuses(), 0))
+	qt.Assert(t, qt.Equals(l.Used(), 0))
+	_, err := l.Append(make([]Fragment, MaxFragments+1), true)
+	qt.Assert(t, qt.ErrorIs(err, ErrFragment))
+}
+
+func TestLogFull(t *testing.T) {
+	p := memory(t, Options{LogEntries: 32})
+	l := p.Log()
+	for range 32 {
+		_, err := l.AppendCopy(nil)
+		qt.Assert(t, qt.IsNil(err))
+	}
+	_, err := l.AppendCopy(nil)
+	qt.Assert(t, qt.ErrorIs(err, ErrFull))
+	qt.Assert(t, qt.ErrorMatches(err, ".*32 of 32 log entries.*"))
+	qt.Assert(t, qt.IsNil(l.Commit()))
+	qt.Assert(t, qt.IsNil(l.Truncate(1)))
+	_, err = l.AppendCopy(nil)
+	qt.Assert(t, qt.IsNil(err))
+}
+
+func TestFramesFull(t *testing.T) {
+	p := memory(t, Options{})
+	l := p.Log()
+	n := p.Free()
+	_, err := l.AppendCopy(make([]byte, (n+1)*p.FrameSize()))
+	qt.Assert(t, qt.ErrorIs(err, ErrFull))
+	qt.Assert(t, qt.ErrorMatches(err, ".*frames are needed.*"))
+	qt.Assert(t, qt.Equals(p.Free(), n))
+	_, err = l.AppendCopy(make([]byte, n*p.FrameSize()))
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.Equals(p.Free(), 0))
+}
+
+// A staged record is forgotten by Close; a committed one is not.
+func TestReopen(t *testing.T) {
+	for _, noFlush := range []bool{false, true} {
+		path, p := newFile(t, Options{NoFlush: noFlush})
+		p.Log().AppendCopy([]byte("one"))
+		qt.Assert(t, qt.IsNil(p.Log().Commit()))
+		p.Log().AppendCopy([]byte("two"))
+		p.Close()
+
+		p, err := Open(path, Options{})
+		qt.Assert(t, qt.IsNil(err))
+		defer p.Close()
+		rec := p.Log().Recovery()
+		qt.Assert(t, qt.Equals(rec.Records, 1))
+		qt.Assert(t, qt.Equals(rec.Bytes, 3))
+		qt.Assert(t, qt.IsNil(rec.Damage))
+		qt.Assert(t, qt.Equals(p.Free(), int(p.Frames()-p.FirstFrame())-1))
+		qt.Assert(t, qt.Equals(p.Log().Next(), 2))
+	}
+}
+
+// Entries that were durable and are rotten now are named, and no writer goes on
+// over them; a rotten last entry cannot be told from one that was never committed.
+func TestRottenEntry(t *testing.T) {
+	path, p := newFile(t, Options{})
+	for range 5 {
+		p.Log().AppendCopy([]byte("payload"))
+		qt.Assert(t, qt.IsNil(p.Log().Commit()))
+	}
+	ring := int64(p.g.logOff)
+	p.Close()
+	flip(t, path, ring+2*entryLen+24)
+
+	_, err := Open(path, Options{})
+	qt.Assert(t, qt.ErrorIs(err, ErrDamaged))
+	qt.Assert(t, qt.ErrorMatches(err, ".*log entry 2, of record 3.*"))
+	p, err = Open(path, Options{ReadOnly: true})
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.ErrorIs(p.Log().Recovery().Damage, ErrDamaged))
+	qt.Assert(t, qt.Equals(p.Log().Len(), 2))
+	p.Close()
+
+	flip(t, path, ring+2*entryLen+24)
+	flip(t, path, ring+4*entryLen)
+	p, err = Open(path, Options{})
+	qt.Assert(t, qt.IsNil(err))
+	defer p.Close()
+	qt.Assert(t, qt.Equals(p.Log().Len(), 4))
+}
+
+func flip(t testing.TB, path string, off int64) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	qt.Assert(t, qt.IsNil(err))
+	defer f.Close()
+	var b [1]byte
+	_, err = f.ReadAt(b[:], off)
+	qt.Assert(t, qt.IsNil(err))
+	b[0] ^= 1
+	_, err = f.WriteAt(b[:], off)
+	qt.Assert(t, qt.IsNil(err))
+}
+
+// An entry with a right checksum and wrong content is damage, not a wild access.
+func TestEntryOutOfRange(t *testing.T) {
+	for name, change := range map[string]func(p *Pool, e *entry){
+		"frame beyond the end": func(p *Pool, e *entry) { e.frame = p.Frames() },
+		"frame of the log":     func(p *Pool, e *entry) { e.frame = 4 },
+		"range":                func(p *Pool, e *entry) { e.off, e.len = 2000, 100 },
+		"sequence":             func(p *Pool, e *entry) { e.seq = 9 },
+		"not first":            func(p *Pool, e *entry) { e.flags = flagLast },
+		"unknown flag":         func(p *Pool, e *entry) { e.flags |= 0x80 },
+		"epoch of the future":  func(p *Pool, e *entry) { e.epoch = 99 },
+	} {
+		path, p := newFile(t, Options{})
+		p.Log().AppendCopy([]byte("payload"))
+		p.Log().Commit()
+		e, ok := p.Log().decode(0)
+		qt.Assert(t, qt.IsTrue(ok))
+		change(p, &e)
+		e.encode(p.Log().slot(0), p.Log().seed)
+		p.Close()
+		_, err := Open(path, Options{})
+		qt.Check(t, qt.ErrorIs(err, ErrDamaged), qt.Commentf("%s", name))
+	}
+}
+
+// A reader of a pool in use follows the writer's truncation.
+func TestLiveReader(t *testing.T) {
+	path, w := newFile(t, Options{LogEntries: 32})
+	for i := range 20 {
+		w.Log().AppendCopy([]byte{byte(i)})
+	}
+	qt.Assert(t, qt.IsNil(w.Log().Commit()))
+	r, err := Open(path, Options{ReadOnly: true})
+	qt.Assert(t, qt.IsNil(err))
+	defer r.Close()
+	qt.Assert(t, qt.IsNil(w.Log().Truncate(15)))
+	for i := range 20 {
+		w.Log().AppendCopy([]byte{100 + byte(i)})
+	}
+	qt.Assert(t, qt.IsNil(w.Log().Commit()))
+	var got []uint64
+	for rec, err := range r.Log().Records() {
+		qt.Assert(t, qt.IsNil(err))
+		got = append(got, rec.Seq)
+	}
+	qt.Assert(t, qt.DeepEquals(got, []uint64{16, 17, 18, 19, 20}))
+	_, err = r.Log().Record(3)
+	qt.Assert(t, qt.ErrorIs(err, ErrNoRecord))
+}
+
+func TestHotPathDoesNotAllocate(t *testing.T) {
+	p := memory(t, Options{})
+	l := p.Log()
+	payload := make([]byte, 1024)
+	var f [1]uint32
+	p.Alloc(f[:])
+	frags := []Fragment{{f[0], 0, 1024}}
+	round := func() {
+		for range 8 {
+			l.Append(frags, true)
+			l.AppendCopy(payload)
+		}
+		l.Commit()
+		l.Truncate(l.Next() - 1)
+	}
+	round()
+	qt.Assert(t, qt.Equals(testing.AllocsPerRun(100, round), 0))
+}
+
+// Random use of a pool file, closed and opened at any time, against a model.
+func TestLogModel(t *testing.T) {
+	dir := shm(t)
+	rapid.Check(t, func(t *rapid.T) {
+		path := filepath.Join(dir, "model")
+		p, err := Create(path, Options{Size: 256 << 10, LogEntries: 64, Overwrite: true})
+		qt.Assert(tb(t), qt.IsNil(err))
+		defer func() { p.Close() }()
+		all := p.Free()
+		var committed, staged [][]byte
+		head := uint64(1)
+		t.Repeat(map[string]func(*rapid.T){
+			"append": func(t *rapid.T) {
+				b := rapid.SliceOfN(rapid.Byte(), 0, 5000).Draw(t, "payload")
+				seq, err := p.Log().AppendCopy(b)
+				if errors.Is(err, ErrFull) {
+					t.Skip("full")
+				}
+				qt.Assert(tb(t), qt.IsNil(err))
+				staged = append(staged, b)
+				qt.Assert(tb(t), qt.Equals(seq, head+uint64(len(committed)+len(staged))-1))
+			},
+			"commit": func(t *rapid.T) {
+				qt.Assert(tb(t), qt.IsNil(p.Log().Commit()))
+				committed, staged = append(committed, staged...), nil
+			},
+			"truncate": func(t *rapid.T) {
+				n := rapid.IntRange(0, len(committed)+1).Draw(t, "n") // one too many is none too many
+				qt.Assert(tb(t), qt.IsNil(p.Log().Truncate(head+uint64(n)-1)))
+				n = min(n, len(committed))
+				head += uint64(n)
+				committed = committed[n:]
+			},
+			"reopen": func(t *rapid.T) {
+				p.Close()
+				p, err = Open(path, Options{})
+				qt.Assert(tb(t), qt.IsNil(err))
+				staged = nil
+			},
+			"": func(t *rapid.T) {
+				l := p.Log()
+				qt.Assert(tb(t), qt.Equals(l.Head(), head))
+				qt.Assert(tb(t), qt.Equals(l.Len(), len(committed)))
+				i, frames := 0, 0
+				for r, err := range l.Records() {
+					qt.Assert(tb(t), qt.IsNil(err))
+					qt.Assert(tb(t), qt.IsNil(r.Verify()))
+					qt.Assert(tb(t), qt.Equals(r.Seq, head+uint64(i)))
+					var b bytes.Buffer
+					r.WriteTo(&b)
+					qt.Assert(tb(t), qt.IsTrue(bytes.Equal(b.Bytes(), committed[i])))
+					again, err := l.Record(r.Seq)
+					qt.Assert(tb(t), qt.IsNil(err))
+					qt.Assert(tb(t), qt.DeepEquals(again.Fragments, r.Fragments))
+					frames += len(r.Fragments)
+					i++
+				}
+				qt.Assert(tb(t), qt.Equals(i, len(committed)))
+				for _, b := range staged {
+					frames += (len(b) + p.FrameSize() - 1) / p.FrameSize()
+				}
+				qt.Assert(tb(t), qt.Equals(p.Free(), all-frames))
+			},
+		})
+	})
+}
