@@ -164,8 +164,14 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	}
 	defer os.RemoveAll(dir)
 
-	l, err := lab.New(ctx, lab.Config{Prefix: cfg.Prefix, NoTxChecksum: true,
-		Pin: &lab.Pin{ServerCPU: cfg.ServerCPU, ClientCPU: cfg.ClientCPU}})
+	net := lab.Config{Prefix: cfg.Prefix, NoTxChecksum: true}
+	if !cfg.BusyPoll {
+		net.Pin = &lab.Pin{ServerCPU: cfg.ServerCPU, ClientCPU: cfg.ClientCPU}
+	}
+	// A thread that receives would have to wait for the one that spins on its
+	// CPU. Busy-polling, the sender's CPU does the receiving, as veth does by
+	// itself, for every contender.
+	l, err := lab.New(ctx, net)
 	if err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
 	}
