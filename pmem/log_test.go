@@ -312,3 +312,38 @@ func TestLogModel(t *testing.T) {
 		})
 	})
 }
+
+// Opening a pool again and again while its writer appends and truncates never
+// reports damage that is not there, nor a record that fails its checksum.
+func TestOpenWhileWritten(t *testing.T) {
+	path, w := newFile(t, Options{LogEntries: 64})
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			for range 3 {
+				w.Log().AppendCopy([]byte{byte(i), 1, 2})
+			}
+			w.Log().Commit()
+			if w.Log().Used() > 40 {
+				w.Log().Truncate(w.Log().Head() + 9)
+			}
+		}
+	}()
+	for range 300 {
+		r, err := Open(path, Options{ReadOnly: true})
+		qt.Check(t, qt.IsNil(err))
+		if err != nil {
+			break
+		}
+		qt.Check(t, qt.IsNil(r.Log().Recovery().Damage))
+		r.Close()
+	}
+	close(stop)
+	<-done
+}

@@ -10,29 +10,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openPool opens an existing file for Open. live is set when the file is
-// opened read-only while a writer holds it.
-func openPool(path string, readOnly bool) (f *os.File, pl place, live bool, err error) {
+// openPool opens an existing file for Open. writer names the process that has
+// the pool open for writing while it is opened read-only.
+func openPool(path string, readOnly bool) (f *os.File, pl place, writer string, err error) {
 	if pl, err = placeOf(path); err != nil {
-		return nil, pl, false, err
+		return nil, pl, "", err
 	}
 	flags := unix.O_RDWR
 	if readOnly {
 		flags = unix.O_RDONLY
 	}
 	if f, err = os.OpenFile(path, flags|unix.O_CLOEXEC, 0); err != nil {
-		return nil, pl, false, err
+		return nil, pl, "", err
 	}
 	if !readOnly {
 		err = lockFile(f, unix.LOCK_EX, lockGrace)
 	} else if err = lockFile(f, unix.LOCK_SH, 0); errors.Is(err, ErrLocked) {
-		live, err = true, nil
+		writer, err = lockHolder(f), nil
 	}
 	if err != nil {
 		f.Close()
-		return nil, pl, false, err
+		return nil, pl, "", err
 	}
-	return f, pl, live, nil
+	return f, pl, writer, nil
 }
 
 // firstBytes returns what is needed to find the superblock. A device-DAX

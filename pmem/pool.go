@@ -31,6 +31,8 @@ type Options struct {
 	NoFlush bool
 	// Overwrite lets Create replace what is at the path, whatever it is.
 	Overwrite bool
+
+	writer string // of a live pool
 }
 
 // Pool is a mapped pool. Its methods may be called from several goroutines,
@@ -45,7 +47,7 @@ type Pool struct {
 	uuid     UUID
 	created  time.Time
 	readOnly bool
-	live     bool
+	writer   string // who holds a live pool
 	per      persister
 	frames   frameTable
 	log      *Log
@@ -244,16 +246,16 @@ func createIn(f *os.File, pl place, o Options) (*Pool, error) {
 }
 
 func open(path string, o Options) (*Pool, error) {
-	f, pl, live, err := openPool(path, o.ReadOnly)
+	f, pl, writer, err := openPool(path, o.ReadOnly)
 	if err != nil {
 		return nil, err
 	}
+	o.writer = writer
 	p, err := openIn(f, pl, o)
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
-	p.live = live
 	return p, nil
 }
 
@@ -313,7 +315,7 @@ func openIn(f *os.File, pl place, o Options) (*Pool, error) {
 // newPool builds a Pool over mem, which begins with superblock s, and recovers
 // its log. per is nil outside tests.
 func newPool(mem []byte, s superblock, o Options, per persister) (*Pool, error) {
-	p := &Pool{g: s.geometry, mem: mem, uuid: s.uuid, created: s.created, readOnly: o.ReadOnly, per: per}
+	p := &Pool{g: s.geometry, mem: mem, uuid: s.uuid, created: s.created, readOnly: o.ReadOnly, writer: o.writer, per: per}
 	switch {
 	case per != nil:
 	case o.NoFlush:
@@ -385,7 +387,11 @@ func (p *Pool) ReadOnly() bool { return p.readOnly }
 // Live reports whether the pool was opened read-only while a writer had it
 // open. What is read is then a snapshot of a pool that changes underneath:
 // records may be truncated, and their frames used again, while they are read.
-func (p *Pool) Live() bool { return p.live }
+func (p *Pool) Live() bool { return p.writer != "" }
+
+// Writer names the process that had a Live pool open when it was opened, such
+// as "process 708 (pastectl)"; it is "" for any other pool.
+func (p *Pool) Writer() string { return p.writer }
 
 // Log returns the pool's log.
 func (p *Pool) Log() *Log { return p.log }

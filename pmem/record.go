@@ -57,7 +57,7 @@ func (l *Log) Records() iter.Seq2[Record, error] {
 		}
 		for pos := l.head.pos; pos < l.tail; {
 			r, next, err := l.recordAt(pos)
-			if l.p.live && (err != nil || r.Verify() != nil) && l.overtaken(pos) {
+			if l.p.Live() && (err != nil || r.Verify() != nil) && l.overtaken(pos) {
 				pos = l.head.pos
 				continue
 			}
@@ -78,7 +78,7 @@ func (l *Log) Record(seq uint64) (Record, error) {
 		return Record{}, l.noRecord(seq)
 	}
 	r, err := l.read(seq)
-	if l.p.live && (err != nil || r.Verify() != nil) && l.overtaken(l.head.pos) && seq < l.head.seq {
+	if l.p.Live() && (err != nil || r.Verify() != nil) && l.overtaken(l.head.pos) && seq < l.head.seq {
 		return Record{}, fmt.Errorf("%w; it was truncated just now", l.noRecord(seq))
 	}
 	return r, err

@@ -31,6 +31,12 @@ func (l *Log) recover() error {
 	l.head = h
 	l.recovery = Recovery{HeadTorn: torn}
 	l.scan()
+	// The writer of a live pool may have truncated the log under the scan.
+	for l.recovery.Damage != nil && l.p.Live() && l.overtaken(l.head.pos) {
+		l.p.frames.init(l.p.g.first, l.p.g.frames)
+		l.recovery = Recovery{}
+		l.scan()
+	}
 	l.stagedSeq = l.last
 	defer l.publish()
 	if l.p.readOnly {
@@ -62,7 +68,9 @@ func (l *Log) scan() {
 		}
 		e, ok := l.decode(pos)
 		if !ok || e.epoch < epoch {
-			l.judgeEnd(pos, epoch)
+			if l.judgeEnd(pos, epoch) {
+				continue
+			}
 			break
 		}
 		// From here on the entry is ours and whole: it must make sense.
@@ -91,16 +99,23 @@ func (l *Log) scan() {
 
 // judgeEnd decides whether the log ends at pos, whose slot holds no entry of
 // ours, or is damaged there: an entry further on that was stored when pos was
-// already durable tells.
-func (l *Log) judgeEnd(pos uint64, epoch uint32) {
+// already durable tells. It reports true when the writer of a live pool has
+// meanwhile filled the slot, and the scan goes on.
+func (l *Log) judgeEnd(pos uint64, epoch uint32) (more bool) {
 	end := min(l.head.pos+l.p.g.logLen, pos+1+lookAhead)
 	for q := pos + 1; q < end; q++ {
-		if e, ok := l.decode(q); ok && e.epoch >= epoch && e.durable > pos {
-			l.damaged(pos, fmt.Sprintf("its checksum is wrong, and entry %d of record %d behind it is intact", q, e.seq))
-			return
+		e, ok := l.decode(q)
+		if !ok || e.epoch < epoch || e.durable <= pos {
+			continue
 		}
+		if again, ok := l.decode(pos); ok && again.epoch >= epoch && l.p.Live() {
+			return true
+		}
+		l.damaged(pos, fmt.Sprintf("its checksum is wrong, and entry %d of record %d behind it is intact", q, e.seq))
+		return false
 	}
 	l.recovery.Stopped = fmt.Sprintf("end of the log at entry %d", pos)
+	return false
 }
 
 func (l *Log) damaged(pos uint64, why string) {
