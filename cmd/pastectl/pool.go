@@ -1,0 +1,329 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/pastenet/paste/pmem"
+	"github.com/spf13/cobra"
+)
+
+func newPoolCmd(e env) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "pool",
+		Short: "Make pool files and read what is in them",
+		Long: `A pool is a file of packet buffers that a NIC receives into, with a log of the
+payloads that were kept. It lives on tmpfs (such as /dev/shm), on hugetlbfs, or
+on a device-DAX device (/dev/daxX.Y); "pool info" says in words what it survives.
+
+"pool info" and "pool log" only read. They may be used while a server has the
+pool open, and then show a snapshot of it.`,
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newPoolCreateCmd(e), newPoolInfoCmd(e), newPoolLogCmd(e))
+	return cmd
+}
+
+func newPoolCreateCmd(e env) *cobra.Command {
+	var o pmem.Options
+	var size sizeFlag
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "create FILE",
+		Short: "Make a pool",
+		Long: `Make an empty pool. All of its memory is reserved at once. A file that exists is
+left alone unless --force is given, and one that somebody has open even then.
+
+--size may be left out for a device-DAX device; the pool then takes all of it.`,
+		Example: `  pastectl pool create /dev/shm/x.pool --size 1GiB
+  pastectl pool create /dev/dax0.0 --frame-size 4096`,
+		Args: exactArgs("FILE"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			o.Size = int64(size)
+			p, err := pmem.Create(args[0], o)
+			if err != nil {
+				return err
+			}
+			info := readPoolInfo(p)
+			if err := p.Close(); err != nil {
+				return fmt.Errorf("close pool %s: %w", args[0], err)
+			}
+			if asJSON {
+				return e.printJSON(info)
+			}
+			_, err = fmt.Fprintf(e.stdout, "created %s: %s on %s (%s), %d frames of %d bytes, log of %d entries\n",
+				info.Path, sizeFlag(info.Size).human(), info.Backing, info.Durability, info.DataFrames, info.FrameSize, info.LogEntries)
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.Var(&size, "size", "size of the pool, such as 64MiB or 1GiB")
+	f.IntVar(&o.FrameSize, "frame-size", pmem.DefaultFrameSize, "bytes of a packet buffer, 2048 or 4096")
+	f.BoolVar(&o.Overwrite, "force", false, "replace what is there")
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// poolInfo is what `pool info --json` prints.
+type poolInfo struct {
+	Path       string    `json:"path"`
+	UUID       string    `json:"uuid"`
+	Created    time.Time `json:"created"`
+	Backing    string    `json:"backing"`
+	Durability string    `json:"durability"`
+	// Live is set when a writer has the pool open: the rest is a snapshot.
+	Live       bool   `json:"live"`
+	Writer     string `json:"writer,omitempty"`
+	Size       int64  `json:"size"`
+	FrameSize  int    `json:"frame_size"`
+	Frames     uint32 `json:"frames"`
+	FirstFrame uint32 `json:"first_frame"`
+	DataFrames uint32 `json:"data_frames"`
+	// LogFrames are the data frames that the log refers to.
+	LogFrames  uint32 `json:"log_frames"`
+	LogEntries uint64 `json:"log_entries"`
+	LogUsed    uint64 `json:"log_entries_used"`
+	Records    int    `json:"records"`
+	FirstSeq   uint64 `json:"first_seq"` // of the oldest record, if there are any
+	NextSeq    uint64 `json:"next_seq"`
+	Bytes      uint64 `json:"bytes"`     // of all payloads
+	Discarded  uint64 `json:"discarded"` // entries of a record that was never committed
+	Damage     string `json:"damage,omitempty"`
+}
+
+func readPoolInfo(p *pmem.Pool) poolInfo {
+	l := p.Log()
+	rec := l.Recovery()
+	info := poolInfo{
+		Path: p.Path(), UUID: p.UUID().String(), Created: p.Created(),
+		Backing: p.Backing().String(), Durability: p.Backing().Durability(),
+		Live: p.Live(), Writer: p.Writer(),
+		Size: int64(len(p.Mem())), FrameSize: p.FrameSize(), Frames: p.Frames(), FirstFrame: p.FirstFrame(),
+		DataFrames: p.Frames() - p.FirstFrame(),
+		LogEntries: p.LogEntries(), LogUsed: l.Used(),
+		Records: l.Len(), FirstSeq: l.Head(), NextSeq: l.Next(), Bytes: rec.Bytes, Discarded: rec.Discarded,
+	}
+	info.LogFrames = info.DataFrames - uint32(p.Free())
+	if rec.Damage != nil {
+		info.Damage = rec.Damage.Error()
+	}
+	return info
+}
+
+// snapshotNote is the first line about a pool that changes while it is read.
+func (i *poolInfo) snapshotNote() string {
+	if !i.Live {
+		return ""
+	}
+	return fmt.Sprintf("snapshot of a live pool: %s has it open\n", i.Writer)
+}
+
+// damaged is the error that a command ends with after it has shown what it could.
+func (i *poolInfo) damaged() error {
+	if i.Damage == "" {
+		return nil
+	}
+	return fmt.Errorf("%s: %s; the records before it are intact, and none after it can be read", i.Path, i.Damage)
+}
+
+func newPoolInfoCmd(e env) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "info FILE",
+		Short: "Show a pool's geometry and how much of it is in use",
+		Example: `  pastectl pool info /dev/shm/x.pool
+  pastectl pool info /dev/shm/x.pool --json`,
+		Args: exactArgs("FILE"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			p, err := pmem.Open(args[0], pmem.Options{ReadOnly: true})
+			if err != nil {
+				return err
+			}
+			defer p.Close()
+			info := readPoolInfo(p)
+			if asJSON {
+				err = e.printJSON(info)
+			} else {
+				err = info.print(e)
+			}
+			return errors.Join(err, info.damaged())
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func (i *poolInfo) print(e env) error {
+	w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprint(w, i.snapshotNote())
+	fmt.Fprintf(w, "pool\t%s\n", i.Path)
+	fmt.Fprintf(w, "uuid\t%s\n", i.UUID)
+	fmt.Fprintf(w, "created\t%s\n", i.Created.Format(time.RFC3339))
+	fmt.Fprintf(w, "backing\t%s: %s\n", i.Backing, i.Durability)
+	fmt.Fprintf(w, "size\t%s (%d bytes)\n", sizeFlag(i.Size).human(), i.Size)
+	fmt.Fprintf(w, "frames\t%d of %d bytes; %d hold data, from frame %d on\n", i.Frames, i.FrameSize, i.DataFrames, i.FirstFrame)
+	fmt.Fprintf(w, "in the log\t%d frames, %d of %d entries\n", i.LogFrames, i.LogUsed, i.LogEntries)
+	if i.Records == 0 {
+		fmt.Fprintf(w, "records\tnone; the next one is %d\n", i.NextSeq)
+	} else {
+		fmt.Fprintf(w, "records\t%d, from %d to %d, %s of payload\n", i.Records, i.FirstSeq, i.FirstSeq+uint64(i.Records)-1, sizeFlag(i.Bytes).human())
+	}
+	if i.Discarded > 0 {
+		fmt.Fprintf(w, "discarded\t%d entries of a record that was never committed\n", i.Discarded)
+	}
+	return w.Flush()
+}
+
+// logRecord is one record in `pool log --json`.
+type logRecord struct {
+	Seq       uint64        `json:"seq"`
+	Length    int64         `json:"length"`
+	Checksum  string        `json:"checksum"` // "ok" or "BAD"
+	Fragments []logFragment `json:"fragments"`
+}
+
+type logFragment struct {
+	Frame  uint32 `json:"frame"`
+	Offset uint16 `json:"offset"`
+	Length uint16 `json:"length"`
+}
+
+func describeRecord(r pmem.Record) logRecord {
+	d := logRecord{Seq: r.Seq, Length: r.Length, Checksum: "ok", Fragments: []logFragment{}}
+	if r.Verify() != nil {
+		d.Checksum = "BAD"
+	}
+	for _, f := range r.Fragments {
+		d.Fragments = append(d.Fragments, logFragment{Frame: f.Frame, Offset: f.Off, Length: f.Len})
+	}
+	return d
+}
+
+// line is the record in one line of text.
+func (r *logRecord) line() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%10d %12d  %-8s", r.Seq, r.Length, r.Checksum)
+	for _, f := range r.Fragments {
+		fmt.Fprintf(&b, " %d:%d+%d", f.Frame, f.Offset, f.Length)
+	}
+	return strings.TrimRight(b.String(), " ") + "\n"
+}
+
+type poolLogOptions struct {
+	json, raw, verify bool
+	record            uint64
+}
+
+func newPoolLogCmd(e env) *cobra.Command {
+	var o poolLogOptions
+	cmd := &cobra.Command{
+		Use:   "log FILE",
+		Short: "List the records of a pool's log, or print one of them",
+		Long: `List the records: sequence number, length in bytes, whether the payload is what
+was stored ("ok" or "BAD"), and the pieces of it as frame:offset+length.
+
+The exit code is 1 when a record or the log itself is damaged.`,
+		Example: `  pastectl pool log /dev/shm/x.pool
+  pastectl pool log /dev/shm/x.pool --verify
+  pastectl pool log /dev/shm/x.pool --record 17 --raw > body`,
+		Args: exactArgs("FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			one := cmd.Flags().Changed("record")
+			switch {
+			case o.raw && !one:
+				return newUsageError(cmd, errors.New("--raw needs --record"))
+			case o.raw && (o.json || o.verify), one && o.verify:
+				return newUsageError(cmd, errors.New("--raw, --json and --record with --verify exclude each other"))
+			}
+			p, err := pmem.Open(args[0], pmem.Options{ReadOnly: true})
+			if err != nil {
+				return err
+			}
+			defer p.Close()
+			if one {
+				return printRecord(e, p, o)
+			}
+			return listRecords(e, p, o)
+		},
+	}
+	f := cmd.Flags()
+	f.BoolVar(&o.json, "json", false, "print JSON")
+	f.Uint64Var(&o.record, "record", 0, "only the record with this sequence number")
+	f.BoolVar(&o.raw, "raw", false, "with --record: write the payload to standard output, and nothing else")
+	f.BoolVar(&o.verify, "verify", false, "check every payload, and list only the bad ones")
+	return cmd
+}
+
+func printRecord(e env, p *pmem.Pool, o poolLogOptions) error {
+	r, err := p.Log().Record(o.record)
+	if err != nil {
+		return fmt.Errorf("%s: %w", p.Path(), err)
+	}
+	d := describeRecord(r)
+	switch {
+	case o.raw:
+		_, err = r.WriteTo(e.stdout)
+	case o.json:
+		err = e.printJSON(d)
+	default:
+		_, err = fmt.Fprint(e.stdout, d.line())
+	}
+	if bad := r.Verify(); bad != nil {
+		err = errors.Join(err, fmt.Errorf("%s: %w", p.Path(), bad))
+	}
+	return err
+}
+
+func listRecords(e env, p *pmem.Pool, o poolLogOptions) error {
+	info := readPoolInfo(p)
+	w := bufio.NewWriter(e.stdout)
+	list := struct {
+		poolInfo
+		Bad  int         `json:"bad"`
+		List []logRecord `json:"list"`
+	}{poolInfo: info, List: []logRecord{}}
+	if !o.json {
+		fmt.Fprint(w, info.snapshotNote())
+		if !o.verify {
+			fmt.Fprintf(w, "%10s %12s  %-8s %s\n", "SEQUENCE", "LENGTH", "CHECKSUM", "FRAGMENTS")
+		}
+	}
+	var damage error
+	seen := 0
+	for r, err := range p.Log().Records() {
+		if err != nil {
+			damage = fmt.Errorf("%s: %w", p.Path(), err)
+			break
+		}
+		seen++
+		d := describeRecord(r)
+		if d.Checksum != "ok" {
+			list.Bad++
+		}
+		switch {
+		case o.verify && d.Checksum == "ok":
+		case o.json:
+			list.List = append(list.List, d)
+		default:
+			w.WriteString(d.line())
+		}
+	}
+	list.Records = seen // of a live pool some may have gone meanwhile
+	if o.json {
+		damage = errors.Join(damage, e.printJSON(list))
+	} else {
+		if o.verify || seen == 0 {
+			fmt.Fprintf(w, "%d records, %d bad\n", seen, list.Bad)
+		}
+		damage = errors.Join(damage, w.Flush())
+	}
+	if list.Bad > 0 {
+		damage = errors.Join(damage, fmt.Errorf("%s: %d of %d records do not match their checksums", p.Path(), list.Bad, seen))
+	}
+	return errors.Join(damage, info.damaged())
+}
