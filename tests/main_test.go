@@ -1,0 +1,117 @@
+package tests
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// labPrefix begins the names of everything that the suite makes.
+const labPrefix = "te"
+
+var (
+	pastectl string // the program under test
+	poolDir  string // on tmpfs, for pool files
+)
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	fail := func(format string, args ...any) int {
+		fmt.Fprintf(os.Stderr, "tests: "+format+"\n", args...)
+		return 1
+	}
+	if os.Geteuid() != 0 {
+		return fail("the end-to-end tests make network namespaces: run them as root")
+	}
+	for _, tool := range []string{"bpftool", "curl", "ip", "setpriv", "wrk"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return fail("%s is needed and not installed (scripts/test installs it): %v", tool, err)
+		}
+	}
+	dir, err := os.MkdirTemp("", "paste-tests-")
+	if err != nil {
+		return fail("%v", err)
+	}
+	defer os.RemoveAll(dir)
+	// A program that runs without privilege must be able to reach it.
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return fail("%v", err)
+	}
+	pastectl = filepath.Join(dir, "pastectl")
+	build := exec.Command("go", "build", "-o", pastectl, "github.com/pastenet/paste/cmd/pastectl")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fail("build pastectl: %v\n%s", err, out)
+	}
+	if poolDir, err = os.MkdirTemp("/dev/shm", "paste-tests-"); err != nil {
+		return fail("%v", err)
+	}
+	if err := os.Chmod(poolDir, 0o777); err != nil {
+		return fail("%v", err)
+	}
+	code := m.Run()
+	if err := leftovers(); err != nil {
+		code = fail("left behind: %v", err)
+	}
+	if err := os.RemoveAll(poolDir); err != nil {
+		code = fail("%v", err)
+	}
+	return code
+}
+
+// leftovers looks for what the suite should have removed: goroutines,
+// processes, namespaces, devices, mounts, pool files.
+func leftovers() error {
+	errs := []error{goleak.Find()}
+	comms, _ := filepath.Glob("/proc/[0-9]*/exe")
+	for _, link := range comms {
+		if exe, err := os.Readlink(link); err == nil && strings.HasPrefix(exe, filepath.Dir(pastectl)) {
+			errs = append(errs, fmt.Errorf("process %s", filepath.Base(filepath.Dir(link))))
+		}
+	}
+	mark, pid := "paste-"+labPrefix, "-"+strconv.Itoa(os.Getpid())
+	entries, err := os.ReadDir("/run/netns")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		errs = append(errs, err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), mark) && strings.HasSuffix(e.Name(), pid) {
+			errs = append(errs, fmt.Errorf("namespace %s", e.Name()))
+		}
+	}
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		errs = append(errs, err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, mark) && strings.Contains(line, pid+" ") || strings.Contains(line, poolDir) {
+			errs = append(errs, fmt.Errorf("mount %s", strings.TrimSpace(line)))
+		}
+	}
+	// Devices of dead namespaces vanish; one in ours would stay.
+	devs, err := os.ReadDir("/sys/class/net")
+	if err != nil {
+		errs = append(errs, err)
+	}
+	for _, d := range devs {
+		if strings.HasSuffix(d.Name(), strconv.FormatInt(int64(os.Getpid()), 36)) {
+			errs = append(errs, fmt.Errorf("device %s", d.Name()))
+		}
+	}
+	files, err := os.ReadDir(poolDir)
+	if err != nil {
+		errs = append(errs, err)
+	}
+	for _, f := range files {
+		errs = append(errs, fmt.Errorf("pool file %s", f.Name()))
+	}
+	return errors.Join(errs...)
+}
+
