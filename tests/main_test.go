@@ -114,4 +114,3 @@ func leftovers() error {
 	}
 	return errors.Join(errs...)
 }
-

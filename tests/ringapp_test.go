@@ -1,0 +1,255 @@
+package tests
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
+	"testing"
+
+	"github.com/go-quicktest/qt"
+	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/pasteapi"
+	"github.com/pastenet/paste/pmem"
+	"golang.org/x/sys/unix"
+)
+
+// ringApp is an application on one ring, in this process, in the lab's server
+// namespace. By default it echoes.
+type ringApp struct {
+	// before is called for every accepted socket, before it is registered.
+	before func(fd int)
+	// onData handles a slot instead of echoing it.
+	onData func(a *ringApp, s *pasteapi.Slot) error
+
+	port     *pasteapi.Port
+	ring     *pasteapi.Ring
+	listener int
+	addr     string
+	stopping atomic.Bool
+	calls    chan func()
+	done     chan error
+
+	// Of the application's goroutine; look at them in do or after stop.
+	causes []error // of closed connections
+	errs   []error // ErrRingCorrupt
+	after  int     // slots for descriptors that were closed already
+}
+
+// start opens a port on o and serves on addr until the test ends.
+func (a *ringApp) start(t testing.TB, l *lab.Lab, o pasteapi.Options, addr string) *ringApp {
+	t.Helper()
+	a.calls, a.done, a.addr = make(chan func(), 1), make(chan error, 1), addr
+	started := make(chan error, 1)
+	go func() {
+		a.done <- l.InServer(func() error {
+			err := a.open(o)
+			started <- err
+			if err != nil {
+				return nil
+			}
+			return errors.Join(a.run(), unix.Close(a.listener), a.port.Close())
+		})
+	}()
+	qt.Assert(t, qt.IsNil(<-started))
+	t.Cleanup(func() { a.stop(t) })
+	return a
+}
+
+func (a *ringApp) stop(t testing.TB) {
+	t.Helper()
+	if !a.stopping.Swap(true) {
+		a.ring.Wake()
+		qt.Check(t, qt.IsNil(<-a.done))
+	}
+}
+
+// do runs f on the application's goroutine, between two Polls, and waits.
+func (a *ringApp) do(f func()) {
+	ran := make(chan struct{})
+	a.calls <- func() { f(); close(ran) }
+	a.ring.Wake()
+	<-ran
+}
+
+func (a *ringApp) open(o pasteapi.Options) error {
+	ap, err := net.ResolveTCPAddr("tcp", a.addr)
+	if err != nil {
+		return err
+	}
+	if a.port, err = pasteapi.Open(context.Background(), o); err != nil {
+		return err
+	}
+	a.ring = a.port.Ring(0)
+	a.listener, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		unix.SetsockoptInt(a.listener, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
+		unix.Bind(a.listener, &unix.SockaddrInet4{Port: ap.Port, Addr: [4]byte(ap.IP.To4())}),
+		unix.Listen(a.listener, 4096),
+		a.ring.Watch(a.listener),
+		a.port.Steer(uint16(ap.Port)))
+}
+
+func (a *ringApp) run() error {
+	for !a.stopping.Load() {
+		_, err := a.ring.Poll(-1)
+		if errors.Is(err, pasteapi.ErrRingCorrupt) {
+			a.errs = append(a.errs, err)
+		} else if err != nil {
+			return err
+		}
+		if err := a.batch(); err != nil {
+			return err
+		}
+		if len(a.ring.Ready()) > 0 {
+			if err := a.accept(); err != nil {
+				return err
+			}
+		}
+		select {
+		case f := <-a.calls:
+			f()
+		default:
+		}
+	}
+	return nil
+}
+
+func (a *ringApp) accept() error {
+	for {
+		fd, _, err := unix.Accept4(a.listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		if err != nil {
+			return nil
+		}
+		if a.before != nil {
+			a.before(fd)
+		}
+		if err := a.ring.Register(fd); err != nil {
+			unix.Close(fd)
+			if !errors.Is(err, pasteapi.ErrNotConnected) {
+				return err
+			}
+		}
+	}
+}
+
+func (a *ringApp) batch() error {
+	rx := a.ring.RX()
+	for !rx.Empty() {
+		s := rx.Slot(rx.Head)
+		if s.Doff() == int(s.Len) {
+			cause := a.ring.CloseCause(s.Fd())
+			if errors.Is(cause, pasteapi.ErrNotRegistered) {
+				a.after++
+			} else {
+				a.causes = append(a.causes, cause)
+				if err := a.ring.CloseAfterSend(s.Fd()); err != nil {
+					return err
+				}
+			}
+		} else {
+			handle := a.onData
+			if handle == nil {
+				handle = (*ringApp).echo
+			}
+			if err := handle(a, s); err != nil {
+				return err
+			}
+		}
+		rx.Head = rx.Next(rx.Head)
+		rx.Cur = rx.Head
+	}
+	return nil
+}
+
+// room makes room for a TX slot.
+func (a *ringApp) room() (*pasteapi.Slot, error) {
+	tx := a.ring.TX()
+	if tx.Empty() {
+		if err := a.ring.TxSync(); err != nil {
+			return nil, err
+		}
+	}
+	return tx.Slot(tx.Head), nil
+}
+
+func (a *ringApp) push() {
+	tx := a.ring.TX()
+	tx.Head = tx.Next(tx.Head)
+	tx.Cur = tx.Head
+}
+
+// echo sends a payload back from the buffer where it was received.
+func (a *ringApp) echo(in *pasteapi.Slot) error {
+	out, err := a.room()
+	if err != nil {
+		return err
+	}
+	in.BufIdx, out.BufIdx = out.BufIdx, in.BufIdx
+	in.Flags |= pasteapi.NS_BUF_CHANGED
+	out.Flags |= pasteapi.NS_BUF_CHANGED
+	out.Ptr, out.Len = in.Ptr, in.Len
+	a.push()
+	return nil
+}
+
+// newPool is a pool in memory of which every frame must be back at the end.
+func newPool(t testing.TB, size int64) *pmem.Pool {
+	t.Helper()
+	p, err := pmem.NewMemory("paste-tests", pmem.Options{Size: size})
+	qt.Assert(t, qt.IsNil(err))
+	free := p.Free()
+	t.Cleanup(func() {
+		qt.Check(t, qt.Equals(p.Free(), free), qt.Commentf("frames leaked"))
+		qt.Check(t, qt.Equals(p.Misuses(), 0))
+		qt.Check(t, qt.IsNil(p.Close()))
+	})
+	return p
+}
+
+// startEcho runs the usual echo application on port 7000 of the lab's NIC.
+func startEcho(t testing.TB, l *lab.Lab) *ringApp {
+	t.Helper()
+	return new(ringApp).start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20)},
+		net.JoinHostPort(l.ServerIP4.String(), "7000"))
+}
+
+// roundTrip sends data in pieces, ends the stream, and expects all of it back.
+func roundTrip(c *net.TCPConn, data []byte, piece int) error {
+	defer c.Close()
+	sent := make(chan error, 1)
+	go func() {
+		for rest := data; len(rest) > 0; {
+			n := min(piece, len(rest))
+			if _, err := c.Write(rest[:n]); err != nil {
+				sent <- fmt.Errorf("send: %w", err)
+				return
+			}
+			rest = rest[n:]
+		}
+		sent <- c.CloseWrite()
+	}()
+	got, err := io.ReadAll(c)
+	if err = errors.Join(err, <-sent); err != nil {
+		return err
+	}
+	if !bytes.Equal(got, data) {
+		return fmt.Errorf("%d bytes came back of %d, and they differ", len(got), len(data))
+	}
+	return nil
+}
+
+// tripFrom dials and does a round trip.
+func tripFrom(l *lab.Lab, addr string, data []byte, piece int) error {
+	c, err := tryDial(l, addr)
+	if err != nil {
+		return err
+	}
+	return roundTrip(c, data, piece)
+}
