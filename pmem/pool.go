@@ -1,8 +1,6 @@
 package pmem
 
 import (
-	"bytes"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -56,19 +54,6 @@ type Pool struct {
 	closeErr  error
 }
 
-// Create makes a new pool of o.Size bytes at path and opens it. All of its
-// memory is reserved at once. It fails with ErrExists if path exists, or, for
-// a device-DAX device, if its first 2 MiB are not all zero, unless o.Overwrite
-// is set. A crash during Create leaves no file, or on a device one that is
-// recognised as ErrIncomplete.
-func Create(path string, o Options) (*Pool, error) {
-	p, err := create(path, o)
-	if err != nil {
-		return nil, fmt.Errorf("create pool: %w", err)
-	}
-	return p, nil
-}
-
 // Open maps the existing pool at path and recovers its log; what was found is
 // in Log.Recovery. With o.ReadOnly a damaged log can be opened and inspected;
 // for writing it is refused with ErrDamaged.
@@ -77,171 +62,6 @@ func Open(path string, o Options) (*Pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open pool: %w", err)
 	}
-	return p, nil
-}
-
-// OpenOrCreate opens the pool at path, or creates it if there is none or only
-// a half-created one. It never overwrites anything else.
-func OpenOrCreate(path string, o Options) (*Pool, error) {
-	o.Overwrite = false
-	for {
-		p, err := Open(path, o)
-		switch {
-		case errors.Is(err, ErrIncomplete):
-			o.Overwrite = true
-		case errors.Is(err, ErrNotPool):
-			if pl, perr := placeOf(path); perr != nil || pl.backing != BackingDAX {
-				return nil, err
-			}
-			// Create takes a device only if it is blank.
-			if p, cerr := Create(path, o); !errors.Is(cerr, ErrExists) {
-				return p, cerr
-			}
-			return nil, err
-		case !errors.Is(err, os.ErrNotExist):
-			return p, err
-		}
-		// Another process may create it in between; then open that one.
-		if p, err = Create(path, o); !errors.Is(err, ErrExists) {
-			return p, err
-		}
-	}
-}
-
-// NewMemory makes a pool in a memfd of this process; it is gone after Close.
-// name is for /proc only.
-func NewMemory(name string, o Options) (*Pool, error) {
-	f, err := memfd(name)
-	if err != nil {
-		return nil, err
-	}
-	p, err := createIn(f, place{backing: BackingMemory, unit: uint64(os.Getpagesize())}, o)
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("create pool: %w", err)
-	}
-	return p, nil
-}
-
-func create(path string, o Options) (*Pool, error) {
-	pl, err := placeOf(path)
-	if err != nil {
-		return nil, err
-	}
-	_, err = os.Lstat(path)
-	exists := err == nil
-	if pl.backing == BackingDAX {
-		return createDevice(path, o)
-	}
-	if exists {
-		if !o.Overwrite {
-			return nil, existsError(path)
-		}
-		// Whoever has the old one open must not lose it.
-		old, _, _, err := openPool(path, false)
-		if err != nil {
-			return nil, err
-		}
-		defer old.Close()
-	}
-	f, err := createFile(path)
-	if err != nil {
-		return nil, err
-	}
-	p, err := createIn(f, pl, o)
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	if exists {
-		err = os.Remove(path)
-	}
-	if err == nil {
-		err = publish(f, path)
-	}
-	if err != nil {
-		p.Close()
-		return nil, err
-	}
-	return p, nil
-}
-
-func createDevice(path string, o Options) (*Pool, error) {
-	f, pl, _, err := openPool(path, false)
-	if err != nil {
-		return nil, err
-	}
-	p, err := func() (*Pool, error) {
-		if !o.Overwrite {
-			if err := blank(f, pl); err != nil {
-				return nil, err
-			}
-		}
-		return createIn(f, pl, o)
-	}()
-	if err != nil {
-		f.Close()
-	}
-	return p, err
-}
-
-// blank fails unless the beginning of a device holds zeros only.
-func blank(f *os.File, pl place) error {
-	m, err := mapFile(f, max(pl.unit, daxAlign), unix.PROT_READ, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Munmap(m)
-	if len(bytes.Trim(m[:daxAlign], "\x00")) != 0 {
-		return existsError(f.Name())
-	}
-	return nil
-}
-
-// createIn formats a new pool in f, which the pool takes over on success.
-func createIn(f *os.File, pl place, o Options) (*Pool, error) {
-	if o.ReadOnly {
-		return nil, fmt.Errorf("%s: %w", f.Name(), ErrReadOnly)
-	}
-	if o.FrameSize == 0 {
-		o.FrameSize = DefaultFrameSize
-	}
-	if o.Size == 0 && pl.backing == BackingDAX {
-		o.Size = int64(pl.devSize / pl.unit * pl.unit)
-	}
-	if o.Size <= 0 || o.LogEntries < 0 {
-		return nil, fmt.Errorf("%s: %w: size %d, log entries %d", f.Name(), ErrSize, o.Size, o.LogEntries)
-	}
-	g, err := layout(roundUp(uint64(o.Size), max(pl.unit, sizeQuantum)), o.FrameSize, uint64(o.LogEntries))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Name(), err)
-	}
-	if pl.backing == BackingDAX {
-		if g.size > pl.devSize {
-			return nil, fmt.Errorf("%w: %s has %d bytes, %d were asked for", ErrSize, f.Name(), pl.devSize, g.size)
-		}
-	} else {
-		// The lock comes before the name, so nobody opens it first.
-		if err := lockFile(f, unix.LOCK_EX, 0); err != nil {
-			return nil, err
-		}
-		if err := reserve(f, g.size); err != nil {
-			return nil, err
-		}
-	}
-	mapped, err := mapFile(f, g.size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_POPULATE)
-	if err != nil {
-		return nil, err
-	}
-	s := superblock{geometry: g, created: now()}
-	rand.Read(s.uuid[:])
-	format(mapped, &cpuPersister{mapped}, s)
-	p, err := newPool(mapped, s, o, nil)
-	if err != nil {
-		unix.Munmap(mapped)
-		return nil, err
-	}
-	p.mapped, p.file, p.path, p.backing = mapped, f, f.Name(), pl.backing
 	return p, nil
 }
 
