@@ -121,7 +121,7 @@ func Serve(ctx context.Context, args []string, out io.Writer) error {
 
 const (
 	readyTimeout = 20 * time.Second
-	stopTimeout  = 10 * time.Second
+	stopTimeout  = 20 * time.Second
 )
 
 // server is a contender's process.

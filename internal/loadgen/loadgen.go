@@ -202,7 +202,7 @@ func (g *generator) tickNow() bool {
 	g.now = monotonic()
 	if !g.begun && g.now >= g.from {
 		g.begun = true
-		g.from = g.now
+		g.from, g.to = g.now, g.now+int64(g.Duration)
 		g.startCPU, g.startSys = threadCPU(), g.syscalls
 		if g.OnWindow != nil {
 			g.OnWindow(true)
