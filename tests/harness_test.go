@@ -228,3 +228,11 @@ func parallel(t testing.TB, n int, f func(i int) error) {
 		t.Errorf("%d of %d failed in all", failed, n)
 	}
 }
+
+func removeFile(t testing.TB, path string) {
+	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+		t.Error(err)
+	}
+}
+
+func newReader(b []byte) io.Reader { return bytes.NewReader(b) }

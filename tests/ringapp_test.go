@@ -9,6 +9,7 @@ import (
 	"net"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/go-quicktest/qt"
 	"github.com/pastenet/paste/internal/lab"
@@ -20,8 +21,8 @@ import (
 // ringApp is an application on one ring, in this process, in the lab's server
 // namespace. By default it echoes.
 type ringApp struct {
-	// before is called for every accepted socket, before it is registered.
-	before func(fd int)
+	// late makes it register a socket only when bytes wait in it.
+	late bool
 	// onData handles a slot instead of echoing it.
 	onData func(a *ringApp, s *pasteapi.Slot) error
 
@@ -32,6 +33,8 @@ type ringApp struct {
 	stopping atomic.Bool
 	calls    chan func()
 	done     chan error
+
+	unregistered []int
 
 	// Of the application's goroutine; look at them in do or after stop.
 	causes []error // of closed connections
@@ -98,7 +101,11 @@ func (a *ringApp) open(o pasteapi.Options) error {
 
 func (a *ringApp) run() error {
 	for !a.stopping.Load() {
-		_, err := a.ring.Poll(-1)
+		timeout := time.Duration(-1)
+		if len(a.unregistered) > 0 {
+			timeout = time.Millisecond
+		}
+		_, err := a.ring.Poll(timeout)
 		if errors.Is(err, pasteapi.ErrRingCorrupt) {
 			a.errs = append(a.errs, err)
 		} else if err != nil {
@@ -111,6 +118,9 @@ func (a *ringApp) run() error {
 			if err := a.accept(); err != nil {
 				return err
 			}
+		}
+		if err := a.registerLate(); err != nil {
+			return err
 		}
 		select {
 		case f := <-a.calls:
@@ -127,16 +137,37 @@ func (a *ringApp) accept() error {
 		if err != nil {
 			return nil
 		}
-		if a.before != nil {
-			a.before(fd)
-		}
-		if err := a.ring.Register(fd); err != nil {
-			unix.Close(fd)
-			if !errors.Is(err, pasteapi.ErrNotConnected) {
-				return err
-			}
+		if a.late {
+			a.unregistered = append(a.unregistered, fd)
+		} else if err := a.register(fd); err != nil {
+			return err
 		}
 	}
+}
+
+func (a *ringApp) register(fd int) error {
+	err := a.ring.Register(fd)
+	if err != nil {
+		unix.Close(fd)
+		if errors.Is(err, pasteapi.ErrNotConnected) {
+			return nil
+		}
+	}
+	return err
+}
+
+func (a *ringApp) registerLate() error {
+	waiting := a.unregistered
+	a.unregistered = nil
+	for _, fd := range waiting {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if n, _ := unix.Poll(p, 0); n == 0 {
+			a.unregistered = append(a.unregistered, fd)
+		} else if err := a.register(fd); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (a *ringApp) batch() error {
