@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-quicktest/qt"
+	"github.com/pastenet/paste/pasteapi"
+)
+
+// serveDir is a directory in which a pool can be made.
+func serveDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "paste-serve-test-")
+	if err != nil {
+		t.Skipf("no tmpfs to put a pool on: %v", err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// serveCommand runs `serve ARGS` until ctx is done.
+func serveCommand(ctx context.Context, stdout io.Writer, args ...string) error {
+	cmd := newServeCmd(env{stdout: stdout, stderr: io.Discard})
+	cmd.SetOut(io.Discard)
+	cmd.SilenceUsage, cmd.SilenceErrors = true, true
+	cmd.SetArgs(args)
+	return cmd.ExecuteContext(ctx)
+}
+
+func TestServeUsage(t *testing.T) {
+	for _, tc := range []struct{ args, want string }{
+		{"http", "missing --listen.*"},
+		{"http --listen :0", "missing --pool.*"},
+		{"http --listen :0 --pool x --persist maybe", `unknown persistence "maybe".*`},
+		{"http --listen :0 --pool x --on-full maybe", `unknown choice "maybe".*`},
+		{"http --listen :0 --pool x --rings 0", ".*must be positive.*"},
+		{"http --listen :0 --pool x --response-bytes -1", ".*must be positive.*"},
+		{"http --listen :0 --pool x --pool-size 1.5G", `.*want a number of bytes such as 4096, 64MiB or 1GiB`},
+		{"http surplus", `unexpected argument "surplus".*`},
+	} {
+		qt.Check(t, qt.ErrorMatches(serveCommand(t.Context(), io.Discard, strings.Fields(tc.args)...), tc.want), qt.Commentf("%s", tc.args))
+	}
+}
+
+func TestServeErrors(t *testing.T) {
+	dir := serveDir(t)
+	empty := filepath.Join(dir, "empty")
+	qt.Assert(t, qt.IsNil(os.WriteFile(empty, nil, 0o600)))
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	qt.Assert(t, qt.IsNil(err))
+	defer ln.Close()
+	pool := filepath.Join(dir, "pool")
+	small := []string{"--pool-size", "16MiB"}
+	for _, tc := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--listen", "127.0.0.1:0", "--pool", empty}, "serve http: .*is empty.*"},
+		{[]string{"--listen", "127.0.0.1:0", "--pool", "/proc/paste"}, "serve http: .*"},
+		{append(small, "--listen", ln.Addr().String(), "--pool", pool), "serve http: listen on .*: address already in use; stop the other server.*"},
+		{append(small, "--listen", "nowhere", "--pool", pool), `serve http: listen on "nowhere": want ADDRESS:PORT.*`},
+	} {
+		qt.Check(t, qt.ErrorMatches(serveCommand(t.Context(), io.Discard, append([]string{"http"}, tc.args...)...), tc.want))
+	}
+	if os.Geteuid() == 0 {
+		err := serveCommand(t.Context(), io.Discard, "http", "--nic", "nosuchnic0", "--listen", "127.0.0.1:0", "--pool", pool, "--pool-size", "16MiB")
+		qt.Check(t, qt.ErrorMatches(err, "serve http: .*nosuchnic0.*"))
+	}
+}
+
+// TestServeWithoutNIC runs the command as a user does, restarts it over the
+// same pool, and finds its records.
+func TestServeWithoutNIC(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("loading BPF programs needs CAP_BPF: run as root")
+	}
+	pool := filepath.Join(serveDir(t), "pool")
+	for run := range 2 {
+		ctx, cancel := context.WithCancel(t.Context())
+		r, w := io.Pipe()
+		done := make(chan error, 1)
+		go func() {
+			err := serveCommand(ctx, w, "http", "--listen", "127.0.0.1:0", "--pool", pool, "--pool-size", "32MiB", "--json")
+			w.CloseWithError(io.EOF)
+			done <- err
+		}()
+		lines := json.NewDecoder(r)
+		var ready serveEvent
+		qt.Assert(t, qt.IsNil(lines.Decode(&ready)))
+		qt.Assert(t, qt.Equals(ready.Event, "ready"))
+		qt.Assert(t, qt.Equals(ready.Records, uint64(3*run)))
+		client := &http.Client{Transport: &http.Transport{}}
+		for range 3 {
+			resp, err := client.Post(ready.URL, "", strings.NewReader("hello"))
+			qt.Assert(t, qt.IsNil(err))
+			resp.Body.Close()
+			qt.Assert(t, qt.Equals(resp.StatusCode, 201))
+		}
+		client.CloseIdleConnections()
+		cancel()
+		var stopped serveEvent
+		qt.Assert(t, qt.IsNil(lines.Decode(&stopped)))
+		qt.Assert(t, qt.Equals(stopped.Event, "stopped"))
+		qt.Assert(t, qt.Equals(stopped.HTTP.Stored, 3))
+		qt.Assert(t, qt.IsNil(<-done))
+	}
+}
+
+func TestDescribeNIC(t *testing.T) {
+	qt.Check(t, qt.Equals(describeNIC(&pasteapi.Status{}), "none (every payload is copied)"))
+	qt.Check(t, qt.Equals(describeNIC(&pasteapi.Status{
+		NIC: "eth0", XDP: "native", Queues: []pasteapi.QueueStatus{{Mode: "copy"}, {Queue: 1, Mode: "copy"}},
+	}), "eth0 (native, copy)"))
+}
+
+func TestSizeFlag(t *testing.T) {
+	for _, tc := range []struct {
+		in   string
+		want int64
+		out  string
+	}{
+		{"1", 1, "1"},
+		{"4096", 4096, "4KiB"},
+		{"1000", 1000, "1000"},
+		{"64MiB", 64 << 20, "64MiB"},
+		{"1g", 1 << 30, "1GiB"},
+		{"3TiB", 3 << 40, "3TiB"},
+	} {
+		var s sizeFlag
+		qt.Assert(t, qt.IsNil(s.Set(tc.in)))
+		qt.Assert(t, qt.Equals(int64(s), tc.want))
+		qt.Assert(t, qt.Equals(s.String(), tc.out))
+	}
+	for _, bad := range []string{"", "0", "-1", "1.5G", "1GB", "G", "99999999TiB", "1 GiB"} {
+		var s sizeFlag
+		qt.Check(t, qt.IsNotNil(s.Set(bad)), qt.Commentf("%q", bad))
+	}
+}
