@@ -91,3 +91,5 @@ func record(t testing.TB, path string, seq uint64) []byte {
 	qt.Assert(t, qt.IsNil(err), qt.Commentf("%s", stderr.String()))
 	return out
 }
+
+func sum(b []byte) [32]byte { return sha256.Sum256(b) }
