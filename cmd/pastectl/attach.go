@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
 	"github.com/pastenet/paste/bpf"
+	"github.com/pastenet/paste/pasteapi"
 	"github.com/spf13/cobra"
 )
 
@@ -31,7 +33,7 @@ enter only that one and keep the mounts:
   pastectl attach eth0 --mode generic --json`,
 		Args: exactArgs("NIC"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return attach(e, args[0], mode, asJSON)
+			return attach(cmd.Context(), e, args[0], mode, asJSON)
 		},
 	}
 	cmd.Flags().Var(&mode, "mode", "where the program runs: native (in the driver), generic (in the stack, any driver), or auto: native if the driver can")
@@ -45,7 +47,7 @@ type attachResult struct {
 	AlreadyAttached bool `json:"already_attached"`
 }
 
-func attach(e env, nic string, mode bpf.XDPMode, asJSON bool) error {
+func attach(ctx context.Context, e env, nic string, mode bpf.XDPMode, asJSON bool) error {
 	// Only to know what to say: attaching is idempotent by itself.
 	var r attachResult
 	if s, err := bpf.OpenSteer(bpffsPath(), nic); err == nil {
@@ -53,6 +55,9 @@ func attach(e env, nic string, mode bpf.XDPMode, asJSON bool) error {
 		s.Close()
 	}
 	s, err := bpf.AttachSteer(bpf.SteerOptions{NIC: nic, Mode: mode, Pin: true, BPFFS: bpffsPath()})
+	if pid := portPID(ctx, nic); errors.Is(err, bpf.ErrAttachedByOther) && pid != 0 {
+		return fmt.Errorf("attach: interface %s: %w: process %d attached it for its own lifetime; stop that process first", nic, bpf.ErrAttachedByOther, pid)
+	}
 	if err != nil {
 		return fmt.Errorf("attach: %w", err)
 	}
@@ -81,5 +86,13 @@ func queues(n int) string {
 	return fmt.Sprintf("%d RX queues", n)
 }
 
-// notAttached reports whether err says that there was nothing to do it with.
-func notAttached(err error) bool { return errors.Is(err, bpf.ErrNotAttached) }
+// portPID returns the process that has a Port open on nic, 0 if none says so.
+func portPID(ctx context.Context, nic string) int {
+	ports, _ := pasteapi.ListPorts(ctx) // those that answer are enough
+	for _, p := range ports {
+		if p.NIC == nic {
+			return p.PID
+		}
+	}
+	return 0
+}

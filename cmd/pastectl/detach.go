@@ -1,10 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/pastenet/paste/bpf"
-	"github.com/pastenet/paste/pasteapi"
 	"github.com/spf13/cobra"
 )
 
@@ -24,18 +24,10 @@ attached for its own lifetime is detached by stopping the application.`,
 		Args:    exactArgs("NIC"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			nic := args[0]
-			// The answer is only a courtesy; without one there is no user.
-			var user int
-			if ports, err := pasteapi.ListPorts(cmd.Context()); err == nil || len(ports) > 0 {
-				for _, p := range ports {
-					if p.NIC == nic {
-						user = p.PID
-					}
-				}
-			}
+			user := portPID(cmd.Context(), nic)
 			err := bpf.DetachSteer(bpffsPath(), nic)
-			if notAttached(err) && user != 0 {
-				return fmt.Errorf("detach: interface %s: %w for good: process %d attached it for its own lifetime; stop that process", nic, bpf.ErrNotAttached, user)
+			if errors.Is(err, bpf.ErrNotAttached) && user != 0 {
+				return fmt.Errorf("detach: interface %s: %w by `pastectl attach`: process %d attached it for its own lifetime; stop that process", nic, bpf.ErrNotAttached, user)
 			}
 			if err != nil {
 				return fmt.Errorf("detach: %w", err)

@@ -93,6 +93,7 @@ Environment:
 		newAttachCmd(e),
 		newDetachCmd(e),
 		newStatusCmd(e),
+		newPoolCmd(e),
 		newServeCmd(e),
 		newBenchCmd(e),
 		newVersionCmd(e),

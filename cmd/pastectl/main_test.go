@@ -61,7 +61,7 @@ func TestEveryCommandIsThere(t *testing.T) {
 	for _, cmd := range newRootCmd(env{}).Commands() {
 		names = append(names, cmd.Name())
 	}
-	for _, want := range []string{"attach", "detach", "status", "version", "serve", "bench"} {
+	for _, want := range []string{"attach", "detach", "status", "version", "serve", "bench", "pool"} {
 		qt.Check(t, qt.SliceContains(names, want))
 	}
 }

@@ -145,14 +145,17 @@ func (st *status) print(w io.Writer) {
 		}
 	}
 	for _, p := range st.Ports {
-		printPort(w, p)
+		pinned := slices.ContainsFunc(st.Attached, func(a attachedNIC) bool { return a.NIC == p.NIC && !a.Stale })
+		printPort(w, p, pinned)
 	}
 	for _, warning := range st.Warnings {
 		fmt.Fprintf(w, "warning: %s\n", warning)
 	}
 }
 
-func printPort(w io.Writer, p pasteapi.LivePort) {
+// printPort prints what an application says of its Port; pinned is what is true
+// of the NIC now, for it may have been detached since the application began.
+func printPort(w io.Writer, p pasteapi.LivePort, pinned bool) {
 	fmt.Fprintf(w, "%s: in use by process %d\n", p.NIC, p.PID)
 	// The process may be of another version: what it does not tell stays zero.
 	var s pasteapi.Status
@@ -160,9 +163,14 @@ func printPort(w io.Writer, p pasteapi.LivePort) {
 		fmt.Fprintf(w, "  its status is not understood (another version?): see `pastectl status %s --json`\n", p.NIC)
 		return
 	}
-	if s.XDP != "" {
-		fmt.Fprintf(w, "  mode           %s, attached for %s\n", s.XDP,
-			map[string]string{"pinned": "good (`pastectl attach`)", "process": "the life of the process"}[s.Attached])
+	switch {
+	case s.XDP == "":
+	case s.Attached == "process":
+		fmt.Fprintf(w, "  mode           %s, attached for the life of the process\n", s.XDP)
+	case pinned:
+		fmt.Fprintf(w, "  mode           %s, attached until detach\n", s.XDP)
+	default:
+		fmt.Fprintln(w, "  mode           detached meanwhile: everything arrives by the kernel's ordinary path")
 	}
 	if len(s.Ports) > 0 {
 		fmt.Fprintf(w, "  ports          %s\n", join(s.Ports))
