@@ -3,37 +3,52 @@ package pasteapi
 import (
 	"encoding/binary"
 	"fmt"
+	"unsafe"
 
-	"github.com/pastenet/paste/xsk"
+	"github.com/pastenet/paste/internal/uring"
 )
 
-// injector sends frames into the kernel's TCP: AF_XDP transmission on the far
-// end of the injection device. In copy mode the kernel has copied a frame when
-// it has taken its descriptor, so nothing here waits for completions.
+// injector sends frames into the kernel's TCP by writing them to the TAP
+// device, a batch in one system call. The kernel copies a frame when it is
+// written, and TCP's receive path runs inside the write, on this CPU: after
+// flush every frame is free to be used again and every verdict has been given,
+// but for segments that TCP keeps because something before them is missing.
 type injector struct {
-	sock     *xsk.Socket
-	umem     *xsk.Umem
-	mac      [6]byte
-	partial  bool // frames may carry partial checksums (the NIC is a veth)
-	metadata bool // and the kernel can be told so (Linux 6.8)
-	batch    []xsk.Desc
-	unnamed  []uint32 // frames without a ticket: free once the kernel has copied them
-	scratch  []uint64
+	tap     *tap
+	partial bool // frames may carry partial checksums (the NIC is a veth)
+	io      *uring.Ring
+	queued  int
+	unnamed []uint32 // frames without a ticket: free after flush
 }
 
-// injectorSize is the size of the injection TX ring, a bound on the frames of
-// one sync.
-const injectorSize = 1024
+// injectorSize is how many frames one system call injects at most.
+const injectorSize = 512
 
-func (j *injector) room() int { return max(injectorSize-len(j.batch), 0) }
+func newInjector(t *tap, partial bool) (injector, error) {
+	io, err := uring.New(injectorSize, uring.Options{})
+	if err != nil {
+		return injector{}, fmt.Errorf("create io_uring for injection: %w", err)
+	}
+	return injector{tap: t, partial: partial, io: io}, nil
+}
 
-// add puts a frame into the batch. The Ethernet header is written anew in
-// front of the IP header, so a VLAN tag disappears, as it would have on the
-// VLAN's own interface.
-func (j *injector) add(mem []byte, at uint64, s *segment, f []byte, ticket uint32) {
+func (j *injector) close() error {
+	if j.io == nil {
+		return nil
+	}
+	err := j.io.Close()
+	j.io = nil
+	return err
+}
+
+// add queues a frame; the caller flushes when room says 0. The Ethernet header
+// is written anew in front of the IP header, so a VLAN tag disappears, as it
+// would have on the VLAN's own interface. f is the received frame, with at
+// least the virtio header's size of the buffer before it.
+func (j *injector) add(f []byte, s *segment, ticket uint32) {
 	start := s.l3 - ethHeader
 	eth := f[start:s.l3]
-	copy(eth[0:6], j.mac[:])
+	copy(eth[0:6], j.tap.mac[:])
 	eth[6], eth[7] = 0x02, 'p' // locally administered
 	binary.NativeEndian.PutUint32(eth[8:12], ticket)
 	if s.v6 {
@@ -41,43 +56,36 @@ func (j *injector) add(mem []byte, at uint64, s *segment, f []byte, ticket uint3
 	} else {
 		binary.BigEndian.PutUint16(eth[12:14], ethIPv4)
 	}
-	d := xsk.Desc{Addr: at + uint64(start), Len: uint32(s.end - start)}
+	h := header(unsafe.Pointer(&eth[0]))
+	*h = vnetHeader{}
 	if j.partial && s.partialChecksum(f) {
-		if j.metadata && d.Addr&7 == 0 {
-			j.umem.SetTxChecksum(&d, uint16(s.l4-start), tcpCsumOffset)
-		} else {
-			s.completeChecksum(f)
-		}
+		h.flags = vnetNeedsCsum
+		h.csumStart, h.csumOffset = uint16(s.l4-start), tcpCsumOffset
 	}
-	j.batch = append(j.batch, d)
+	sqe := j.io.GetSQE()
+	sqe.Write(j.tap.fd, unsafe.Pointer(h), uint32(vnetHeaderSize+s.end-start))
+	sqe.SetFlags(uring.FlagCQESkip)
+	j.queued++
 }
 
-// flush gives the batch to the kernel. The receive path of TCP runs inside the
-// system calls, on this CPU. It returns the number of calls and whether the
-// kernel has copied everything; if not, it is out of memory and the next sync
-// goes on.
-func (j *injector) flush() (calls uint64, done bool, err error) {
-	rest := j.batch
-	for stuck := 0; len(rest) > 0 || j.sock.TxPending() > 0; {
-		rest = rest[j.sock.Transmit(rest):]
-		before := j.sock.TxPending()
-		err = j.sock.KickTx()
-		calls++
-		// Completions mean nothing here, but a full ring would stop the kernel.
-		for j.sock.Complete(j.scratch) == len(j.scratch) {
-		}
-		if err != nil && err != xsk.ErrAgain {
-			err = fmt.Errorf("inject: %w", err)
-			break
-		}
-		err = nil
-		if j.sock.TxPending() < before {
-			stuck = 0
-		} else if stuck++; stuck > 100 {
-			break
-		}
+// room is how many frames may be added before the next flush.
+func (j *injector) room() int { return injectorSize - j.queued }
+
+// flush injects what was added. failed counts frames that the kernel did not
+// take, for want of memory; TCP sends those again.
+func (j *injector) flush() (failed uint64, err error) {
+	if _, err := j.io.Submit(); err != nil {
+		return 0, fmt.Errorf("inject: %w", err)
 	}
-	done = len(rest) == 0 && j.sock.TxPending() == 0
-	j.batch = j.batch[:copy(j.batch, rest)]
-	return calls, done, err
+	j.queued = 0
+	for {
+		cqe, ok := j.io.PeekCQE()
+		if !ok {
+			return failed, nil
+		}
+		if cqe.Res < 0 {
+			failed++
+		}
+		j.io.Advance(1)
+	}
 }

@@ -82,10 +82,8 @@ type Port struct {
 	control *control
 	steer   *bpf.Steer
 	umem    *xsk.Umem
-	inj     *injectionDev
-	socks   []*xsk.Socket
-
-	nicSocks []*xsk.Socket // of these: on the NIC, by queue
+	socks   []*xsk.Socket // on the NIC, by queue
+	taps    []*tap        // one a ring
 
 	mu     sync.Mutex
 	ports  []uint16
@@ -136,7 +134,7 @@ func Open(ctx context.Context, o Options) (_ *Port, err error) {
 	return p, nil
 }
 
-// openNIC makes the way of a packet: NIC, AF_XDP, injection device.
+// openNIC makes the way of a packet: NIC, AF_XDP, injection.
 func (p *Port) openNIC() error {
 	o := &p.opts
 	nic, err := netlink.LinkByName(o.NIC)
@@ -157,9 +155,6 @@ func (p *Port) openNIC() error {
 	if err := p.openSteer(); err != nil {
 		return err
 	}
-	if p.inj, err = newInjectionDev(o.Rings); err != nil {
-		return err
-	}
 	return p.openSockets(nic.Attrs().Index, nic.Type() == "veth")
 }
 
@@ -176,27 +171,11 @@ func (p *Port) openSteer() (err error) {
 	return p.steer.ResetPorts()
 }
 
-// openSockets binds the NIC's queues and the injection queues to the pool's
-// memory. On a veth the frames may have partial checksums, which the kernel
-// must be told through TX metadata; where it cannot be, they are completed.
-func (p *Port) openSockets(ifindex int, veth bool) error {
-	metadata := 0
-	if veth {
-		metadata = xsk.TxMetadataSize
-	}
-	err := p.openSocketsWith(ifindex, veth, metadata)
-	if errors.Is(err, xsk.ErrNotSupported) && metadata > 0 {
-		if err := p.closeSockets(); err != nil {
-			return err
-		}
-		err = p.openSocketsWith(ifindex, veth, 0)
-	}
-	return err
-}
-
-func (p *Port) openSocketsWith(ifindex int, veth bool, metadata int) (err error) {
+// openSockets binds the NIC's queues to the pool's memory and makes the
+// injection devices. On a veth frames may have partial checksums.
+func (p *Port) openSockets(ifindex int, veth bool) (err error) {
 	o := &p.opts
-	p.umem, err = xsk.NewUmem(o.Pool.Mem(), xsk.UmemConfig{FrameSize: o.Pool.FrameSize(), TxMetadataLen: metadata})
+	p.umem, err = xsk.NewUmem(o.Pool.Mem(), xsk.UmemConfig{FrameSize: o.Pool.FrameSize()})
 	if err != nil {
 		return err
 	}
@@ -210,7 +189,6 @@ func (p *Port) openSocketsWith(ifindex int, veth bool, metadata int) (err error)
 			return err
 		}
 		p.socks = append(p.socks, s)
-		p.nicSocks = append(p.nicSocks, s)
 		r := p.rings[q%o.Rings]
 		r.nics = append(r.nics, s)
 		r.refill(s)
@@ -218,28 +196,18 @@ func (p *Port) openSocketsWith(ifindex int, veth bool, metadata int) (err error)
 			return err
 		}
 	}
-	for i, r := range p.rings {
-		var s *xsk.Socket
-		err := inNetns(p.inj.ns, func() (err error) {
-			s, err = xsk.Open(p.umem, xsk.Options{
-				Ifindex: p.inj.txIndex, Queue: i, Mode: xsk.Copy, NeedWakeup: true,
-				TxSize: injectorSize, CompSize: injectorSize, TxBudget: injectorSize,
-			})
-			return err
-		})
+	for _, r := range p.rings {
+		t, err := openTap()
 		if err != nil {
-			return fmt.Errorf("injection queue %d: %w", i, err)
+			return err
 		}
-		p.socks = append(p.socks, s)
-		r.inj = injector{
-			sock: s, umem: p.umem, mac: p.inj.mac, partial: veth, metadata: metadata > 0,
-			batch:   make([]xsk.Desc, 0, injectorSize),
-			scratch: make([]uint64, injectorSize),
+		p.taps = append(p.taps, t)
+		if r.inj, err = newInjector(t, veth); err != nil {
+			return err
 		}
-	}
-	// The tagger is the same program in every ring; one of them is enough.
-	if err := p.rings[0].tk.AttachTag(p.inj.ifindex); err != nil {
-		return err
+		if err := r.tk.AttachTag(t.ifindex); err != nil {
+			return err
+		}
 	}
 	for q := range queues {
 		if err := p.steer.SetSocket(q, p.rings[q%o.Rings].nics[q/o.Rings].Fd()); err != nil {
@@ -298,9 +266,10 @@ func (p *Port) closeSockets() error {
 	for _, s := range p.socks {
 		errs = append(errs, s.Close())
 	}
-	p.socks, p.nicSocks = nil, nil
+	p.socks = nil
 	for _, r := range p.rings {
-		r.nics, r.inj = nil, injector{}
+		errs = append(errs, r.inj.close())
+		r.nics = nil
 	}
 	if p.umem != nil {
 		errs = append(errs, p.umem.Close())
@@ -335,9 +304,10 @@ func (p *Port) Close() error {
 	for _, r := range p.rings {
 		errs = append(errs, r.close())
 	}
-	if p.inj != nil {
-		errs = append(errs, p.inj.Close())
+	for _, t := range p.taps {
+		errs = append(errs, t.Close())
 	}
+	p.taps = nil
 	if p.steer != nil {
 		errs = append(errs, p.steer.Close())
 	}

@@ -56,16 +56,8 @@ func (r *Ring) receive() error {
 			r.harvest(s)
 		}
 	}
-	if r.inj.sock != nil && (len(r.inj.batch) > 0 || r.inj.sock.TxPending() > 0) {
-		calls, done, err := r.inj.flush()
-		r.stats.Syscalls += calls
-		if done {
-			for _, f := range r.inj.unnamed {
-				r.giveFrame(f)
-			}
-			r.inj.unnamed = r.inj.unnamed[:0]
-		}
-		if err != nil {
+	if r.inj.queued > 0 {
+		if err := r.flush(); err != nil {
 			return err
 		}
 	}
@@ -74,6 +66,18 @@ func (r *Ring) receive() error {
 	}
 	r.drain()
 	return nil
+}
+
+// flush injects the batch.
+func (r *Ring) flush() error {
+	failed, err := r.inj.flush()
+	r.stats.Syscalls++
+	r.stats.InjectFailed += failed
+	for _, f := range r.inj.unnamed {
+		r.giveFrame(f)
+	}
+	r.inj.unnamed = r.inj.unnamed[:0]
+	return err
 }
 
 // harvest takes received frames from a NIC queue and puts them into the
@@ -95,7 +99,7 @@ func (r *Ring) harvest(s *xsk.Socket) {
 func (r *Ring) inject(frame uint32, at, length uint16) {
 	f := r.frame(frame)[at:][:length]
 	var seg segment
-	if !seg.parse(f) {
+	if at < vnetHeaderSize || !seg.parse(f) {
 		// The steering program lets nothing else through.
 		r.stats.Malformed++
 		r.giveFrame(frame)
@@ -116,7 +120,7 @@ func (r *Ring) inject(frame uint32, at, length uint16) {
 		r.stats.Unticketed++
 		r.inj.unnamed = append(r.inj.unnamed, frame)
 	}
-	r.inj.add(r.mem, uint64(frame)<<r.shift+uint64(at), &seg, f, ticket)
+	r.inj.add(f, &seg, ticket)
 	r.stats.Injected++
 }
 
@@ -137,6 +141,12 @@ func (r *Ring) resume(c *conn) {
 	held := c.held
 	c.held = nil
 	for _, h := range held {
+		if r.inj.room() == 0 {
+			if err := r.flush(); err != nil {
+				c.held = append(c.held, h)
+				continue
+			}
+		}
 		r.inject(h.frame, h.off, h.len)
 	}
 }

@@ -13,6 +13,7 @@ type Stats struct {
 	Frames         uint64 `json:"frames"`          // received from the NIC
 	Injected       uint64 `json:"injected"`        // of these: sent into TCP
 	Unticketed     uint64 `json:"unticketed"`      // of these: without a ticket
+	InjectFailed   uint64 `json:"inject_failed"`   // of these: refused for want of memory
 	Malformed      uint64 `json:"malformed"`       // frames that were no TCP segment
 	Delivered      uint64 `json:"delivered"`       // payloads received in place
 	DeliveredBytes uint64 `json:"delivered_bytes"` //
@@ -110,7 +111,7 @@ func (p *Port) Status() Status {
 		return s
 	}
 	s.Ports = append(s.Ports, p.ports...)
-	for q, sock := range p.nicSocks {
+	for q, sock := range p.socks {
 		s.Queues = append(s.Queues, QueueStatus{Queue: q, Mode: sock.BoundMode()})
 	}
 	for _, r := range p.rings {

@@ -9,6 +9,7 @@ const (
 	opAccept      = 13
 	opAsyncCancel = 14
 	opClose       = 19
+	opWrite       = 23
 	opSend        = 26
 	opRecv        = 27
 

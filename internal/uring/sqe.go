@@ -22,6 +22,12 @@ func (e *SQE) Send(fd int, p unsafe.Pointer, n uint32, flags uint32) {
 	e.opcode, e.fd, e.addr, e.len, e.opFlags = opSend, int32(fd), uint64(uintptr(p)), n, flags
 }
 
+// Write is write(2) of n bytes at p to a file without a position, such as a TAP
+// device. p must stay put until completion.
+func (e *SQE) Write(fd int, p unsafe.Pointer, n uint32) {
+	e.opcode, e.fd, e.addr, e.len, e.off = opWrite, int32(fd), uint64(uintptr(p)), n, ^uint64(0)
+}
+
 // SendMsg is sendmsg(2). hdr, its iovecs and their buffers must stay put until
 // completion.
 func (e *SQE) SendMsg(fd int, hdr *unix.Msghdr, flags uint32) {

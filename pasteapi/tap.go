@@ -1,0 +1,124 @@
+package pasteapi
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"unsafe"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// tapMTU lets every frame that fits a buffer through.
+const tapMTU = 9216
+
+// tap is the device through which frames enter the kernel's TCP: a TAP in the
+// network namespace of the NIC, with an address on no network. What is written
+// to its descriptor is received on it. It exists as long as the descriptor is
+// open, so it disappears with the process, however that ends, and nothing but
+// the descriptor's owner can make it receive anything.
+type tap struct {
+	fd      int
+	name    string
+	ifindex int
+	mac     [6]byte
+}
+
+// vnetHeader is struct virtio_net_hdr (include/uapi/linux/virtio_net.h), which
+// stands before each frame written to the device, in the machine's byte order.
+type vnetHeader struct {
+	flags      uint8
+	gsoType    uint8
+	hdrLen     uint16
+	gsoSize    uint16
+	csumStart  uint16 // from the start of the frame
+	csumOffset uint16 // from csumStart
+}
+
+const (
+	vnetHeaderSize = 10
+	vnetNeedsCsum  = 1 // VIRTIO_NET_HDR_F_NEEDS_CSUM
+)
+
+// openTap creates a device in the calling thread's network namespace.
+func openTap() (_ *tap, err error) {
+	t := &tap{}
+	t.fd, err = unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open /dev/net/tun (needs the tun driver: `modprobe tun`): %w", err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, t.Close())
+		}
+	}()
+	ifr, err := unix.NewIfreq("pst%d") // the kernel finds a free number
+	if err != nil {
+		return nil, err
+	}
+	ifr.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+	if err := unix.IoctlIfreq(t.fd, unix.TUNSETIFF, ifr); err != nil {
+		return nil, fmt.Errorf("create injection device (needs CAP_NET_ADMIN): %w", os.NewSyscallError("ioctl TUNSETIFF", err))
+	}
+	t.name = ifr.Name()
+	if err := t.configure(); err != nil {
+		return nil, fmt.Errorf("configure injection device %s: %w", t.name, err)
+	}
+	return t, nil
+}
+
+func (t *tap) configure() error {
+	// Packets come in here although their sender is reached through the NIC. A
+	// reverse-path filter must therefore be off or loose; the kernel takes the
+	// greater of this value and conf/all, and 2 is loose.
+	filter := "0"
+	if all, err := os.ReadFile("/proc/sys/net/ipv4/conf/all/rp_filter"); err == nil && strings.TrimSpace(string(all)) != "0" {
+		filter = "2"
+	}
+	settings := map[string]string{
+		"ipv4/conf/%s/rp_filter":     filter,
+		"ipv6/conf/%s/accept_ra":     "0",
+		"ipv6/conf/%s/accept_dad":    "0",
+		"ipv6/conf/%s/addr_gen_mode": "1", // no link-local address
+		"ipv6/conf/%s/disable_ipv6":  "0",
+	}
+	for path, value := range settings {
+		err := os.WriteFile("/proc/sys/net/"+fmt.Sprintf(path, t.name), []byte(value), 0)
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // no IPv6 in this kernel
+			return err
+		}
+	}
+	link, err := netlink.LinkByName(t.name)
+	if err != nil {
+		return err
+	}
+	t.ifindex = link.Attrs().Index
+	copy(t.mac[:], link.Attrs().HardwareAddr)
+	if err := netlink.LinkSetMTU(link, tapMTU); err != nil {
+		return fmt.Errorf("set mtu: %w", err)
+	}
+	if err := netlink.LinkSetARPOff(link); err != nil {
+		return fmt.Errorf("switch arp off: %w", err)
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return fmt.Errorf("set up: %w", err)
+	}
+	return nil
+}
+
+// header returns the place of the virtio header before a frame.
+func header(frame unsafe.Pointer) *vnetHeader {
+	return (*vnetHeader)(unsafe.Add(frame, -vnetHeaderSize))
+}
+
+// Close removes the device. It may be called twice.
+func (t *tap) Close() error {
+	if t.fd < 0 {
+		return nil
+	}
+	err := unix.Close(t.fd)
+	t.fd = -1
+	return os.NewSyscallError("close", err)
+}
