@@ -113,7 +113,8 @@ func (r *Ring) sleep(timeout time.Duration) (int, error) {
 	start := nanotime()
 	for {
 		if r.spin != 0 {
-			if n, err := r.spinUntil(start, timeout); n != 0 || err != nil || len(r.ready) > 0 {
+			n, woken, err := r.spinUntil(start, timeout)
+			if n > 0 || woken || err != nil || len(r.ready) > 0 {
 				return n, err
 			}
 		}
@@ -136,13 +137,13 @@ func (r *Ring) sleep(timeout time.Duration) (int, error) {
 }
 
 // spinUntil looks at the rings, which costs no system call, until something is
-// there or the time to spin is over.
-func (r *Ring) spinUntil(start int64, timeout time.Duration) (int, error) {
+// there, Wake was called or the time to spin is over.
+func (r *Ring) spinUntil(start int64, timeout time.Duration) (n int, woken bool, err error) {
 	limit := r.spin
 	for i := 1; ; i++ {
 		if r.anything() {
-			if n, err := r.RxSync(); n > 0 || err != nil {
-				return n, err
+			if n, err = r.RxSync(); n > 0 || err != nil {
+				return n, false, err
 			}
 		}
 		if i&63 != 0 {
@@ -150,12 +151,12 @@ func (r *Ring) spinUntil(start int64, timeout time.Duration) (int, error) {
 		}
 		spent := nanotime() - start
 		if limit >= 0 && spent >= limit || timeout >= 0 && spent >= int64(timeout) {
-			return 0, nil
+			return 0, false, nil
 		}
 		if i&4095 == 0 {
-			if woken, err := r.look(0); woken || err != nil || len(r.ready) > 0 {
+			if woken, err = r.look(0); woken || err != nil || len(r.ready) > 0 {
 				n, rxErr := r.RxSync()
-				return n, errors.Join(err, rxErr)
+				return n, woken, errors.Join(err, rxErr)
 			}
 		}
 	}

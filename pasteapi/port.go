@@ -292,9 +292,6 @@ func (p *Port) Close() error {
 	p.mu.Unlock()
 
 	var errs []error
-	if p.control != nil {
-		errs = append(errs, p.control.Close())
-	}
 	if p.steer != nil {
 		for _, port := range ports {
 			errs = append(errs, p.steer.RemovePort(port))
@@ -310,6 +307,10 @@ func (p *Port) Close() error {
 	p.taps = nil
 	if p.steer != nil {
 		errs = append(errs, p.steer.Close())
+	}
+	// Last, for whoever waits for the NIC finds it untouched then.
+	if p.control != nil {
+		errs = append(errs, p.control.Close())
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("close port: %w", err)
