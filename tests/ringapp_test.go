@@ -25,6 +25,8 @@ type ringApp struct {
 	late bool
 	// onData handles a slot instead of echoing it.
 	onData func(a *ringApp, s *pasteapi.Slot) error
+	// onClose may send a last word to a socket.
+	onClose func(a *ringApp, fd int) error
 
 	port     *pasteapi.Port
 	ring     *pasteapi.Ring
@@ -180,6 +182,11 @@ func (a *ringApp) batch() error {
 				a.after++
 			} else {
 				a.causes = append(a.causes, cause)
+				if a.onClose != nil && cause == nil {
+					if err := a.onClose(a, s.Fd()); err != nil {
+						return err
+					}
+				}
 				if err := a.ring.CloseAfterSend(s.Fd()); err != nil {
 					return err
 				}
@@ -214,6 +221,19 @@ func (a *ringApp) push() {
 	tx := a.ring.TX()
 	tx.Head = tx.Next(tx.Head)
 	tx.Cur = tx.Head
+}
+
+// send copies b, which fits one slot, into the ring.
+func (a *ringApp) send(fd int, b []byte) error {
+	out, err := a.room()
+	if err != nil {
+		return err
+	}
+	out.SetFd(fd)
+	out.SetDoff(0)
+	out.Len = uint16(copy(a.ring.TX().Buf(out), b))
+	a.push()
+	return nil
 }
 
 // echo sends a payload back from the buffer where it was received.
