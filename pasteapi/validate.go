@@ -46,14 +46,13 @@ func (v *ringView) accept(pool *pmem.Pool) (uint32, error) {
 			continue
 		}
 		if s.BufIdx < v.first || s.BufIdx >= v.frames {
-			return 0, v.repair(fmt.Sprintf("slot %d buf_idx", i), uint64(s.BufIdx),
-				fmt.Sprintf("from %d to %d", v.first, v.frames-1))
+			return 0, v.repairSlot(i, fmt.Sprintf("from %d to %d", v.first, v.frames-1))
 		}
 		// The application swapped buffers itself: the one it took out is its
 		// own now, this one is the ring's. What goes back to the NIC must not
 		// be part of anything else; what is sent may be.
 		if refs := pool.Refs(s.BufIdx); refs == 0 || refs > 1 && v.name == "rx" {
-			return 0, v.repair(fmt.Sprintf("slot %d buf_idx", i), uint64(s.BufIdx), "a buffer of which the application owns the only reference")
+			return 0, v.repairSlot(i, "a buffer of which the application owns the only reference")
 		}
 		v.owned.remove(v.bufs[i])
 		v.owned.add(s.BufIdx)
@@ -68,6 +67,17 @@ func (v *ringView) distance(a, b uint32) uint32 {
 		return b - a
 	}
 	return b + v.slots - a
+}
+
+// repairSlot gives slot i its own buffer back: with one that merely belongs to
+// somebody else, which repair does not recognise, the next sync would fail as
+// well.
+func (v *ringView) repairSlot(i uint32, limit string) error {
+	s := v.ring.slot(i)
+	bad := s.BufIdx
+	s.BufIdx = v.bufs[i]
+	s.Len = 0
+	return v.repair(fmt.Sprintf("slot %d buf_idx", i), uint64(bad), limit)
 }
 
 func (v *ringView) repair(field string, value uint64, limit string) error {
