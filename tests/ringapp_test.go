@@ -109,11 +109,11 @@ func (a *ringApp) run() error {
 		}
 		_, err := a.ring.Poll(timeout)
 		if errors.Is(err, pasteapi.ErrRingCorrupt) {
+			// The other ring may be broken, too; the next Poll tells.
 			a.errs = append(a.errs, err)
 		} else if err != nil {
 			return err
-		}
-		if err := a.batch(); err != nil {
+		} else if err := a.batch(); err != nil {
 			return err
 		}
 		if len(a.ring.Ready()) > 0 {
