@@ -8,131 +8,29 @@ import (
 	"testing"
 
 	"github.com/go-quicktest/qt"
+	"github.com/pastenet/paste/internal/pmemsim"
 )
 
-// crashMem is memory behind a cache that a crash may catch at any moment.
-//
-// mem is what the CPU sees; durable is what certainly survives. A flushed line
-// is pending until the next fence. At every call some dirty 8-byte words reach
-// durable on their own, as evictions do, and at the crash any subset of the
-// others may: a stricter memory than real ones, which keep the order of stores
-// within a line.
-type crashMem struct {
-	g       geometry
-	mem     []byte
-	durable []byte
-	pending map[uint64][CacheLine]byte
-	rng     *rand.Rand
-	left    int             // calls until the crash
-	last    region          // what was flushed last
-	drop    func(call) bool // a call that is to do nothing: a bug in the pool's code
-}
-
-// region is a part of the pool, region.fence the fence that follows its flush.
-type region string
-
-const (
-	inSuper region = "superblock"
-	inHead0 region = "first log head"
-	inHead1 region = "second log head"
-	inRing  region = "log entries"
-	inData  region = "payload"
-)
-
-// call is one call of the persister.
-type call struct {
-	op string
-	at region
-}
-
-// crashed is what the simulated crash panics with.
-type crashed struct{}
-
-func newCrashMem(mem []byte, rng *rand.Rand) *crashMem {
-	return &crashMem{mem: mem, durable: bytes.Clone(mem), pending: map[uint64][CacheLine]byte{}, rng: rng, left: -1}
-}
-
-func (c *crashMem) regionOf(off uint64) region {
-	switch frame := off / uint64(c.g.frameSize); {
-	case frame < headFrame0:
-		return inSuper
-	case frame == headFrame0:
-		return inHead0
-	case frame == headFrame1:
-		return inHead1
-	case frame < uint64(c.g.first):
-		return inRing
-	}
-	return inData
-}
-
-// step is called before every call takes effect.
-func (c *crashMem) step() {
-	if c.rng.IntN(4) == 0 {
-		c.evict(0.3)
-	}
-	if c.left--; c.left == 0 {
-		panic(crashed{})
-	}
-}
-
-// evict lets a share of the dirty words become durable.
-func (c *crashMem) evict(share float64) {
-	for line := uint64(0); line < uint64(len(c.mem)); line += CacheLine {
-		if bytes.Equal(c.mem[line:line+CacheLine], c.durable[line:line+CacheLine]) {
-			continue
+// regionOf names the parts of a pool, so that a mutation can strike one of
+// several that the same line of code flushes.
+func regionOf(g *geometry) func(off uint64) string {
+	return func(off uint64) string {
+		switch frame := off / uint64(g.frameSize); {
+		case frame < headFrame0:
+			return "superblock"
+		case frame == headFrame0:
+			return "first log head"
+		case frame == headFrame1:
+			return "second log head"
+		case off < rootsOffset(g, 1):
+			return "first roots"
+		case off < g.logOff:
+			return "second roots"
+		case frame < uint64(g.first):
+			return "log entries"
 		}
-		for w := line; w < line+CacheLine; w += 8 {
-			if c.rng.Float64() >= share {
-				continue
-			}
-			copy(c.durable[w:w+8], c.mem[w:w+8])
-			if p, ok := c.pending[line]; ok {
-				copy(p[w-line:], c.mem[w:w+8])
-				c.pending[line] = p
-			}
-		}
+		return "payload"
 	}
-}
-
-func (c *crashMem) flush(off, n uint64) {
-	c.step()
-	c.last = c.regionOf(off)
-	if c.drop != nil && c.drop(call{"flush", c.last}) {
-		return
-	}
-	for line := off &^ (CacheLine - 1); line < off+n; line += CacheLine {
-		c.pending[line] = [CacheLine]byte(c.mem[line:])
-	}
-}
-
-func (c *crashMem) fence() {
-	c.step()
-	if c.drop != nil && c.drop(call{"fence", c.last}) {
-		return
-	}
-	for line, b := range c.pending {
-		copy(c.durable[line:], b[:])
-	}
-	clear(c.pending)
-}
-
-func (c *crashMem) copyNT(off uint64, src []byte) {
-	copy(c.mem[off:], src)
-	if len(src) > 0 {
-		c.flush(off, uint64(len(src)))
-	}
-}
-
-// image is what is found after the crash.
-func (c *crashMem) image() []byte {
-	for line, b := range c.pending { // a flush under way may have finished
-		if c.rng.IntN(2) == 0 {
-			copy(c.durable[line:], b[:])
-		}
-	}
-	c.evict([]float64{0, 0.5, 1}[c.rng.IntN(3)])
-	return c.durable
 }
 
 // crashModel is what a user of the log knows.
@@ -146,23 +44,24 @@ type crashModel struct {
 
 // crashRun lives through several crashes of one small pool and returns the
 // first broken promise.
-func crashRun(seed uint64, drop func(call) bool) (err error) {
+func crashRun(seed uint64, drop func(pmemsim.Call) bool) (err error) {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	g, err := layout(200<<10, 2048, 32)
 	if err != nil {
 		return err
 	}
 	mem := make([]byte, g.size)
-	c := newCrashMem(mem, rng)
-	c.g = g
-	format(mem, c, superblock{geometry: g, uuid: UUID{1}, created: now()})
+	c := pmemsim.New(mem, rng)
+	if err := format(mem, c, superblock{geometry: g, uuid: UUID{1}, created: now()}); err != nil {
+		return err
+	}
 	m := &crashModel{records: map[uint64][]byte{}, head: 1, acked: 1, staged: 1, trimming: 1}
 	for range 6 {
-		image := c.image()
-		c = newCrashMem(bytes.Clone(image), rng)
-		c.g, c.drop = g, drop
-		c.left = 1 + rng.IntN(60)
-		if err := crashLife(c, m, rng); err != nil {
+		mem := c.Crash()
+		c = pmemsim.New(mem, rng)
+		c.Region, c.Drop = regionOf(&g), drop
+		c.CrashAfter(1 + rng.IntN(80))
+		if _, err := pmemsim.Run(func() error { return crashLife(mem, c, m, rng) }); err != nil {
 			return err
 		}
 	}
@@ -170,19 +69,8 @@ func crashRun(seed uint64, drop func(call) bool) (err error) {
 }
 
 // crashLife opens the pool, checks what is there, and works until the crash.
-func crashLife(c *crashMem, m *crashModel, rng *rand.Rand) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			if _, ok := r.(crashed); !ok {
-				panic(r)
-			}
-		}
-	}()
-	s, _, err := readSuper(c.mem)
-	if err != nil {
-		return fmt.Errorf("superblock: %w", err)
-	}
-	p, err := newPool(c.mem, s, Options{}, c)
+func crashLife(mem []byte, c *pmemsim.Memory, m *crashModel, rng *rand.Rand) error {
+	p, err := OpenMemory(mem, c, Options{})
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
@@ -317,22 +205,24 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// TestCrashFindsMissingCalls leaves out every flush and every fence in turn:
-// the simulation must notice each.
+// TestCrashFindsMissingCalls leaves out every flush, order and fence of the
+// package in turn, wherever it is called from and whatever part of the pool it
+// is for: the simulation must notice each.
 func TestCrashFindsMissingCalls(t *testing.T) {
-	for _, op := range []string{"flush", "fence"} {
-		for _, at := range []region{inData, inRing, inHead0, inHead1} {
-			missing := call{op, at}
-			t.Run(fmt.Sprintf("%s after %s", op, at), func(t *testing.T) {
-				for seed := range uint64(5000) {
-					if err := crashRun(seed, func(c call) bool { return c == missing }); err != nil {
-						t.Logf("seed %d: %v", seed, err)
-						return
-					}
+	sites := map[pmemsim.Call]int{}
+	for seed := range uint64(100) {
+		crashRun(seed, func(c pmemsim.Call) bool { sites[c]++; return false })
+	}
+	for missing, n := range sites {
+		t.Run(fmt.Sprintf("%s of %s in %s", missing.Op, missing.Region, missing.Site), func(t *testing.T) {
+			for seed := range uint64(20000) {
+				if err := crashRun(seed, func(c pmemsim.Call) bool { return c == missing }); err != nil {
+					t.Logf("called %d times; seed %d: %v", n, seed, err)
+					return
 				}
-				t.Error("nothing noticed that it is missing")
-			})
-		}
+			}
+			t.Error("nothing noticed that it is missing")
+		})
 	}
 }
 
@@ -345,27 +235,24 @@ func TestCrashDuringCreate(t *testing.T) {
 	for seed := range uint64(400) {
 		rng := rand.New(rand.NewPCG(seed, 2))
 		mem := make([]byte, g.size)
-		c := newCrashMem(mem, rng)
-		c.g = g
+		c := pmemsim.New(mem, rng)
 		if seed%2 == 0 {
 			format(mem, c, superblock{geometry: g, uuid: old, created: now()})
 		}
-		c.left = 1 + rng.IntN(14)
-		func() {
-			defer func() { recover() }()
-			format(mem, c, superblock{geometry: g, uuid: fresh, created: now()})
-		}()
-		image := c.image()
-		s, _, err := readSuper(image)
+		c.CrashAfter(1 + rng.IntN(16))
+		_, err := pmemsim.Run(func() error {
+			return format(mem, c, superblock{geometry: g, uuid: fresh, created: now()})
+		})
+		qt.Assert(t, qt.IsNil(err))
+		image := c.Crash()
+		s, err := readSuper(image)
 		if err != nil {
 			// Memory that held nothing may also hold torn pieces of a superblock.
 			blank := seed%2 == 1 && (errors.Is(err, ErrNotPool) || errors.Is(err, ErrDamaged))
 			qt.Assert(t, qt.IsTrue(blank || errors.Is(err, ErrIncomplete)), qt.Commentf("seed %d: %v", seed, err))
 			continue
 		}
-		after := newCrashMem(image, rng)
-		after.g = g
-		p, err := newPool(image, s, Options{}, after)
+		p, err := newPool(image, s, Options{}, pmemsim.New(image, rng))
 		qt.Assert(t, qt.IsNil(err), qt.Commentf("seed %d", seed))
 		qt.Assert(t, qt.Equals(p.Log().Next(), 1))
 	}

@@ -178,7 +178,10 @@ func createIn(f *os.File, pl place, o Options) (*Pool, error) {
 	}
 	s := superblock{geometry: g, created: now()}
 	rand.Read(s.uuid[:])
-	format(mapped, &cpuPersister{mapped}, s)
+	if err := format(mapped, &cpuDomain{mapped}, s); err != nil {
+		unix.Munmap(mapped)
+		return nil, err
+	}
 	p, err := newPool(mapped, s, o, nil)
 	if err != nil {
 		unix.Munmap(mapped)

@@ -21,6 +21,13 @@ var (
 	ErrBacking = errors.New("not memory that packet buffers can live in")
 	// ErrSize: a size, frame size or log size that cannot be had.
 	ErrSize = errors.New("impossible pool size")
+	// ErrIO: data could not be made durable; the pool has failed for good, and
+	// what it holds is what the last successful commit left. Open it again.
+	ErrIO = errors.New("pool failed: data could not be made durable")
+	// ErrKind: a root leads to a kind of structure that this program does not know.
+	ErrKind = errors.New("unknown kind of structure")
+	// ErrRoot: a root that cannot be.
+	ErrRoot = errors.New("invalid root")
 	// ErrFull: no free frame, or no free log entry.
 	ErrFull = errors.New("pool full")
 	// ErrExists: Create was asked to make a pool where there is a file already.

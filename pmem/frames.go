@@ -67,12 +67,17 @@ func (t *frameTable) ref(f uint32) bool {
 	return true
 }
 
-// adopt adds a reference to any data frame, as recovery finds it in the log.
-func (t *frameTable) adopt(f uint32) {
+// adopt adds a reference to any data frame, as recovery finds it. Nobody else
+// uses the table yet. It reports whether f is a data frame.
+func (t *frameTable) adopt(f uint32) bool {
+	if f < t.first || f >= t.end || t.refs[f-t.first] == ^uint32(0) {
+		return false
+	}
 	if t.refs[f-t.first] == 0 {
 		t.used++
 	}
 	t.refs[f-t.first]++
+	return true
 }
 
 func (t *frameTable) unref(f uint32) {

@@ -54,7 +54,7 @@ func FuzzRecover(f *testing.F) {
 	s := superblock{geometry: g, uuid: UUID{7}, created: now()}
 	f.Fuzz(func(t *testing.T, script []byte, readOnly bool) {
 		mem := make([]byte, g.size)
-		format(mem, &noPersister{mem}, s)
+		format(mem, &noDomain{mem}, s)
 		p, err := newPool(mem, s, Options{}, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -72,7 +72,7 @@ func FuzzRecover(f *testing.F) {
 			at[script[1]%60] = script[2]
 			seal(at, p.Log().seed)
 		}
-		q, err := newPool(mem, s, Options{ReadOnly: readOnly}, &noPersister{mem})
+		q, err := newPool(mem, s, Options{ReadOnly: readOnly}, &noDomain{mem})
 		if err != nil {
 			return
 		}

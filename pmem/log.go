@@ -38,6 +38,7 @@ type Log struct {
 	buf      [entryLen]byte // of decode
 	closed   bool
 	recovery Recovery
+	bad      badCopy // of the head, at Open
 
 	// What other goroutines may look at.
 	pubHead, pubLast, pubNext, pubUsed atomic.Uint64
@@ -107,7 +108,7 @@ func (l *Log) Append(frags []Fragment, flush bool) (seq uint64, err error) {
 		off := uint64(f.Frame)*fs + uint64(f.Off)
 		sum := crc32.Checksum(l.p.mem[off:off+uint64(f.Len)], castagnoli)
 		if flush && f.Len > 0 {
-			l.p.per.flush(off, uint64(f.Len))
+			l.p.dom.Flush(off, uint64(f.Len))
 		}
 		l.stage(f, sum, i, len(frags))
 	}
@@ -155,7 +156,7 @@ func (l *Log) AppendCopy(payload []byte) (seq uint64, err error) {
 		}
 		for _, f := range frames[:got] {
 			piece := payload[i*fs : min(len(payload), (i+1)*fs)]
-			l.p.per.copyNT(uint64(f)*uint64(fs), piece)
+			l.p.dom.CopyNT(uint64(f)*uint64(fs), piece)
 			// The reference of Alloc becomes the log's.
 			l.stage(Fragment{Frame: f, Len: uint16(len(piece))}, crc32.Checksum(piece, castagnoli), i, n)
 			i++
@@ -224,17 +225,21 @@ func (l *Log) Commit() error {
 	if len(l.staged) == 0 {
 		return nil
 	}
-	l.p.per.fence()
+	if _, err := l.p.dom.Order(); err != nil {
+		return fmt.Errorf("commit log: %w", err)
+	}
 	g := &l.p.g
 	for b := l.staged; len(b) > 0; { // twice at most: the ring wraps
 		off := l.tail % g.logLen * entryLen
 		n := min(uint64(len(b)), g.logLen*entryLen-off)
 		copy(l.p.mem[g.logOff+off:], b[:n])
-		l.p.per.flush(g.logOff+off, n)
+		l.p.dom.Flush(g.logOff+off, n)
 		b = b[n:]
 		l.tail += n / entryLen
 	}
-	l.p.per.fence()
+	if err := l.p.dom.Fence(); err != nil {
+		return fmt.Errorf("commit log: %w", err)
+	}
 	l.staged = l.staged[:0]
 	l.last = l.stagedSeq
 	l.publish()
@@ -268,7 +273,9 @@ func (l *Log) Truncate(upTo uint64) error {
 	l.head.pos = end
 	l.head.seq = upTo + 1
 	l.head.minEpoch = lastOut.epoch
-	writeHead(l.p.mem, l.p.per, &l.p.g, l.seed, &l.head)
+	if err := writeHead(l.p.mem, l.p.dom, &l.p.g, l.seed, &l.head); err != nil {
+		return fmt.Errorf("truncate log: %w", err)
+	}
 	l.release(from, end)
 	l.publish()
 	return nil

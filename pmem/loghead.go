@@ -53,32 +53,40 @@ func headOffset(g *geometry, copy int) uint64 {
 	return uint64(headFrame0+copy) * uint64(g.frameSize)
 }
 
-// readHead returns the newest valid copy of the head. torn is set when the
-// copies differ, which is what a crash during a change leaves behind.
-func readHead(mem []byte, g *geometry, seed uint32) (h logHead, torn bool, err error) {
+// readHead returns the newest valid copy of the head, and which copy a crash
+// during a change left behind or time has rotten.
+func readHead(mem []byte, g *geometry, seed uint32) (h logHead, bad badCopy, err error) {
 	a, okA := decodeHead(mem[headOffset(g, 0):], seed)
 	b, okB := decodeHead(mem[headOffset(g, 1):], seed)
 	switch {
 	case okA && okB && a == b:
-		return a, false, nil
+		return a, noneBad, nil
 	case okA && (!okB || a.gen >= b.gen):
-		return a, true, nil
+		return a, secondBad, nil
 	case okB:
-		return b, true, nil
+		return b, firstBad, nil
 	}
-	return logHead{}, false, fmt.Errorf("%w: both copies of the log head are invalid", ErrDamaged)
+	return logHead{}, noneBad, fmt.Errorf("%w: both copies of the log head are invalid", ErrDamaged)
 }
 
 // writeHead makes h durable in both copies, one strictly after the other.
-func writeHead(mem []byte, per persister, g *geometry, seed uint32, h *logHead) {
+// Both must be good before: a change must never strike the only good one.
+func writeHead(mem []byte, dom Domain, g *geometry, seed uint32, h *logHead) error {
 	for i := range 2 {
-		off := headOffset(g, i)
-		h.encode(mem[off:], seed)
-		per.flush(off, headLen)
-		per.fence()
+		if err := writeHeadCopy(mem, dom, g, seed, h, i); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
-func initLogHead(mem []byte, per persister, s *superblock) {
-	writeHead(mem, per, &s.geometry, uuidSeed(s.uuid), &logHead{gen: 1, seq: 1, epoch: 1, minEpoch: 1})
+func writeHeadCopy(mem []byte, dom Domain, g *geometry, seed uint32, h *logHead, i int) error {
+	off := headOffset(g, i)
+	h.encode(mem[off:], seed)
+	dom.Flush(off, headLen)
+	return dom.Fence()
+}
+
+func initLogHead(mem []byte, dom Domain, s *superblock) error {
+	return writeHead(mem, dom, &s.geometry, uuidSeed(s.uuid), &logHead{gen: 1, seq: 1, epoch: 1, minEpoch: 1})
 }

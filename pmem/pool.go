@@ -30,6 +30,11 @@ type Options struct {
 	// Overwrite lets Create replace what is at the path, whatever it is.
 	Overwrite bool
 
+	// Progress, if not nil, is called now and then while the pool is opened,
+	// from the goroutine that opens it: done of total data frames are known to
+	// be in use. The last call has done equal to total.
+	Progress func(done, total uint64)
+
 	writer string // of a live pool
 }
 
@@ -46,17 +51,23 @@ type Pool struct {
 	created  time.Time
 	readOnly bool
 	writer   string // who holds a live pool
-	per      persister
+	seed     uint32 // of checksums: the pool's name
+	dom      Domain
 	frames   frameTable
 	log      *Log
+	roots    rootTable
+	problems []error // found at Open
+	progress progress
 
 	closeOnce sync.Once
 	closeErr  error
 }
 
-// Open maps the existing pool at path and recovers its log; what was found is
-// in Log.Recovery. With o.ReadOnly a damaged log can be opened and inspected;
-// for writing it is refused with ErrDamaged.
+// Open maps the existing pool at path, recovers its log, and lets the
+// structures that its roots lead to tell which frames they own; what was found
+// is in Log.Recovery and Problems. With o.ReadOnly a damaged pool can be opened
+// and inspected; for writing it is refused with ErrDamaged, or with ErrKind if
+// a root leads to a structure that this program does not know.
 func Open(path string, o Options) (*Pool, error) {
 	p, err := open(path, o)
 	if err != nil {
@@ -84,7 +95,7 @@ func openIn(f *os.File, pl place, o Options) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, repair, err := readSuper(b)
+	s, err := readSuper(b)
 	switch {
 	case err == ErrNotPool && len(b) == 0:
 		return nil, fmt.Errorf("%w: %s is empty (0 bytes); remove it, or create a pool over it by force", err, f.Name())
@@ -120,9 +131,6 @@ func openIn(f *os.File, pl place, o Options) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	if repair && !o.ReadOnly {
-		writeSuper(mapped, &cpuPersister{mapped}, &s)
-	}
 	p, err := newPool(mapped[:s.size], s, o, nil)
 	if err != nil {
 		unix.Munmap(mapped)
@@ -133,23 +141,63 @@ func openIn(f *os.File, pl place, o Options) (*Pool, error) {
 }
 
 // newPool builds a Pool over mem, which begins with superblock s, and recovers
-// its log. per is nil outside tests.
-func newPool(mem []byte, s superblock, o Options, per persister) (*Pool, error) {
-	p := &Pool{g: s.geometry, mem: mem, uuid: s.uuid, created: s.created, readOnly: o.ReadOnly, writer: o.writer, per: per}
-	switch {
-	case per != nil:
-	case o.NoFlush:
-		p.per = &noPersister{mem}
-	default:
-		p.per = &cpuPersister{mem}
+// it. dom may be nil for the CPU's instructions.
+func newPool(mem []byte, s superblock, o Options, dom Domain) (*Pool, error) {
+	p := &Pool{
+		g: s.geometry, mem: mem, uuid: s.uuid, created: s.created, seed: uuidSeed(s.uuid),
+		readOnly: o.ReadOnly, writer: o.writer, dom: dom, progress: progress{report: o.Progress},
 	}
-	p.frames.init(p.g.first, p.g.frames)
-	p.log = &Log{p: p, seed: uuidSeed(s.uuid)}
-	if err := p.log.recover(); err != nil {
+	switch {
+	case dom != nil:
+	case o.NoFlush:
+		p.dom = &noDomain{mem}
+	default:
+		p.dom = &cpuDomain{mem}
+	}
+	p.log = &Log{p: p, seed: p.seed}
+	if err := guard(func() error { return p.recover(&s) }); err != nil {
 		return nil, err
 	}
 	return p, nil
 }
+
+// recover reads everything before it changes anything.
+func (p *Pool) recover(s *superblock) error {
+	p.frames.init(p.g.first, p.g.frames)
+	bad, err := p.roots.read(p.mem, &p.g, p.seed)
+	if err != nil {
+		p.problem(err)
+	}
+	if err := p.log.recover(); err != nil {
+		return err
+	}
+	p.walkRoots()
+	p.progress.finish(uint64(p.g.frames - p.g.first))
+	if p.readOnly {
+		return nil
+	}
+	if len(p.problems) > 0 {
+		return p.problems[0]
+	}
+	if s.bad != noneBad {
+		if err := writeSuperCopy(p.mem, p.dom, s, s.bad.index()); err != nil {
+			return err
+		}
+	}
+	if bad != noneBad {
+		if err := writeRootsCopy(p.mem, p.dom, &p.g, p.seed, p.roots.gen, p.roots.list, bad.index()); err != nil {
+			return err
+		}
+	}
+	return p.log.begin()
+}
+
+func (p *Pool) problem(err error) { p.problems = append(p.problems, err) }
+
+// Problems returns what Open found wrong with a pool that it opened read-only:
+// a damaged log, damaged structures, roots of unknown kinds. Frames of which
+// these speak may be in use although Refs does not know.
+func (p *Pool) Problems() []error { return p.problems }
 
 // Mem returns the whole pool, to be registered as a UMEM. Its length is a
 // multiple of 4096. It belongs to the pool and is unmapped by Close.

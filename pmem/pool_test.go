@@ -136,7 +136,7 @@ func TestOpenOrCreate(t *testing.T) {
 func TestOpenOrCreateResumesInterruptedCreation(t *testing.T) {
 	path, p := newFile(t, Options{})
 	s := superblock{geometry: p.g, state: stateCreating, uuid: p.uuid, created: p.created}
-	writeSuper(p.mem, p.per, &s)
+	writeSuper(p.mem, p.dom, &s)
 	p.Close()
 	_, err := Open(path, Options{})
 	qt.Assert(t, qt.ErrorIs(err, ErrIncomplete))
@@ -179,7 +179,8 @@ var damage = []struct {
 	{"one byte", func(b []byte) []byte { return b[:1] }, ErrNotPool},
 	{"zeros", func(b []byte) []byte { clear(b); return b }, ErrNotPool},
 	{"random", func(b []byte) []byte { randomFill(b); return b }, ErrNotPool},
-	{"newer version", func(b []byte) []byte { b[8] = 2; return b }, ErrVersion},
+	{"newer version", func(b []byte) []byte { b[8] = 3; return b }, ErrVersion},
+	{"older version", func(b []byte) []byte { b[8] = 1; return b }, ErrVersion},
 	{"version 0 in one copy", func(b []byte) []byte { b[8] = 0; return b }, nil},
 	{"version 0", func(b []byte) []byte { b[8] = 0; b[2048+8] = 0; return b }, ErrDamaged},
 	{"half the file", func(b []byte) []byte { return b[:len(b)/2] }, ErrTruncated},
@@ -228,12 +229,12 @@ func TestDamagedPools(t *testing.T) {
 			if d.want == nil { // the writer repaired it
 				b, err := os.ReadFile(path)
 				qt.Assert(t, qt.IsNil(err))
-				s, repair, err := readSuper(b)
+				s, err := readSuper(b)
 				qt.Assert(t, qt.IsNil(err))
-				qt.Assert(t, qt.IsFalse(repair))
-				_, torn, err := readHead(b, &s.geometry, uuidSeed(s.uuid))
+				qt.Assert(t, qt.Equals(s.bad, noneBad))
+				_, bad, err := readHead(b, &s.geometry, uuidSeed(s.uuid))
 				qt.Assert(t, qt.IsNil(err))
-				qt.Assert(t, qt.IsFalse(torn))
+				qt.Assert(t, qt.Equals(bad, noneBad))
 			}
 		})
 	}

@@ -20,16 +20,16 @@ type Recovery struct {
 // Recovery returns what was found when the pool was opened.
 func (l *Log) Recovery() Recovery { return l.recovery }
 
-// recover finds the live records, takes references on their frames and, if the
-// pool is writable, begins a new epoch. On a damaged log it fails unless the
-// pool is read-only; then the records before the damage can be read.
+// recover finds the live records and takes references on their frames. Of a
+// damaged log the records before the damage can be read.
 func (l *Log) recover() error {
-	h, torn, err := readHead(l.p.mem, &l.p.g, l.seed)
+	h, bad, err := readHead(l.p.mem, &l.p.g, l.seed)
 	if err != nil {
 		return err
 	}
 	l.head = h
-	l.recovery = Recovery{HeadTorn: torn}
+	l.recovery = Recovery{HeadTorn: bad != noneBad}
+	l.bad = bad
 	l.scan()
 	// The writer of a live pool may have truncated the log under the scan.
 	for l.recovery.Damage != nil && l.p.Live() && l.overtaken(l.head.pos) {
@@ -38,19 +38,26 @@ func (l *Log) recover() error {
 		l.scan()
 	}
 	l.stagedSeq = l.last
-	defer l.publish()
-	if l.p.readOnly {
-		return nil
-	}
+	l.publish()
 	if l.recovery.Damage != nil {
-		return l.recovery.Damage
+		l.p.problem(l.recovery.Damage)
+	}
+	return nil
+}
+
+// begin starts a new epoch, before the first store to the log.
+func (l *Log) begin() error {
+	// The only good copy must not be touched until there are two.
+	if l.bad != noneBad {
+		if err := writeHeadCopy(l.p.mem, l.p.dom, &l.p.g, l.seed, &l.head, l.bad.index()); err != nil {
+			return err
+		}
 	}
 	// Whatever a crash left beyond the tail belongs to an older epoch than
 	// anything that will be stored before it, and is known by that.
 	l.head.gen++
 	l.head.epoch++
-	writeHead(l.p.mem, l.p.per, &l.p.g, l.seed, &l.head)
-	return nil
+	return writeHead(l.p.mem, l.p.dom, &l.p.g, l.seed, &l.head)
 }
 
 // scan walks the entries from the head, and sets tail and last behind the
@@ -127,7 +134,7 @@ func (l *Log) damaged(pos uint64, why string) {
 func (l *Log) adopt(from, end uint64) {
 	for pos := from; pos < end; pos++ {
 		if e, ok := l.decode(pos); ok && e.flags&flagEmpty == 0 && e.inside(&l.p.g) {
-			l.p.frames.adopt(e.frame)
+			l.p.use(e.frame)
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 // Constants of the format; see the package documentation.
 const (
-	formatVersion = 1
+	formatVersion = 2
 
 	superLen   = 128
 	superMagic = "PASTEPM\x00"
@@ -18,7 +18,7 @@ const (
 	stateCreating = 1
 	stateComplete = 2
 
-	// The frames before the log ring: two superblocks, two log heads.
+	// The frames before the roots: two superblocks, two log heads.
 	headFrame0  = 2
 	headFrame1  = 3
 	leadFrames  = 4
@@ -77,7 +77,8 @@ func layout(size uint64, frameSize int, logEntries uint64) (geometry, error) {
 	}
 	perFrame := fs / entryLen
 	logFrames := (logEntries + perFrame - 1) / perFrame
-	first := leadFrames + logFrames
+	logStart := leadFrames + 2*rootsLen/fs
+	first := logStart + logFrames
 	// Data begins on a page, so that pages hold data frames only.
 	if perPage := sizeQuantum / fs; first%perPage != 0 {
 		first += perPage - first%perPage
@@ -91,7 +92,7 @@ func layout(size uint64, frameSize int, logEntries uint64) (geometry, error) {
 		frameSize: uint32(frameSize),
 		frames:    uint32(frames),
 		first:     uint32(first),
-		logOff:    leadFrames * fs,
+		logOff:    logStart * fs,
 		logLen:    logFrames * perFrame,
 	}, nil
 }
@@ -102,6 +103,7 @@ type superblock struct {
 	state   uint32
 	created time.Time
 	uuid    UUID
+	bad     badCopy // in memory only: a copy on the medium is
 }
 
 func (s *superblock) encode(b []byte) {
@@ -151,23 +153,37 @@ func decodeSuper(b []byte) (superblock, error) {
 	return superblock{}, fmt.Errorf("%w: the superblock has state %d", ErrDamaged, s.state)
 }
 
+// badCopy says which of two copies is not to be used, and has to be written
+// anew before the other one is changed.
+type badCopy int
+
+const (
+	noneBad badCopy = iota
+	firstBad
+	secondBad
+)
+
+func (b badCopy) index() int { return int(b) - 1 }
+
 // superReach is how many bytes from the start hold every place where a copy
 // of the superblock can be.
 const superReach = 4096 + superLen
 
 // readSuper finds a usable superblock in the first bytes of a file. When the
 // first copy is bad it looks where the second would be for either frame size.
-// repair is set when the pool is usable and a copy should be written anew.
-func readSuper(b []byte) (s superblock, repair bool, err error) {
+func readSuper(b []byte) (s superblock, err error) {
 	s, err = decodeSuper(b)
 	if err == nil {
 		second, err2 := decodeSuper(b[min(len(b), int(s.frameSize)):])
-		return s, err2 != nil || second != s, nil
+		if err2 != nil || second != s {
+			s.bad = secondBad
+		}
+		return s, nil
 	}
 	// A program that changes the format or creates a pool anew rewrites the
 	// first copy first: the second must not bring the old pool back.
 	if errors.Is(err, ErrVersion) || errors.Is(err, ErrIncomplete) {
-		return s, false, err
+		return s, err
 	}
 	for _, off := range []int{2048, 4096} {
 		if off >= len(b) {
@@ -176,22 +192,30 @@ func readSuper(b []byte) (s superblock, repair bool, err error) {
 		s2, err2 := decodeSuper(b[off:])
 		switch {
 		case err2 == nil && s2.frameSize == uint32(off):
-			return s2, true, nil
+			s2.bad = firstBad
+			return s2, nil
 		case err2 == ErrIncomplete, err == ErrNotPool && err2 != nil:
 			err = err2
 		}
 	}
-	return s, false, err
+	return s, err
 }
 
 // writeSuper stores both copies and makes them durable, the first one first.
-func writeSuper(mem []byte, per persister, s *superblock) {
-	for i := range uint64(2) {
-		off := i * uint64(s.frameSize)
-		s.encode(mem[off:])
-		per.flush(off, superLen)
-		per.fence()
+func writeSuper(mem []byte, dom Domain, s *superblock) error {
+	for i := range 2 {
+		if err := writeSuperCopy(mem, dom, s, i); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+func writeSuperCopy(mem []byte, dom Domain, s *superblock, i int) error {
+	off := uint64(i) * uint64(s.frameSize)
+	s.encode(mem[off:])
+	dom.Flush(off, superLen)
+	return dom.Fence()
 }
 
 // format lays an empty pool over mem, whatever mem held.
@@ -200,10 +224,17 @@ func writeSuper(mem []byte, per persister, s *superblock) {
 // "complete" only when everything else is durable. A crash in between leaves
 // a file that Open names as incomplete, or one that it does not take for a
 // pool at all.
-func format(mem []byte, per persister, s superblock) {
+func format(mem []byte, dom Domain, s superblock) error {
 	s.state = stateCreating
-	writeSuper(mem, per, &s)
-	initLogHead(mem, per, &s)
+	if err := writeSuper(mem, dom, &s); err != nil {
+		return err
+	}
+	if err := initLogHead(mem, dom, &s); err != nil {
+		return err
+	}
+	if err := writeRoots(mem, dom, &s.geometry, uuidSeed(s.uuid), 1, nil); err != nil {
+		return err
+	}
 	s.state = stateComplete
-	writeSuper(mem, per, &s)
+	return writeSuper(mem, dom, &s)
 }

@@ -172,7 +172,7 @@ func TestPoolBadFiles(t *testing.T) {
 		"version":   {changed(8, 9), "version 9"},
 		"truncated": {good[:len(good)/2], "truncated pool"},
 		"damaged":   {append(append(bytes.Clone(good[:64]), make([]byte, 4096)...), good[4160:]...), "damaged pool"},
-		"log":       {changed(4*2048+8, 7), "log entry 0"},
+		"log":       {changed(4*2048+2*8192+8, 7), "log entry 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			qt.Assert(t, qt.IsNil(os.WriteFile(path, tc.content, 0o600)))

@@ -1,0 +1,212 @@
+// Package pmemsim simulates memory behind a cache that a crash may catch at
+// any moment, for tests of what is built on pmem. A Memory is a pmem.Domain:
+//
+//	mem := make([]byte, 256<<10)
+//	sim := pmemsim.New(mem, rng)
+//	pool, err := pmem.FormatMemory(mem, sim, pmem.Options{})
+//	sim.CrashAfter(100)
+//	crashed, err := pmemsim.Run(func() error { return work(pool) })
+//	mem = sim.Crash() // what is found after the crash
+//	sim = pmemsim.New(mem, rng)
+//	pool, err = pmem.OpenMemory(mem, sim, pmem.Options{})
+package pmemsim
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"runtime"
+	"strconv"
+	"strings"
+)
+
+const line = 64 // bytes of a cache line
+
+// Memory holds what the CPU sees and what certainly survives. A flushed line
+// is pending until the next fence. At every call some dirty 8-byte words become
+// durable on their own, as evictions do, and at the crash any subset of the
+// others may: a stricter memory than real ones, which keep the order of stores
+// within a line. One goroutine at a time may use it.
+type Memory struct {
+	// Region names the part of the pool that an offset lies in, for Drop.
+	Region func(off uint64) string
+	// Drop, if not nil, is asked about every call; one for which it returns
+	// true has no effect: a bug put into the code under test.
+	Drop func(Call) bool
+	// NoOrder makes Order do nothing, as for a file that is synced once.
+	NoOrder bool
+	// FailAfter, if above 0, is the number of calls after which Fence and Order
+	// fail with Err, for good.
+	FailAfter int
+	Err       error
+
+	mem     []byte
+	durable []byte
+	pending map[uint64][line]byte
+	rng     *rand.Rand
+	calls   int
+	crashAt int
+	last    string // region flushed last
+}
+
+// Call is one call of the domain.
+type Call struct {
+	Op     string // "flush", "order" or "fence"
+	Site   string // the function that called, and its line in it: "pmem.(*Log).Commit:312"
+	Region string // that Region gave, of a fence the one flushed last
+}
+
+// crash is what the simulated crash panics with.
+type crash struct{}
+
+// New makes a Memory over mem, all of which is durable.
+func New(mem []byte, rng *rand.Rand) *Memory {
+	return &Memory{mem: mem, durable: bytes.Clone(mem), pending: map[uint64][line]byte{}, rng: rng}
+}
+
+// Calls returns the number of calls so far.
+func (m *Memory) Calls() int { return m.calls }
+
+// CrashAfter makes the n-th call from now panic, before it has an effect; Run
+// catches that. 0 means never.
+func (m *Memory) CrashAfter(n int) {
+	m.crashAt = 0
+	if n > 0 {
+		m.crashAt = m.calls + n
+	}
+}
+
+// Run calls f and reports whether the simulated crash ended it. Other panics
+// go through.
+func Run(f func() error) (crashed bool, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			if _, ok := r.(crash); !ok {
+				panic(r)
+			}
+			crashed, err = true, nil
+		}
+	}()
+	return false, f()
+}
+
+// Crash returns what is found after a crash now. The Memory is of no use afterwards.
+func (m *Memory) Crash() []byte {
+	for at, b := range m.pending { // a flush under way may have finished
+		if m.rng.IntN(2) == 0 {
+			copy(m.durable[at:], b[:])
+		}
+	}
+	m.evict([]float64{0, 0.5, 1}[m.rng.IntN(3)])
+	return m.durable
+}
+
+// step is called before every call takes effect. It reports whether the call
+// is to be left out.
+func (m *Memory) step(op string) (dropped bool) {
+	if m.rng.IntN(4) == 0 {
+		m.evict(0.3)
+	}
+	m.calls++
+	if m.calls == m.crashAt {
+		panic(crash{})
+	}
+	return m.Drop != nil && m.Drop(Call{Op: op, Site: site(), Region: m.last})
+}
+
+// helpers of pmem that only pass a call on: not they are the site.
+var helpers = []string{"pmemsim.", "pmem.(*Pool).Flush", "pmem.(*Pool).CopyNT", "pmem.(*Pool).Fence", "pmem.(*Pool).Persist"}
+
+// site names the first caller that is no mere helper.
+func site() string {
+	var pcs [16]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
+next:
+	for {
+		f, more := frames.Next()
+		name := f.Function[strings.LastIndexByte(f.Function, '/')+1:]
+		for _, h := range helpers {
+			if more && strings.HasPrefix(name, h) {
+				continue next
+			}
+		}
+		return name + ":" + strconv.Itoa(f.Line)
+	}
+}
+
+// evict lets a share of the dirty words become durable.
+func (m *Memory) evict(share float64) {
+	const page = 4096 // compared at once: most of the memory is clean
+	for p := 0; p < len(m.mem); p += page {
+		end := min(p+page, len(m.mem))
+		if bytes.Equal(m.mem[p:end], m.durable[p:end]) {
+			continue
+		}
+		for w := p; w < end; w += 8 {
+			if le64(m.mem[w:]) == le64(m.durable[w:]) || m.rng.Float64() >= share {
+				continue
+			}
+			copy(m.durable[w:w+8], m.mem[w:])
+			at := uint64(w) &^ (line - 1)
+			if b, ok := m.pending[at]; ok {
+				copy(b[uint64(w)-at:], m.mem[w:w+8])
+				m.pending[at] = b
+			}
+		}
+	}
+}
+
+func le64(b []byte) (v [8]byte) { return [8]byte(b) }
+
+// Flush implements pmem.Domain.
+func (m *Memory) Flush(off, n uint64) {
+	if n == 0 {
+		return
+	}
+	if m.Region != nil {
+		m.last = m.Region(off)
+	}
+	if m.step("flush") {
+		return
+	}
+	for at := off &^ (line - 1); at < off+n; at += line {
+		m.pending[at] = [line]byte(m.mem[at:])
+	}
+}
+
+// CopyNT implements pmem.Domain.
+func (m *Memory) CopyNT(off uint64, src []byte) {
+	copy(m.mem[off:], src)
+	m.Flush(off, uint64(len(src)))
+}
+
+// Order implements pmem.Domain.
+func (m *Memory) Order() (bool, error) {
+	if m.NoOrder {
+		return false, m.failure()
+	}
+	return true, m.fence("order")
+}
+
+// Fence implements pmem.Domain.
+func (m *Memory) Fence() error { return m.fence("fence") }
+
+func (m *Memory) fence(op string) error {
+	if m.step(op) {
+		return nil
+	}
+	if err := m.failure(); err != nil {
+		return err
+	}
+	for at, b := range m.pending {
+		copy(m.durable[at:], b[:])
+	}
+	clear(m.pending)
+	return nil
+}
+
+func (m *Memory) failure() error {
+	if m.FailAfter > 0 && m.calls > m.FailAfter {
+		return m.Err
+	}
+	return nil
+}
