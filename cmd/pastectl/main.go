@@ -96,6 +96,7 @@ Environment:
 		newPoolCmd(e),
 		newServeCmd(e),
 		newBenchCmd(e),
+		newDemoCmd(e),
 		newVersionCmd(e),
 	)
 	return root

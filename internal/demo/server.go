@@ -1,0 +1,194 @@
+package demo
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/pasteapi"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	readyTimeout = 20 * time.Second
+	stopTimeout  = 10 * time.Second
+)
+
+// event is a line of `serve http --json`.
+type event struct {
+	Event   string          `json:"event"`
+	Records uint64          `json:"records"`
+	Port    pasteapi.Status `json:"port"`
+}
+
+// server is a `serve http` in the server's namespace.
+type server struct {
+	cmd    *lab.Cmd
+	events chan event    // "ready", then "stopped"; closed at the end of output
+	exited chan struct{} // closed when the process is gone
+	err    error         // of Wait, once exited is closed
+	stderr tail
+	once   sync.Once
+	ready  event
+}
+
+// command is how a user would start the server, without the program.
+func (d *demo) command() []string {
+	return []string{"serve", "http", "--nic", d.lab.ServerDev, "--listen", d.addr.String(),
+		"--pool", d.pool, "--pool-size", strconv.FormatInt(d.poolSize>>20, 10) + "MiB"}
+}
+
+// serve starts the server and waits until it is ready.
+func (d *demo) serve(ctx context.Context) (*server, error) {
+	d.title("A server whose packet buffers are in a pool file")
+	d.say("# pastectl %s", strings.Join(d.command(), " "))
+	s, err := d.start(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p := &s.ready.Port
+	d.say("ready: %s in %s mode, %s; pool on %s", p.NIC, p.XDP, queueModes(p), p.Pool.Backing)
+	return s, nil
+}
+
+// queueModes says how the interface fills the buffers.
+func queueModes(p *pasteapi.Status) string {
+	modes := map[string]bool{}
+	for _, q := range p.Queues {
+		modes[q.Mode] = true
+	}
+	switch {
+	case len(modes) == 2:
+		return "zero-copy and copy"
+	case modes["zero-copy"]:
+		return "zero-copy"
+	}
+	return "copy (a veth has no DMA: its driver copies into our buffers)"
+}
+
+func (d *demo) start(ctx context.Context) (*server, error) {
+	args := append([]string{d.Exe}, d.command()...)
+	args = append(args, "--json")
+	if d.cpus != nil {
+		args = append([]string{d.Exe, "bench", "exec", strconv.Itoa(d.cpus[0])}, args...)
+	}
+	s := &server{cmd: d.lab.ServerCommand(ctx, args[0], args[1:]...), events: make(chan event, 2), exited: make(chan struct{})}
+	s.cmd.Stderr = &s.stderr
+	s.cmd.WaitDelay = stopTimeout
+	out, err := s.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := s.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start server: %w", err)
+	}
+	go s.follow(out)
+	s.ready, err = s.wait("ready", readyTimeout)
+	if err != nil {
+		s.kill()
+		return nil, s.explain(err)
+	}
+	return s, nil
+}
+
+// follow reads the server's output to its end.
+func (s *server) follow(out io.Reader) {
+	defer close(s.exited)
+	defer close(s.events)
+	r := bufio.NewScanner(out)
+	r.Buffer(nil, 1<<20)
+	for r.Scan() {
+		var e event
+		if json.Unmarshal(r.Bytes(), &e) == nil && e.Event != "" {
+			s.events <- e
+		}
+	}
+	_, _ = io.Copy(io.Discard, out)
+	s.err = s.cmd.Wait()
+}
+
+func (s *server) wait(name string, limit time.Duration) (event, error) {
+	timeout := time.NewTimer(limit)
+	defer timeout.Stop()
+	select {
+	case e, ok := <-s.events:
+		if !ok {
+			<-s.exited
+			return event{}, errors.Join(fmt.Errorf("the server ended before it was %s", name), s.err)
+		}
+		if e.Event != name {
+			return event{}, fmt.Errorf("the server said %q instead of %q", e.Event, name)
+		}
+		return e, nil
+	case <-timeout.C:
+		return event{}, fmt.Errorf("the server was not %s after %v", name, limit)
+	}
+}
+
+// stop ends the server in an orderly way and returns what it counted.
+func (s *server) stop() (event, error) {
+	if err := s.cmd.Process.Signal(unix.SIGTERM); err != nil {
+		return event{}, s.explain(fmt.Errorf("stop the server: %w", err))
+	}
+	e, err := s.wait("stopped", stopTimeout)
+	s.kill() // returns when it is gone
+	if err != nil {
+		return event{}, s.explain(err)
+	}
+	return e, nil
+}
+
+// kill is kill -9. It may be called at any time, and returns when the process
+// is gone.
+func (s *server) kill() {
+	if s == nil {
+		return
+	}
+	select {
+	case <-s.exited:
+		return
+	default:
+	}
+	s.once.Do(func() { _ = s.cmd.Process.Kill() }) // an error when it is gone
+	<-s.exited
+}
+
+// explain adds what the server said last.
+func (s *server) explain(err error) error {
+	if text := s.stderr.String(); text != "" {
+		return fmt.Errorf("%w; it said: %s", err, text)
+	}
+	return err
+}
+
+// tail keeps the end of what is written to it.
+type tail struct {
+	mu sync.Mutex
+	b  []byte
+}
+
+const tailSize = 2048
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.b = append(t.b, p...)
+	if len(t.b) > tailSize {
+		t.b = append(t.b[:0], t.b[len(t.b)-tailSize:]...)
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return strings.Join(strings.Fields(string(t.b)), " ")
+}
