@@ -9,7 +9,9 @@ import (
 	"math/rand"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -156,8 +158,10 @@ func (s *server) status(l *lab.Lab) pasteapi.Status {
 
 // ctl runs pastectl in the server's namespace. err is its exit.
 func ctl(l *lab.Lab, args ...string) (stdout, stderr string, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
 	var out, errs bytes.Buffer
-	cmd := l.ServerCommand(context.Background(), pastectl, args...)
+	cmd := l.ServerCommand(ctx, pastectl, args...)
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err = cmd.Run()
 	return out.String(), errs.String(), err
@@ -236,3 +240,9 @@ func removeFile(t testing.TB, path string) {
 }
 
 func newReader(b []byte) io.Reader { return bytes.NewReader(b) }
+
+func newLocal(name string, args ...string) *exec.Cmd {
+	return exec.CommandContext(context.Background(), name, args...)
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }
