@@ -10,8 +10,9 @@
 // skb->priority. The kernel's TCP does all of its work. When it has accepted
 // the segment in order, paste_verdict sees it, claims the ticket, tells user
 // space through the ring buffer and drops the kernel's copy. Bytes that come
-// without a valid ticket stay in the kernel and user space is told to recv()
-// them ("stray"). Every byte is in exactly one of the two places.
+// without a valid ticket ("stray") are copied into the ring buffer if they are
+// few; else they stay in the kernel and user space is told to recv() them.
+// Every byte is in exactly one of these places.
 #include "paste_bpf.h"
 
 char __license[] SEC("license") = "Dual BSD/GPL";
@@ -37,18 +38,21 @@ struct ticket {
 // One per skb that TCP hands over, in order for each socket.
 struct delivery {
 	__u64 cookie;
-	__u32 ticket; // 0: stray, the bytes wait for recv()
+	__u32 ticket; // 0: stray
 	__u32 seq;    // of the first byte
 	__u32 len;
 	__u32 consumed; // first byte that the socket had not consumed before
 	__u32 flags;
+	__u32 reserved;
 };
 
+// Without a ticket and without this the bytes wait for recv().
+#define DELIVERY_DATA 2U // the bytes follow the record
 #define DELIVERY_FIN 1U // the peer's FIN came with these bytes, or alone
 
 // Shared with user space through mmap.
 struct control {
-	__u32 sleeping;	 // user space is about to sleep: wake it
+	__u32 sleeping;	 // user space is about to sleep: wake it, once
 	__u32 overflows; // sockets that lost a record because the ring was full
 };
 
@@ -58,6 +62,7 @@ enum ticket_counter {
 	TICKET_STRAY_STALE,  // ticket was reclaimed, or is another one by now
 	TICKET_STRAY_RANGE,  // ticket does not cover the bytes (coalesced skb)
 	TICKET_STRAY_OVERFLOW, // ring buffer was full
+	TICKET_STRAY_COPIED, // of these: copied into the ring buffer
 	TICKET_COUNTERS,
 };
 
@@ -149,6 +154,40 @@ INLINE __u32 claim(__u32 ticket, __u64 cookie, __u32 seq, __u32 len)
 	return TICKET_CLAIMED;
 }
 
+// COPY_MAX is the most bytes that are copied into a record: a segment of a
+// common MTU. What is longer was merged by GRO, and one recv() for it is cheap.
+#define COPY_MAX 2048
+
+// reserve_copy makes a record with room for `size` bytes, a constant as the
+// verifier wants it, and copies `len` bytes into it.
+#define reserve_copy(ctx, len, size)                                                   \
+	({                                                                             \
+		struct delivery *r =                                                   \
+			bpf_ringbuf_reserve(&ticket_deliveries, sizeof(*r) + (size), 0); \
+		if (r && bpf_skb_load_bytes(ctx, 0, r + 1, len)) {                     \
+			bpf_ringbuf_discard(r, BPF_RB_NO_WAKEUP);                      \
+			r = 0;                                                         \
+		}                                                                      \
+		r;                                                                     \
+	})
+
+// copied makes a record with the skb's bytes behind it. The sizes keep the
+// part of the ring that is in use small enough for the cache.
+INLINE struct delivery *copied(struct __sk_buff *ctx, __u32 len)
+{
+	if (len == 0)
+		return 0;
+	if (len <= 256)
+		return reserve_copy(ctx, len, 256);
+	if (len <= 768)
+		return reserve_copy(ctx, len, 768);
+	if (len <= 1280)
+		return reserve_copy(ctx, len, 1280);
+	if (len <= COPY_MAX)
+		return reserve_copy(ctx, len, COPY_MAX);
+	return 0;
+}
+
 SEC("sk_skb/stream_verdict")
 int paste_verdict(struct __sk_buff *ctx)
 {
@@ -175,29 +214,53 @@ int paste_verdict(struct __sk_buff *ctx)
 		return SK_PASS;
 	}
 
-	struct delivery *d = bpf_ringbuf_reserve(&ticket_deliveries, sizeof(*d), 0);
+	__u32 ticket = ctx->priority;
+	__u32 outcome = TICKET_STRAY_NONE;
+	struct delivery *d = 0;
+	__u32 flags = tcp_flags & TCP_FIN ? DELIVERY_FIN : 0;
+	if (ticket & 0xffff) {
+		// The record's place comes before the claim, which cannot be undone.
+		d = bpf_ringbuf_reserve(&ticket_deliveries, sizeof(*d), 0);
+		if (d)
+			outcome = claim(ticket, cookie, seq, len);
+		if (d && outcome != TICKET_CLAIMED && len <= COPY_MAX) {
+			bpf_ringbuf_discard(d, BPF_RB_NO_WAKEUP);
+			d = 0;
+		}
+	}
+	if (outcome != TICKET_CLAIMED) {
+		ticket = 0;
+		if (len > 0 && len <= COPY_MAX) {
+			d = copied(ctx, len);
+			if (d)
+				flags |= DELIVERY_DATA;
+		}
+		if (!d)
+			d = bpf_ringbuf_reserve(&ticket_deliveries, sizeof(*d), 0);
+	}
 	if (!d) {
 		bpf_map_update_elem(&ticket_overflowed, &cookie, &zero, BPF_ANY);
 		__sync_fetch_and_add(&ctl->overflows, 1);
 		count(TICKET_STRAY_OVERFLOW);
 		return SK_PASS;
 	}
-
-	__u32 outcome = claim(ctx->priority, cookie, seq, len);
 	count(outcome);
+	if (flags & DELIVERY_DATA)
+		count(TICKET_STRAY_COPIED);
 	d->cookie = cookie;
-	d->ticket = outcome == TICKET_CLAIMED ? ctx->priority : 0;
+	d->ticket = ticket;
 	d->seq = seq;
 	d->len = len;
 	d->consumed = consumed;
-	d->flags = tcp_flags & TCP_FIN ? DELIVERY_FIN : 0;
+	d->flags = flags;
 
 	// A full barrier between publishing the record's place (reserve) and
 	// looking whether the reader sleeps; the reader does the same in the
-	// other order, so one of the two always sees the other.
+	// other order, so one of the two always sees the other. The first record
+	// that wakes the reader takes the wish away: each wake-up is an interrupt.
 	__u64 wake = BPF_RB_NO_WAKEUP;
-	if (__sync_fetch_and_or(&ctl->sleeping, 0))
+	if (__sync_fetch_and_and(&ctl->sleeping, 0))
 		wake = BPF_RB_FORCE_WAKEUP;
 	bpf_ringbuf_submit(d, wake);
-	return outcome == TICKET_CLAIMED ? SK_DROP : SK_PASS;
+	return outcome == TICKET_CLAIMED || flags & DELIVERY_DATA ? SK_DROP : SK_PASS;
 }

@@ -21,8 +21,12 @@ const (
 )
 
 // DeliveryFin says that the peer's FIN came with the delivered bytes, or alone
-// (DELIVERY_FIN in ticket.bpf.c).
-const DeliveryFin = 1
+// (DELIVERY_FIN in ticket.bpf.c). DeliveryData says that the bytes stand
+// behind the record.
+const (
+	DeliveryFin  = 1
+	DeliveryData = 2
+)
 
 // TicketEntry is one row of the ticket table that user space and the verdict
 // program share. Fields other than State are written by user space while the
@@ -37,14 +41,14 @@ type TicketEntry struct {
 
 // Delivery says what TCP accepted, in order for each socket: either the bytes
 // of a ticket (the frame is user space's) or stray bytes (Ticket is 0), which
-// wait in the socket for recv.
+// stand behind the record (DeliveryData) or wait in the socket for recv.
 type Delivery struct {
 	Cookie   uint64
 	Ticket   uint32 // slot | generation<<16; 0 = stray
 	Seq      uint32
 	Len      uint32
 	Consumed uint32 // the socket's copied_seq before this delivery
-	Flags    uint32 // DeliveryFin
+	Flags    uint32 // DeliveryFin, DeliveryData
 	_        uint32
 }
 
@@ -90,8 +94,8 @@ func LoadTicket(o TicketOptions) (_ *Ticket, err error) {
 		return nil, fmt.Errorf("load ticket programs: %d tickets: need a power of two from 2 to 65536", tickets)
 	}
 	spec.Maps[ticketMapTicketTable].MaxEntries = uint32(tickets)
-	// 40 bytes a record with its header; four records a ticket leave room for strays.
-	ringSize := max(tickets*4*64, os.Getpagesize())
+	// A ticket's record takes 48 bytes, one with data up to 2 KiB more.
+	ringSize := max(tickets*512, os.Getpagesize())
 	spec.Maps[ticketMapTicketDeliveries].MaxEntries = uint32(ringSize)
 	if o.MaxConns > 0 {
 		spec.Maps[ticketMapTicketSockets].MaxEntries = uint32(o.MaxConns)
@@ -214,14 +218,13 @@ func (t *Ticket) RemoveSocket(cookie uint64) error {
 	return nil
 }
 
-// Next returns the next delivery, or false when there is none.
-func (t *Ticket) Next(d *Delivery) bool {
-	p := t.ring.next()
-	if p == nil {
-		return false
-	}
-	*d = *(*Delivery)(p)
-	return true
+// Next returns the next delivery, or nil when there is none. It is valid until
+// Release.
+func (t *Ticket) Next() *Delivery { return (*Delivery)(t.ring.next()) }
+
+// Data is the stray bytes behind a delivery with DeliveryData, in the ring.
+func (d *Delivery) Data() []byte {
+	return unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(d), unsafe.Sizeof(*d))), d.Len)
 }
 
 // Release gives the space of the deliveries read so far back to the kernel.
@@ -266,7 +269,7 @@ func (t *Ticket) ClearOverflow(cookie uint64) error {
 
 // ticketCounters names enum ticket_counter of ticket.bpf.c, in order.
 var ticketCounters = [...]string{
-	"ticket_claimed", "stray_no_ticket", "stray_stale", "stray_range", "stray_overflow",
+	"ticket_claimed", "stray_no_ticket", "stray_stale", "stray_range", "stray_overflow", "stray_copied",
 }
 
 // Counters returns the verdict's counters, summed over the CPUs.

@@ -184,6 +184,25 @@ func (r *Ring) takeFrame() (uint32, bool) {
 	return f, true
 }
 
+// haveFrame says whether two frames can be taken: a copied segment of 2 KiB
+// may need a second one.
+func (r *Ring) haveFrame() bool {
+	if len(r.free) >= 2 {
+		return true
+	}
+	var f [2]uint32
+	for i := range f {
+		var ok bool
+		if f[i], ok = r.takeFrame(); !ok {
+			r.free = append(r.free, f[:i]...)
+			r.stats.NoFrames++
+			return false
+		}
+	}
+	r.free = append(r.free, f[:]...)
+	return true
+}
+
 // giveFrame returns a frame to the circulation.
 func (r *Ring) giveFrame(f uint32) {
 	r.free = append(r.free, f)

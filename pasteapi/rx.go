@@ -188,12 +188,15 @@ func (r *Ring) refill(s *xsk.Socket) {
 
 // drain reads what TCP delivered since the last look.
 func (r *Ring) drain() {
-	var d bpf.Delivery
-	for r.tk.Next(&d) {
+	for r.haveFrame() {
+		d := r.tk.Next()
+		if d == nil {
+			break
+		}
 		if d.Ticket != 0 {
-			r.delivered(&d)
+			r.delivered(d)
 		} else {
-			r.stray(&d)
+			r.stray(d)
 		}
 	}
 	r.tk.Release()
@@ -238,7 +241,9 @@ func (r *Ring) delivered(d *bpf.Delivery) {
 	r.activate(c)
 }
 
-// stray notes bytes that wait in the socket, to be read when it is their turn.
+// stray takes bytes that came without a ticket: those behind the record are
+// copied into a frame, others are noted, to be read from the socket when it is
+// their turn.
 func (r *Ring) stray(d *bpf.Delivery) {
 	c := r.byCookie[d.Cookie]
 	if c == nil {
@@ -251,8 +256,25 @@ func (r *Ring) stray(d *bpf.Delivery) {
 		gap = 0
 	}
 	skip := min(uint32(-gap), d.Len)
-	if d.Len > 0 {
+	switch {
+	case d.Len == 0:
+	case d.Flags&bpf.DeliveryData == 0:
 		r.push(c, item{kind: itemStray, skip: skip, len: d.Len - skip})
+	default:
+		for data := d.Data()[skip:]; len(data) > 0; {
+			f, ok := r.takeFrame()
+			if !ok {
+				// Cannot be: drain looked, and a frame holds every record.
+				r.end(c, ErrNoBuffers)
+				return
+			}
+			n := copy(r.frame(f)[strayDoff:], data)
+			r.push(c, item{kind: itemData, frame: f, off: strayDoff, len: uint32(n)})
+			data = data[n:]
+		}
+		r.stats.CopiedBytes += uint64(d.Len - skip)
+	}
+	if d.Len > 0 {
 		r.stats.Stray++
 		r.stats.StrayBytes += uint64(d.Len - skip)
 	}

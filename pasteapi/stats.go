@@ -19,6 +19,7 @@ type Stats struct {
 	DeliveredBytes uint64 `json:"delivered_bytes"` //
 	Stray          uint64 `json:"stray"`           // payloads received by the copy path
 	StrayBytes     uint64 `json:"stray_bytes"`     //
+	CopiedBytes    uint64 `json:"copied_bytes"`    // of these: by the verdict program, the rest by recv
 	Reclaimed      uint64 `json:"reclaimed"`       // tickets that TCP never claimed
 	Overflowed     uint64 `json:"overflowed"`      // connections on the copy path for good
 	Held           uint64 `json:"held"`            // frames held back: sending was stuck

@@ -27,13 +27,15 @@ Builds a veth pair and two network namespaces, and runs one server after the
 other on a CPU of its own, with the receive processing of its end of the pair on
 the same CPU. The client is on another CPU. Every contender gets the same load,
 the same congestion control, the same kind of memory for its log and the same
-flush instruction. Rounds are interleaved; rates are medians over them.
+flush instruction. Rounds are interleaved; rates are medians over them, ratios
+medians of the ratios within each round.
 
 The contenders:
-  paste     pastectl serve http
-  epoll     one thread, raw system calls
-  io_uring  one thread, multishot receive into provided buffers in the pool
-  go-net    package net, a goroutine per connection`,
+  paste       pastectl serve http --nic
+  paste-copy  the same without --nic: payload is copied out of the kernel's TCP
+  epoll       one thread, raw system calls
+  io_uring    one thread, multishot receive into provided buffers in the pool
+  go-net      package net, a goroutine per connection`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

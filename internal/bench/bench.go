@@ -32,9 +32,14 @@ import (
 // Paste is the contender that the others are compared with.
 const Paste = "paste"
 
+// PasteCopy is PASTE without its interface: the kernel receives as ever, and the
+// rings are filled by the verdict program's copy. It shows what the way through
+// AF_XDP costs where the NIC has no zero-copy, as a veth has not.
+const PasteCopy = "paste-copy"
+
 // Names lists the contenders, in the order in which they are shown.
 func Names() []string {
-	names := []string{Paste}
+	names := []string{Paste, PasteCopy}
 	for _, k := range contender.Kinds() {
 		names = append(names, string(k))
 	}
@@ -322,10 +327,13 @@ func (m *measurement) watch(live *loadgen.Live) (stop func()) {
 func (m *measurement) command(addr netip.AddrPort) []string {
 	c := m.cfg
 	args := []string{c.Exe, "bench", "exec", strconv.Itoa(c.ServerCPU), c.Exe}
-	if m.name == Paste {
-		args = append(args, "serve", "http", "--nic", m.lab.ServerDev, "--listen", addr.String(),
+	if m.name == Paste || m.name == PasteCopy {
+		args = append(args, "serve", "http", "--listen", addr.String(),
 			"--pool", m.pool, "--pool-size", strconv.FormatInt(c.PoolSize, 10),
 			"--response-bytes", strconv.Itoa(m.responseBytes()), "--persist", c.Persist, "--on-full", "wrap", "--json")
+		if m.name == Paste {
+			args = append(args, "--nic", m.lab.ServerDev)
+		}
 		if c.BusyPoll {
 			args = append(args, "--busy-poll")
 		}

@@ -62,16 +62,31 @@ func newReport(cfg *Config, samples map[string][]Sample) *Report {
 	for _, name := range cfg.Contenders {
 		r.Contenders = append(r.Contenders, newContenderReport(name, samples[name]))
 	}
-	i := slices.IndexFunc(r.Contenders, func(c ContenderReport) bool { return c.Name == Paste })
-	if i < 0 {
+	if len(samples[Paste]) == 0 {
 		return r
 	}
 	for _, c := range r.Contenders {
 		if c.Name != Paste && c.RPS.Median > 0 {
-			r.Ratios[c.Name] = r.Contenders[i].RPS.Median / c.RPS.Median
+			r.Ratios[c.Name] = pairedRatio(samples[Paste], samples[c.Name])
 		}
 	}
 	return r
+}
+
+// pairedRatio is the median over the rounds of the ratio of two contenders'
+// rates in the same round. What slows the machine down for seconds, such as a
+// neighbour of a virtual machine, slows both down there.
+func pairedRatio(a, b []Sample) float64 {
+	var ratios []float64
+	for i := range min(len(a), len(b)) {
+		if b[i].RPS > 0 {
+			ratios = append(ratios, a[i].RPS/b[i].RPS)
+		}
+	}
+	if len(ratios) == 0 {
+		return 0
+	}
+	return median(ratios)
 }
 
 func newContenderReport(name string, samples []Sample) ContenderReport {
