@@ -2,41 +2,72 @@ package pmem
 
 import "hash/crc32"
 
-// Entry flags.
+// Entry flags. Bits 8 to 15 are the number of header bytes in the entry.
 const (
 	flagFirst = 1 << iota
 	flagLast
-	flagEmpty
-	flagsKnown = flagFirst | flagLast | flagEmpty
+	flagEmpty     // a record of neither payload nor header
+	flagHeader    // header bytes only, no fragment
+	flagUnordered // stored in one go with its payload, which may have been torn
+	flagsKnown    = flagFirst | flagLast | flagEmpty | flagHeader | flagUnordered
+	headerShift   = 8
+)
+
+const (
+	// MaxHeader is the largest header of a record in bytes.
+	MaxHeader = 64
+
+	headerBeside = 20 // header bytes that fit in an entry beside a fragment
+	headerAlone  = 32 // header bytes of an entry without one
 )
 
 // entry is one decoded log entry; see the package documentation.
 type entry struct {
-	pos     uint64
-	seq     uint64
-	durable uint64
-	frame   uint32
-	off     uint16
-	len     uint16
-	epoch   uint32
-	flags   uint16
-	index   uint16
-	sum     uint32
+	pos    uint64
+	seq    uint64
+	back   uint32 // every entry before pos-back was durable when this one was stored
+	epoch  uint32
+	flags  uint16
+	index  uint16
+	frame  uint32
+	off    uint16
+	len    uint16
+	sum    uint32
+	header [headerAlone]byte // the first headerLen() of them
 }
 
-func (e *entry) encode(b []byte, seed uint32) {
+func (e *entry) headerLen() int  { return int(e.flags >> headerShift) }
+func (e *entry) durable() uint64 { return e.pos - uint64(e.back) }
+func (e *entry) isFragment() bool {
+	return e.flags&(flagEmpty|flagHeader) == 0
+}
+
+// encode fills in everything but the checksum; sealEntry adds that.
+func (e *entry) encode(b []byte) {
 	_ = b[entryLen-1]
 	le.PutUint64(b[0:], e.pos)
 	le.PutUint64(b[8:], e.seq)
-	le.PutUint64(b[16:], e.durable)
-	le.PutUint32(b[24:], e.frame)
-	le.PutUint16(b[28:], e.off)
-	le.PutUint16(b[30:], e.len)
-	le.PutUint32(b[32:], e.epoch)
-	le.PutUint16(b[36:], e.flags)
-	le.PutUint16(b[38:], e.index)
-	le.PutUint32(b[40:], e.sum)
-	clear(b[44:60])
+	le.PutUint32(b[16:], e.back)
+	le.PutUint32(b[20:], e.epoch)
+	le.PutUint16(b[24:], e.flags)
+	le.PutUint16(b[26:], e.index)
+	if e.flags&flagHeader != 0 {
+		copy(b[28:60], e.header[:])
+		return
+	}
+	le.PutUint32(b[28:], e.frame)
+	le.PutUint16(b[32:], e.off)
+	le.PutUint16(b[34:], e.len)
+	le.PutUint32(b[36:], e.sum)
+	copy(b[40:60], e.header[:])
+}
+
+// sealEntry completes an encoded entry with what is known when it is stored.
+func sealEntry(b []byte, seed uint32, durable uint64, unordered bool) {
+	le.PutUint32(b[16:], uint32(le.Uint64(b)-durable))
+	if unordered {
+		b[24] |= flagUnordered
+	}
 	le.PutUint32(b[60:], crc32.Update(seed, castagnoli, b[:60]))
 }
 
@@ -54,25 +85,36 @@ func decodeEntry(buf *[entryLen]byte, slot []byte, seed uint32, pos uint64) (ent
 		return entry{}, false
 	}
 	e := entry{
-		pos:     le.Uint64(b[0:]),
-		seq:     le.Uint64(b[8:]),
-		durable: le.Uint64(b[16:]),
-		frame:   le.Uint32(b[24:]),
-		off:     le.Uint16(b[28:]),
-		len:     le.Uint16(b[30:]),
-		epoch:   le.Uint32(b[32:]),
-		flags:   le.Uint16(b[36:]),
-		index:   le.Uint16(b[38:]),
-		sum:     le.Uint32(b[40:]),
+		pos:   le.Uint64(b[0:]),
+		seq:   le.Uint64(b[8:]),
+		back:  le.Uint32(b[16:]),
+		epoch: le.Uint32(b[20:]),
+		flags: le.Uint16(b[24:]),
+		index: le.Uint16(b[26:]),
+	}
+	if e.flags&flagHeader != 0 {
+		copy(e.header[:], b[28:60])
+	} else {
+		e.frame = le.Uint32(b[28:])
+		e.off = le.Uint16(b[32:])
+		e.len = le.Uint16(b[34:])
+		e.sum = le.Uint32(b[36:])
+		copy(e.header[:], b[40:60])
 	}
 	return e, e.pos == pos
 }
 
-// inside reports whether the entry's fragment lies within one data frame.
-func (e *entry) inside(g *geometry) bool {
-	if e.flags&flagEmpty != 0 {
-		return e.frame == 0 && e.len == 0 && e.off == 0 && e.flags == flagsKnown
+// sane reports whether the entry can be one at all, and whether its fragment
+// lies within one data frame.
+func (e *entry) sane(g *geometry) bool {
+	n := e.headerLen()
+	switch {
+	case e.flags&0xff&^flagsKnown != 0 || uint64(e.back) > e.pos:
+		return false
+	case e.flags&flagEmpty != 0:
+		return e.frame == 0 && e.len == 0 && e.off == 0 && n == 0 && e.flags|flagUnordered == flagFirst|flagLast|flagEmpty|flagUnordered
+	case e.flags&flagHeader != 0:
+		return n > 0 && n <= headerAlone
 	}
-	return e.flags&^uint16(flagsKnown) == 0 && e.frame >= g.first && e.frame < g.frames &&
-		uint32(e.off)+uint32(e.len) <= g.frameSize
+	return n <= headerBeside && e.frame >= g.first && e.frame < g.frames && uint32(e.off)+uint32(e.len) <= g.frameSize
 }

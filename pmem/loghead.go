@@ -18,6 +18,7 @@ type logHead struct {
 	seq      uint64
 	epoch    uint32
 	minEpoch uint32
+	durable  uint64
 }
 
 // uuidSeed begins the checksum of everything in the log with the pool's name.
@@ -31,6 +32,7 @@ func (h *logHead) encode(b []byte, seed uint32) {
 	le.PutUint64(b[24:], h.seq)
 	le.PutUint32(b[32:], h.epoch)
 	le.PutUint32(b[36:], h.minEpoch)
+	le.PutUint64(b[40:], h.durable)
 	le.PutUint32(b[60:], crc32.Update(seed, castagnoli, b[:60]))
 }
 
@@ -46,6 +48,7 @@ func decodeHead(src []byte, seed uint32) (logHead, bool) {
 		seq:      le.Uint64(b[24:]),
 		epoch:    le.Uint32(b[32:]),
 		minEpoch: le.Uint32(b[36:]),
+		durable:  le.Uint64(b[40:]),
 	}, true
 }
 
@@ -67,6 +70,18 @@ func readHead(mem []byte, g *geometry, seed uint32) (h logHead, bad badCopy, err
 		return b, firstBad, nil
 	}
 	return logHead{}, noneBad, fmt.Errorf("%w: both copies of the log head are invalid", ErrDamaged)
+}
+
+// readHead is the function of that name, for a pool that may have a writer.
+func (l *Log) readHead() (h logHead, bad badCopy, err error) {
+	h, bad, err = readHead(l.p.mem, &l.p.g, l.seed)
+	for range l.p.retries() {
+		if err == nil {
+			break
+		}
+		h, bad, err = readHead(l.p.mem, &l.p.g, l.seed)
+	}
+	return h, bad, err
 }
 
 // writeHead makes h durable in both copies, one strictly after the other.

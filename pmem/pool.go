@@ -165,6 +165,12 @@ func newPool(mem []byte, s superblock, o Options, dom Domain) (*Pool, error) {
 func (p *Pool) recover(s *superblock) error {
 	p.frames.init(p.g.first, p.g.frames)
 	bad, err := p.roots.read(p.mem, &p.g, p.seed)
+	for range p.retries() {
+		if err == nil {
+			break
+		}
+		bad, err = p.roots.read(p.mem, &p.g, p.seed)
+	}
 	if err != nil {
 		p.problem(err)
 	}
@@ -257,6 +263,16 @@ func (p *Pool) ReadOnly() bool { return p.readOnly }
 // records may be truncated, and their frames used again, while they are read.
 func (p *Pool) Live() bool { return p.writer != "" }
 
+// retries is how often something with two copies is read again before it
+// counts as damaged: the writer of a live pool may have been at the first copy
+// when that was read, and at the second one when that was.
+func (p *Pool) retries() int {
+	if p.Live() {
+		return 1000
+	}
+	return 0
+}
+
 // Writer names the process that had a Live pool open when it was opened, such
 // as "process 708 (pastectl)"; it is "" for any other pool.
 func (p *Pool) Writer() string { return p.writer }
@@ -269,11 +285,13 @@ func (p *Pool) Log() *Log { return p.log }
 // afterwards. Further calls return the same result.
 func (p *Pool) Close() error {
 	p.closeOnce.Do(func() {
+		p.closeErr = p.log.close()
 		p.frames.close()
-		p.log.closed = true
+		p.roots.mu.Lock()
 		p.mem = nil
+		p.roots.mu.Unlock()
 		if p.mapped != nil {
-			p.closeErr = unix.Munmap(p.mapped)
+			p.closeErr = errors.Join(p.closeErr, unix.Munmap(p.mapped))
 			p.mapped = nil
 		}
 		if p.file != nil {

@@ -4,14 +4,15 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
-	"iter"
 )
 
 // Record is one committed record. Its payload stays in the pool: it is valid
-// until the record is truncated and the pool closed.
+// until the record is truncated or the pool closed.
 type Record struct {
 	Seq       uint64
-	Length    int64 // of the payload in bytes
+	Epoch     uint32 // counts how often the pool had been opened for writing
+	Header    []byte // what was given to AppendHeader; a copy
+	Length    int64  // of the payload in bytes
 	Fragments []Fragment
 	sums      []uint32
 	p         *Pool
@@ -22,6 +23,9 @@ func (r Record) Payload(i int) []byte {
 	f := r.Fragments[i]
 	return r.p.Frame(f.Frame)[f.Off : uint32(f.Off)+uint32(f.Len)]
 }
+
+// Sum returns the CRC-32C of fragment i's payload, as it was appended.
+func (r Record) Sum(i int) uint32 { return r.sums[i] }
 
 // Verify compares the payload with the checksums taken when it was appended.
 // ErrChecksum names the record and the fragment.
@@ -47,66 +51,10 @@ func (r Record) WriteTo(w io.Writer) (int64, error) {
 	return n, nil
 }
 
-// Records yields the committed records in order. It stops after the first
-// error. Of a pool that is Live it skips records truncated meanwhile.
-func (l *Log) Records() iter.Seq2[Record, error] {
-	return func(yield func(Record, error) bool) {
-		if l.closed {
-			yield(Record{}, ErrClosed)
-			return
-		}
-		for pos := l.head.pos; pos < l.tail; {
-			r, next, err := l.recordAt(pos)
-			if l.p.Live() && (err != nil || r.Verify() != nil) && l.overtaken(pos) {
-				pos = l.head.pos
-				continue
-			}
-			if !yield(r, err) || err != nil {
-				return
-			}
-			pos = next
-		}
-	}
-}
-
-// Record returns the committed record seq, or ErrNoRecord.
-func (l *Log) Record(seq uint64) (Record, error) {
-	if l.closed {
-		return Record{}, ErrClosed
-	}
-	if seq < l.head.seq || seq >= l.last {
-		return Record{}, l.noRecord(seq)
-	}
-	r, err := l.read(seq)
-	if l.p.Live() && (err != nil || r.Verify() != nil) && l.overtaken(l.head.pos) && seq < l.head.seq {
-		return Record{}, fmt.Errorf("%w; it was truncated just now", l.noRecord(seq))
-	}
-	return r, err
-}
-
-func (l *Log) read(seq uint64) (Record, error) {
-	pos, err := l.find(seq)
-	if err != nil {
-		return Record{}, err
-	}
-	r, _, err := l.recordAt(pos)
-	if err == nil && r.Seq != seq {
-		err = fmt.Errorf("record %d: %w: its entries are gone", seq, ErrDamaged)
-	}
-	return r, err
-}
-
-func (l *Log) noRecord(seq uint64) error {
-	if l.head.seq == l.last {
-		return fmt.Errorf("record %d: %w: the log is empty", seq, ErrNoRecord)
-	}
-	return fmt.Errorf("record %d: %w: the log holds %d to %d", seq, ErrNoRecord, l.head.seq, l.last-1)
-}
-
 // entryAt reads an entry that recovery or Commit found good.
 func (l *Log) entryAt(pos uint64) (entry, error) {
 	e, ok := l.decode(pos)
-	if !ok || !e.inside(&l.p.g) {
+	if !ok || !e.sane(&l.p.g) {
 		return entry{}, fmt.Errorf("%w: log entry %d in slot %d", ErrDamaged, pos, pos%l.p.g.logLen)
 	}
 	return e, nil
@@ -143,12 +91,13 @@ func (l *Log) recordAt(pos uint64) (Record, uint64, error) {
 			return Record{}, 0, err
 		}
 		if pos == first {
-			r.Seq = e.seq
+			r.Seq, r.Epoch = e.seq, e.epoch
 		}
 		if e.seq != r.Seq || (e.flags&flagFirst != 0) != (pos == first) {
 			return Record{}, 0, fmt.Errorf("%w: log entry %d does not continue record %d", ErrDamaged, pos, r.Seq)
 		}
-		if e.flags&flagEmpty == 0 {
+		r.Header = append(r.Header, e.header[:e.headerLen()]...)
+		if e.isFragment() {
 			r.Fragments = append(r.Fragments, Fragment{Frame: e.frame, Off: e.off, Len: e.len})
 			r.sums = append(r.sums, e.sum)
 			r.Length += int64(e.len)
@@ -162,7 +111,7 @@ func (l *Log) recordAt(pos uint64) (Record, uint64, error) {
 // overtaken reports whether the writer of a live pool has truncated the log
 // beyond pos since the head was read; the head is then brought up to date.
 func (l *Log) overtaken(pos uint64) bool {
-	h, _, err := readHead(l.p.mem, &l.p.g, l.seed)
+	h, _, err := l.readHead()
 	if err != nil || h.pos <= pos {
 		return false
 	}

@@ -11,7 +11,7 @@ type Recovery struct {
 	Records   uint64 // complete records
 	Entries   uint64 // their entries
 	Bytes     uint64 // of their payload
-	Discarded uint64 // entries of a last record that was never committed
+	Discarded uint64 // entries behind them that were never committed as a whole
 	Stopped   string // why the scan ended where it did, in words
 	HeadTorn  bool   // the copies of the log head differed: a crash during Truncate or Open
 	Damage    error  // wraps ErrDamaged when entries that were durable are wrong
@@ -23,7 +23,7 @@ func (l *Log) Recovery() Recovery { return l.recovery }
 // recover finds the live records and takes references on their frames. Of a
 // damaged log the records before the damage can be read.
 func (l *Log) recover() error {
-	h, bad, err := readHead(l.p.mem, &l.p.g, l.seed)
+	h, bad, err := l.readHead()
 	if err != nil {
 		return err
 	}
@@ -55,8 +55,14 @@ func (l *Log) begin() error {
 	}
 	// Whatever a crash left beyond the tail belongs to an older epoch than
 	// anything that will be stored before it, and is known by that.
+	if l.recovery.Discarded > 0 {
+		// Nothing may make the first of them whole later.
+		clear(l.slot(l.tail))
+		l.p.dom.Flush(l.slotOffset(l.tail), entryLen)
+	}
 	l.head.gen++
 	l.head.epoch++
+	l.head.durable = l.tail
 	return writeHead(l.p.mem, l.p.dom, &l.p.g, l.seed, &l.head)
 }
 
@@ -67,6 +73,7 @@ func (l *Log) scan() {
 	r := &l.recovery
 	pos, seq, epoch := l.head.pos, l.head.seq, l.head.minEpoch
 	l.tail, l.last = pos, seq
+	sure := l.head.durable  // entries before it are durable, and so are their payloads
 	var bytes, index uint64 // of the record that is being read
 	for r.Stopped == "" {
 		if pos-l.head.pos == g.logLen {
@@ -82,11 +89,12 @@ func (l *Log) scan() {
 		}
 		// From here on the entry is ours and whole: it must make sense.
 		if first := e.flags&flagFirst != 0; e.seq != seq || first != (index == 0) ||
-			uint64(e.index) != index&(MaxFragments-1) || index >= MaxFragments || e.epoch > l.head.epoch || !e.inside(g) {
+			uint64(e.index) != index || e.epoch > l.head.epoch || !e.sane(g) {
 			l.damaged(pos, "it contradicts its neighbours or the pool's geometry")
 			break
 		}
 		epoch = e.epoch
+		sure = max(sure, e.durable())
 		bytes += uint64(e.len)
 		index++
 		pos++
@@ -101,7 +109,42 @@ func (l *Log) scan() {
 		l.tail, l.last = pos, seq
 		bytes, index = 0, 0
 	}
-	r.Discarded = pos - l.tail
+	end := pos
+	l.verifyFrom(sure)
+	r.Discarded = end - l.tail
+}
+
+// verifyFrom looks at the payloads of the last batch if it was stored in one
+// go with its entries. It cuts the log off before the first record that the
+// crash tore.
+func (l *Log) verifyFrom(pos uint64) {
+	for pos = max(pos, l.head.pos); pos < l.tail; {
+		first, err := l.entryAt(pos)
+		if err != nil || first.flags&flagUnordered == 0 || first.flags&flagFirst == 0 {
+			pos++
+			continue
+		}
+		r, next, err := l.recordAt(pos)
+		if err == nil {
+			err = r.Verify()
+		}
+		if err == nil {
+			pos = next
+			continue
+		}
+		rec := &l.recovery
+		rec.Stopped = fmt.Sprintf("end of the log at entry %d: the commit of record %d was interrupted: %v", pos, first.seq, err)
+		l.release(pos, l.tail)
+		rec.Entries -= l.tail - pos
+		rec.Records -= l.last - first.seq
+		for p := pos; p < l.tail; p++ {
+			if e, err := l.entryAt(p); err == nil {
+				rec.Bytes -= uint64(e.len)
+			}
+		}
+		l.tail, l.last = pos, first.seq
+		return
+	}
 }
 
 // judgeEnd decides whether the log ends at pos, whose slot holds no entry of
@@ -112,7 +155,7 @@ func (l *Log) judgeEnd(pos uint64, epoch uint32) (more bool) {
 	end := min(l.head.pos+l.p.g.logLen, pos+1+lookAhead)
 	for q := pos + 1; q < end; q++ {
 		e, ok := l.decode(q)
-		if !ok || e.epoch < epoch || e.durable <= pos {
+		if !ok || e.epoch < epoch || !e.sane(&l.p.g) || e.durable() <= pos {
 			continue
 		}
 		if again, ok := l.decode(pos); ok && again.epoch >= epoch && l.p.Live() {
@@ -133,7 +176,7 @@ func (l *Log) damaged(pos uint64, why string) {
 // adopt takes the references of one complete record's entries.
 func (l *Log) adopt(from, end uint64) {
 	for pos := from; pos < end; pos++ {
-		if e, ok := l.decode(pos); ok && e.flags&flagEmpty == 0 && e.inside(&l.p.g) {
+		if e, ok := l.decode(pos); ok && e.sane(&l.p.g) && e.isFragment() {
 			l.p.use(e.frame)
 		}
 	}

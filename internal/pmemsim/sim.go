@@ -52,7 +52,7 @@ type Memory struct {
 type Call struct {
 	Op     string // "flush", "order" or "fence"
 	Site   string // the function that called, and its line in it: "pmem.(*Log).Commit:312"
-	Region string // that Region gave, of a fence the one flushed last
+	Region string // that Region gave, of a fence the one flushed last; none of an order
 }
 
 // crash is what the simulated crash panics with.
@@ -110,7 +110,14 @@ func (m *Memory) step(op string) (dropped bool) {
 	if m.calls == m.crashAt {
 		panic(crash{})
 	}
-	return m.Drop != nil && m.Drop(Call{Op: op, Site: site(), Region: m.last})
+	if m.Drop == nil {
+		return false
+	}
+	c := Call{Op: op, Site: site(), Region: m.last}
+	if op == "order" { // its place says it all
+		c.Region = ""
+	}
+	return m.Drop(c)
 }
 
 // helpers of pmem that only pass a call on: not they are the site.

@@ -1,0 +1,118 @@
+package pmem
+
+import "fmt"
+
+// Commit makes every staged record durable: when it returns nil, they will be
+// found after a crash. An entry is never found without its payload: either the
+// payload is durable before the first entry is stored, or, where that would
+// cost a second sync, both are stored and synced at once and the checksums tell
+// after a crash which records of that batch are whole.
+//
+// An error that wraps ErrIO stays: what the batch has become is unknown, and
+// every later Append and Commit returns the same.
+func (l *Log) Commit() error {
+	l.commitMu.Lock()
+	defer l.commitMu.Unlock()
+	l.mu.Lock()
+	if err := l.writable(); err != nil {
+		l.mu.Unlock()
+		return fmt.Errorf("commit log: %w", err)
+	}
+	batch, seq := l.staged, l.stagedSeq
+	n := uint64(len(batch) / entryLen)
+	if n == 0 {
+		l.mu.Unlock()
+		return nil
+	}
+	tail := l.tail
+	l.staged, l.inflight = l.spare[:0], n
+	l.mu.Unlock()
+
+	err := l.store(batch, tail)
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.spare = batch
+	if err != nil {
+		l.failed = fmt.Errorf("commit log: %w", err)
+		l.signal()
+		return l.failed
+	}
+	l.tail, l.last, l.inflight = tail+n, seq, 0
+	l.publish()
+	l.signal()
+	return nil
+}
+
+// store makes a batch of entries durable, from position tail on.
+func (l *Log) store(batch []byte, tail uint64) error {
+	ordered, err := l.p.dom.Order()
+	if err != nil {
+		return err
+	}
+	l.sloppy = l.sloppy || !ordered
+	for b := batch; len(b) > 0; b = b[entryLen:] {
+		sealEntry(b[:entryLen], l.seed, tail, !ordered)
+	}
+	g := &l.p.g
+	for b := batch; len(b) > 0; { // twice at most: the ring wraps
+		off := l.slotOffset(tail)
+		n := min(uint64(len(b)), g.logOff+g.logLen*entryLen-off)
+		copy(l.p.mem[off:], b[:n])
+		l.p.dom.Flush(off, n)
+		b = b[n:]
+		tail += n / entryLen
+	}
+	return l.p.dom.Fence()
+}
+
+// Truncate drops the committed records with sequence numbers up to and
+// including upTo and gives up their references to frames. The new head is
+// durable before the first frame is freed. Staged records are not touched.
+func (l *Log) Truncate(upTo uint64) error {
+	l.commitMu.Lock()
+	defer l.commitMu.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.writable(); err != nil {
+		return fmt.Errorf("truncate log: %w", err)
+	}
+	upTo = min(upTo, l.last-1)
+	if upTo < l.head.seq {
+		return nil
+	}
+	end, err := l.find(upTo + 1)
+	if err != nil {
+		return fmt.Errorf("truncate log: %w", err)
+	}
+	lastOut, err := l.entryAt(end - 1)
+	if err != nil {
+		return fmt.Errorf("truncate log: %w", err)
+	}
+	h := l.head
+	h.gen++
+	h.pos, h.seq, h.minEpoch, h.durable = end, upTo+1, lastOut.epoch, l.tail
+	if err := writeHead(l.p.mem, l.p.dom, &l.p.g, l.seed, &h); err != nil {
+		l.failed = fmt.Errorf("truncate log: %w", err)
+		return l.failed
+	}
+	from := l.head.pos
+	l.head, l.sloppy = h, false
+	l.release(from, end)
+	l.publish()
+	return nil
+}
+
+// release gives up the references of the entries in [from, end). An entry
+// that has rotten since it was recovered keeps its frame in use until the
+// pool is opened again: that loses room, never data.
+func (l *Log) release(from, end uint64) {
+	t := &l.p.frames
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for pos := from; pos < end; pos++ {
+		if e, ok := l.decode(pos); ok && e.sane(&l.p.g) && e.isFragment() {
+			t.unref(e.frame)
+		}
+	}
+}
