@@ -56,6 +56,8 @@ func (c *Commit) Step(n int) (done bool, err error) {
 		return false, fmt.Errorf("commit: %w", t.failed)
 	}
 	t.Tidy(n)
+	// Before others take what has become free, Delete's part is put aside.
+	_ = t.need(0, false) // Put will find out itself
 	return true, nil
 }
 

@@ -182,6 +182,9 @@ func damaged(name string, r any) error {
 	if !ok {
 		panic(r)
 	}
+	if name == "" {
+		return d
+	}
 	return fmt.Errorf("tree %q: %w", name, d)
 }
 

@@ -1,0 +1,244 @@
+package kv_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/go-quicktest/qt"
+
+	"github.com/pastenet/paste/internal/pmemsim"
+	"github.com/pastenet/paste/pmem"
+	"github.com/pastenet/paste/pmem/btree"
+	"github.com/pastenet/paste/pmem/kv"
+)
+
+// change is one call of Put or Delete.
+type change struct {
+	key, value string
+	put        bool
+}
+
+// crashModel knows what was acknowledged, and what happened since, in order:
+// a crash may keep any number of these, but none without those before it.
+type crashModel struct {
+	acked map[string]string
+	since []change
+}
+
+func (m *crashModel) commit() {
+	for _, c := range m.since {
+		c.apply(m.acked)
+	}
+	m.since = nil
+}
+
+func (c change) apply(m map[string]string) {
+	if delete(m, c.key); c.put {
+		m[c.key] = c.value
+	}
+}
+
+// settle finds out how much of what was not acknowledged is there.
+func (m *crashModel) settle(found map[string]string) error {
+	if maps.Equal(found, m.acked) {
+		m.since = nil
+		return nil
+	}
+	for _, c := range m.since {
+		c.apply(m.acked)
+		if maps.Equal(found, m.acked) {
+			m.since = nil
+			return nil
+		}
+	}
+	return fmt.Errorf("found %d keys, the model has %d: no number of unacknowledged changes explains that", len(found), len(m.acked))
+}
+
+// crashRun lives through several crashes of one small store and returns the
+// first broken promise.
+func crashRun(seed uint64, drop func(pmemsim.Call) bool) error {
+	rng := rand.New(rand.NewPCG(seed, 4))
+	mem := make([]byte, 512<<10)
+	po := pmem.Options{FrameSize: 2048, LogEntries: 64}
+	o := kv.Options{Checkpoint: 20, Reserve: 12, Verify: true}
+	if _, err := pmem.FormatMemory(mem, nil, po); err != nil {
+		return err
+	}
+	m := &crashModel{acked: map[string]string{}}
+	for life := range 5 {
+		sim := pmemsim.New(mem, rng)
+		sim.Drop = drop
+		sim.CrashAfter(1 + rng.IntN(250))
+		_, err := pmemsim.Run(func() error {
+			p, err := pmem.OpenMemory(mem, sim, po)
+			if err != nil {
+				return err
+			}
+			s, err := kv.Open(p, o)
+			if err != nil {
+				return err
+			}
+			found, err := contents(s)
+			if err != nil {
+				return err
+			}
+			if err := m.settle(found); err != nil {
+				return err
+			}
+			for {
+				if err := crashWork(s, rng, m); err != nil {
+					return err
+				}
+			}
+		})
+		if err != nil {
+			return fmt.Errorf("life %d: %w", life, err)
+		}
+		mem = sim.Crash()
+	}
+	return leaks(mem, po, o)
+}
+
+// leaks closes the store in order and looks for frames that nothing owns.
+func leaks(mem []byte, po pmem.Options, o kv.Options) error {
+	p, err := pmem.OpenMemory(mem, nil, po)
+	if err != nil {
+		return err
+	}
+	s, err := kv.Open(p, o)
+	if err != nil {
+		return err
+	}
+	if err := s.Close(); err != nil {
+		return err
+	}
+	frames := map[uint32]bool{}
+	r, _ := p.Root(kv.RootName)
+	if err := btree.Walk(p, r, func(f uint32) error { frames[f] = true; return nil }); err != nil {
+		return err
+	}
+	if used := int(p.Frames()-p.FirstFrame()) - p.Free(); used != len(frames) || p.Log().Len() != 0 || p.Misuses() != 0 {
+		return fmt.Errorf("%d frames in use, %d reachable, %d log records, %d misuses", used, len(frames), p.Log().Len(), p.Misuses())
+	}
+	return nil
+}
+
+func contents(s *kv.Store) (map[string]string, error) {
+	m := map[string]string{}
+	var keys []string
+	if err := s.Scan(nil, nil, 0, func(k []byte) bool { keys = append(keys, string(k)); return true }); err != nil {
+		return nil, err
+	}
+	var v kv.Value
+	for _, k := range keys {
+		if ok, err := s.Get([]byte(k), &v); !ok || err != nil {
+			return nil, fmt.Errorf("get %q: %v, %w", k, ok, err)
+		}
+		m[k] = string(v.AppendTo(s.Pool(), nil))
+		s.Release(&v)
+	}
+	return m, nil
+}
+
+func crashWork(s *kv.Store, rng *rand.Rand, m *crashModel) error {
+	c := change{key: fmt.Sprintf("%s%d", strings.Repeat("k", rng.IntN(60)), rng.IntN(8))}
+	var err error
+	switch rng.IntN(10) {
+	case 0, 1, 2:
+		if err := s.Commit(); err != nil {
+			return err
+		}
+		m.commit()
+		return nil
+	case 3, 4:
+		// If it crashes on the way it may have been made durable already.
+		m.since = append(m.since, c)
+		_, err = s.Delete([]byte(c.key))
+	case 5:
+		if err := s.Checkpoint(); err != nil {
+			return err
+		}
+		m.commit()
+		return nil
+	default:
+		c.put = true
+		c.value = strings.Repeat(string('a'+rune(rng.IntN(26))), rng.IntN(3)*rng.IntN(1500)+rng.IntN(80))
+		m.since = append(m.since, c)
+		err = putFront(s, rng, c.key, c.value)
+	}
+	if errors.Is(err, pmem.ErrFull) {
+		m.since = m.since[:len(m.since)-1]
+		return nil
+	}
+	return err
+}
+
+// putFront puts a value as a server does that received it: behind other bytes
+// of its frame, in one or several frames.
+func putFront(s *kv.Store, rng *rand.Rand, key, value string) error {
+	p := s.Pool()
+	if len(value) == 0 || rng.IntN(4) == 0 {
+		_, err := s.PutBytes([]byte(key), []byte(value))
+		return err
+	}
+	off := []int{54, 200, 500}[rng.IntN(3)]
+	v := kv.Value{}
+	pre := rng.IntN(40)
+	all := strings.Repeat("-", pre) + value
+	var frames []uint32
+	defer func() { p.UnrefAll(frames) }()
+	for len(all) > 0 {
+		var f [1]uint32
+		if p.Alloc(f[:]) == 0 {
+			return pmem.ErrFull
+		}
+		frames = append(frames, f[0])
+		n := copy(p.Frame(f[0])[off:1800], all)
+		v.Frags = append(v.Frags, pmem.Fragment{Frame: f[0], Off: uint16(off), Len: uint16(n)})
+		all = all[n:]
+	}
+	v.Pre = uint8(pre)
+	_, err := s.Put([]byte(key), &v, off)
+	return err
+}
+
+func TestCrash(t *testing.T) {
+	seeds := uint64(200)
+	if testing.Short() {
+		seeds = 40
+	}
+	for seed := range seeds {
+		qt.Assert(t, qt.IsNil(crashRun(seed, nil)), qt.Commentf("seed %d", seed))
+	}
+}
+
+// TestCrashFindsMissingCalls leaves out every flush and fence that the store's
+// operations cause in turn: the simulation must notice each. Superblock and
+// table of roots have tests of their own in pmem.
+func TestCrashFindsMissingCalls(t *testing.T) {
+	sites := map[string]bool{}
+	for seed := range uint64(30) {
+		qt.Assert(t, qt.IsNil(crashRun(seed, func(c pmemsim.Call) bool {
+			if strings.HasPrefix(c.Site, "btree.") || strings.HasPrefix(c.Site, "kv.") || strings.HasPrefix(c.Site, "pmem.(*Log)") {
+				sites[c.Op+" in "+c.Site] = true
+			}
+			return false
+		})))
+	}
+	qt.Assert(t, qt.IsTrue(len(sites) >= 4), qt.Commentf("%v", sites))
+	for site := range sites {
+		t.Run(site, func(t *testing.T) {
+			for seed := range uint64(1500) {
+				if err := crashRun(seed, func(c pmemsim.Call) bool { return c.Op+" in "+c.Site == site }); err != nil {
+					t.Logf("seed %d: %v", seed, err)
+					return
+				}
+			}
+			t.Error("nothing noticed that it is missing")
+		})
+	}
+}
