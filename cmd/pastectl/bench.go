@@ -85,6 +85,7 @@ func newBenchWorkloadCmd(e env, w loadgen.Workload, short string, size int64) *c
 	f.DurationVar(&cfg.Warmup, "warmup", 500*time.Millisecond, "time before it that is not measured")
 	f.IntVar(&cfg.Rounds, "rounds", 3, "interleaved rounds")
 	f.StringSliceVar(&cfg.Contenders, "contenders", bench.Names(), "who takes part")
+	f.BoolVar(&cfg.RPS, "rps", false, "receive by packet steering instead of threaded NAPI: XDP then runs on the client's CPU")
 	f.BoolVar(&cfg.BusyPoll, "busy-poll", false, "servers and client poll without sleeping, for very few connections")
 	f.IntVar(&cfg.ServerCPU, "server-cpu", 1, "CPU of the server")
 	f.IntVar(&cfg.ClientCPU, "client-cpu", 0, "CPU of the client")

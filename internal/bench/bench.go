@@ -58,7 +58,9 @@ type Config struct {
 	Contenders       []string
 	// BusyPoll makes servers and client poll without sleeping, for very few
 	// connections.
-	BusyPoll             bool
+	BusyPoll bool
+	// RPS receives by packet steering instead of threaded NAPI, see lab.Pin.
+	RPS                  bool
 	ServerCPU, ClientCPU int
 	PoolSize             int64
 	// Persist is PASTE's mode for wal: zero-copy or copy.
@@ -173,7 +175,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	// checksums in software who could leave that to the device.
 	net := lab.Config{Prefix: cfg.Prefix}
 	if !cfg.BusyPoll {
-		net.Pin = &lab.Pin{ServerCPU: cfg.ServerCPU, ClientCPU: cfg.ClientCPU}
+		net.Pin = &lab.Pin{ServerCPU: cfg.ServerCPU, ClientCPU: cfg.ClientCPU, RPS: cfg.RPS}
 	}
 	// A thread that receives would have to wait for the one that spins on its
 	// CPU. Busy-polling, the sender's CPU does the receiving, as veth does by

@@ -58,6 +58,10 @@ type Config struct {
 // Pin says on which CPUs packets are received.
 type Pin struct {
 	ServerCPU, ClientCPU int
+	// RPS leaves NAPI where a veth has it, on the sender's CPU, and moves only
+	// what follows, the protocol stack (receive packet steering). XDP runs
+	// before it, and so on the sender's CPU too.
+	RPS bool
 }
 
 // Lab is a veth pair with its namespaces. Its methods may be called from

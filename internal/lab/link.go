@@ -65,7 +65,7 @@ func (l *Lab) offloads() error {
 		// Without XDP, a veth end receives through NAPI only with GRO on, and
 		// then only what a sender without TSO sends (veth_xmit in
 		// drivers/net/veth.c). Receiving shall be the same with and without.
-		if l.cfg.Pin != nil {
+		if l.cfg.Pin != nil && !l.cfg.Pin.RPS {
 			if err := ethtoolSet(dev, unix.ETHTOOL_SGRO, 1); err != nil {
 				return fmt.Errorf("switch GRO on for %s: %w", dev, err)
 			}
@@ -82,13 +82,23 @@ func (l *Lab) offloads() error {
 	})
 }
 
-// pin makes NAPI threaded on both ends and binds the threads.
+// pin makes NAPI threaded on both ends and binds the threads, or steers what
+// comes after NAPI.
 func (l *Lab) pin() error {
 	if l.cfg.Pin == nil {
 		return nil
 	}
 	return l.eachEnd(func(dev string, cpu int) error {
-		if err := setThreaded(dev); err != nil {
+		if l.cfg.Pin.RPS {
+			for q := range l.cfg.Queues {
+				err := setAttribute(dev, fmt.Sprintf("queues/rx-%d/rps_cpus", q), strconv.FormatUint(1<<cpu, 16))
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		if err := setAttribute(dev, "threaded", "1"); err != nil {
 			return err
 		}
 		return pinNAPI(dev, cpu)
@@ -131,10 +141,10 @@ func ethtoolSet(dev string, cmd, value uint32) error {
 	return nil
 }
 
-// setThreaded writes the device's "threaded" attribute. The sysfs mounted on
-// /sys shows the devices of the namespace it was mounted in, so a new
-// detached instance is used: it belongs to the calling thread's namespace.
-func setThreaded(dev string) error {
+// setAttribute writes an attribute of a device. The sysfs mounted on /sys shows
+// the devices of the namespace it was mounted in, so a new detached instance is
+// used: it belongs to the calling thread's namespace.
+func setAttribute(dev, name, value string) error {
 	fs, err := unix.Fsopen("sysfs", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return fmt.Errorf("open sysfs: %w", needRoot(err))
@@ -148,13 +158,13 @@ func setThreaded(dev string) error {
 		return fmt.Errorf("mount sysfs instance: %w", needRoot(err))
 	}
 	defer unix.Close(root)
-	fd, err := unix.Openat(root, "class/net/"+dev+"/threaded", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Openat(root, "class/net/"+dev+"/"+name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("open threaded attribute of %s: %w", dev, err)
+		return fmt.Errorf("open attribute %s of %s: %w", name, dev, err)
 	}
 	defer unix.Close(fd)
-	if _, err := unix.Write(fd, []byte("1")); err != nil {
-		return fmt.Errorf("make NAPI of %s threaded: %w", dev, err)
+	if _, err := unix.Write(fd, []byte(value)); err != nil {
+		return fmt.Errorf("set %s of %s to %s: %w", name, dev, value, err)
 	}
 	return nil
 }
