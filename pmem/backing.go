@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,12 +14,16 @@ import (
 // Backing is the kind of memory that a pool lives in.
 type Backing uint8
 
-// The kinds of memory that a UMEM can be laid over.
+// The kinds of memory. A UMEM can be laid over the first four; of the other
+// two, which are staged, the frames are in DRAM and what is kept goes to the
+// file as well.
 const (
 	BackingMemory    Backing = iota + 1 // a memfd of this process
 	BackingTmpfs                        // a file on tmpfs
 	BackingHugetlbfs                    // a file on hugetlbfs
 	BackingDAX                          // a device-DAX character device
+	BackingFSDAX                        // a file on a file system mounted with DAX
+	BackingFile                         // any other file
 )
 
 func (b Backing) String() string {
@@ -31,9 +36,17 @@ func (b Backing) String() string {
 		return "hugetlbfs"
 	case BackingDAX:
 		return "device-dax"
+	case BackingFSDAX:
+		return "fs-dax"
+	case BackingFile:
+		return "file"
 	}
 	return "unknown"
 }
+
+// Staged reports whether frames live in memory of the process, and what is kept
+// is stored once more, into the file.
+func (b Backing) Staged() bool { return b == BackingFSDAX || b == BackingFile }
 
 // Durability says what the content of such a pool survives.
 func (b Backing) Durability() string {
@@ -44,12 +57,16 @@ func (b Backing) Durability() string {
 		return "survives the process, not a reboot or a power failure"
 	case BackingDAX:
 		return "survives the process and the machine"
+	case BackingFSDAX:
+		return "survives the process and the machine; staged: packets arrive in DRAM, and each one kept is copied into the file"
+	case BackingFile:
+		return "survives the process and the machine as far as its disk keeps what it has synced; staged: packets arrive in DRAM, and every commit writes to the file and waits for the disk"
 	}
 	return "unknown"
 }
 
 // remedy ends every sentence that refuses a file for where it is.
-const remedy = "put the pool on tmpfs such as /dev/shm, on hugetlbfs, or on a /dev/daxX.Y device"
+const remedy = "put the pool in a file on tmpfs such as /dev/shm, on hugetlbfs, on a disk, or on a /dev/daxX.Y device"
 
 // place is what a path, or the directory it is to be created in, stands on.
 type place struct {
@@ -95,14 +112,19 @@ func filePlace(path, judged string) (place, error) {
 		return place{backing: BackingHugetlbfs, unit: uint64(fs.Bsize)}, nil
 	}
 	name, dax := mountOf(judged)
-	if name == "" {
-		name = fmt.Sprintf("a file system of type %#x", uint32(fs.Type))
+	if slices.Contains(pseudo, name) {
+		return place{}, fmt.Errorf("%w: %s is on %s, which keeps no files; %s", ErrBacking, path, name, remedy)
 	}
+	pl := place{backing: BackingFile, unit: uint64(os.Getpagesize())}
 	if dax {
-		return place{}, fmt.Errorf("%w: %s is on %s mounted with DAX, whose pages the kernel does not pin for a NIC; %s", ErrBacking, path, name, remedy)
+		pl.backing = BackingFSDAX
 	}
-	return place{}, fmt.Errorf("%w: %s is on %s, whose pages the kernel does not pin for a NIC; %s", ErrBacking, path, name, remedy)
+	return pl, nil
 }
+
+// pseudo are file systems that look like it and store nothing.
+var pseudo = []string{"proc", "sysfs", "devtmpfs", "devpts", "cgroup", "cgroup2", "bpf", "debugfs", "tracefs",
+	"securityfs", "configfs", "efivarfs", "mqueue", "pstore", "fusectl", "nsfs"}
 
 // mountOf returns the type of the file system that path is on, and whether
 // path is accessed by DAX. The type is "" when it cannot be found.

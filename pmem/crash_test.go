@@ -42,6 +42,10 @@ type crashModel struct {
 	trimming uint64            // head if the Truncate under way takes effect
 }
 
+func newCrashModel() *crashModel {
+	return &crashModel{records: map[uint64][]byte{}, head: 1, acked: 1, staged: 1, trimming: 1}
+}
+
 // crashRun lives through several crashes of one small pool and returns the
 // first broken promise.
 func crashRun(seed uint64, drop func(pmemsim.Call) bool) (err error) {
@@ -55,7 +59,7 @@ func crashRun(seed uint64, drop func(pmemsim.Call) bool) (err error) {
 	if err := format(mem, c, superblock{geometry: g, uuid: UUID{1}, created: now()}); err != nil {
 		return err
 	}
-	m := &crashModel{records: map[uint64][]byte{}, head: 1, acked: 1, staged: 1, trimming: 1}
+	m := newCrashModel()
 	for range 6 {
 		mem := c.Crash()
 		c = pmemsim.New(mem, rng)
@@ -69,7 +73,7 @@ func crashRun(seed uint64, drop func(pmemsim.Call) bool) (err error) {
 }
 
 // crashLife opens the pool, checks what is there, and works until the crash.
-func crashLife(mem []byte, c *pmemsim.Memory, m *crashModel, rng *rand.Rand) error {
+func crashLife(mem []byte, c Domain, m *crashModel, rng *rand.Rand) error {
 	p, err := OpenMemory(mem, c, Options{})
 	if err != nil {
 		return fmt.Errorf("open: %w", err)

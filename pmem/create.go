@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -87,20 +88,29 @@ func create(path string, o Options) (*Pool, error) {
 		}
 		defer old.Close()
 	}
-	f, err := createFile(path)
+	f, temporary, err := createFile(path)
 	if err != nil {
 		return nil, err
+	}
+	if temporary != "" {
+		defer os.Remove(temporary)
 	}
 	p, err := createIn(f, pl, o)
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
-	if exists {
+	if pl.backing.Staged() {
+		err = f.Sync()
+	}
+	if err == nil && exists {
 		err = os.Remove(path)
 	}
 	if err == nil {
-		err = publish(f, path)
+		err = publish(f, temporary, path)
+	}
+	if err == nil && pl.backing.Staged() {
+		err = syncDir(filepath.Dir(path))
 	}
 	if err != nil {
 		p.Close()
@@ -172,21 +182,21 @@ func createIn(f *os.File, pl place, o Options) (*Pool, error) {
 			return nil, err
 		}
 	}
-	mapped, err := mapFile(f, g.size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_POPULATE)
+	a, err := attach(f, pl, g.size, o, true)
 	if err != nil {
 		return nil, err
 	}
 	s := superblock{geometry: g, created: now()}
 	rand.Read(s.uuid[:])
-	if err := format(mapped, &cpuDomain{mapped}, s); err != nil {
-		unix.Munmap(mapped)
-		return nil, err
+	err = format(a.mem, orCPU(a.mem, a.dom), s)
+	var p *Pool
+	if err == nil {
+		p, err = newPool(a.mem, s, o, a.dom)
 	}
-	p, err := newPool(mapped, s, o, nil)
 	if err != nil {
-		unix.Munmap(mapped)
+		a.close()
 		return nil, err
 	}
-	p.mapped, p.file, p.path, p.backing = mapped, f, f.Name(), pl.backing
+	p.att, p.file, p.path, p.backing = a, f, f.Name(), a.backing
 	return p, nil
 }

@@ -3,14 +3,25 @@
 //
 // # What a pool lives in
 //
-// A pool must be memory that a NIC can receive into, because an AF_XDP UMEM is
-// laid over the whole mapping: a file on tmpfs or hugetlbfs, a memfd
-// (NewMemory), or a device-DAX character device (/dev/daxX.Y). The kernel pins
-// no page of an ordinary disk file, nor of a file on an fs-DAX mount, for a
-// UMEM; such a file is refused with ErrBacking. Backing.Durability says in
-// words what survives.
+// Pool.Mem is always memory that a NIC can receive into, because an AF_XDP UMEM
+// is laid over the whole of it. How it becomes durable is the backing's affair
+// (Domain), and Backing.Durability says in words what survives:
 //
-// # On-disk format, version 1
+//	memfd (NewMemory)      mapped    nothing: gone with the process
+//	tmpfs, hugetlbfs       mapped    flush + fence; the process, not the machine
+//	/dev/daxX.Y            mapped    flush + fence; everything
+//	file on fs-DAX         staged    stored once more, past the caches, into the
+//	                                 file mapped with MAP_SYNC, + fence; everything
+//	any other file         staged    written, one fdatasync per batch; everything
+//	                                 that the disk keeps after it said so
+//
+// The kernel pins no page of a disk file or of a file on fs-DAX for a UMEM.
+// Such a pool is staged: its frames are in a memfd, Flush copies what is kept
+// into the file, and opening it for writing loads the file into memory. So it
+// needs as much memory as it has bytes, and a commit to an ordinary file takes
+// as long as its disk needs to sync, however much it holds: commit in batches.
+//
+// # On-disk format, version 2
 //
 // All integers are little-endian. The file is an array of frames of FrameSize
 // (2048 or 4096) bytes; frame i begins at byte i*FrameSize. A frame's index is
@@ -21,14 +32,20 @@
 //	frame 1        superblock, second copy   (netmap reserves buffers 0 and 1)
 //	frame 2        log head
 //	frame 3        log head, second copy
-//	frame 4 ...    log ring, 64-byte entries
+//	frame 4 ...    roots, 8192 bytes
+//	               roots, second copy, 8192 bytes
+//	               log ring, 64-byte entries
 //	frame first    data frames, to the end of the file
+//
+// Everything that exists twice is changed one copy after the other, each
+// flushed and fenced: whichever single copy a crash tears or time rots, the
+// other one is right. A bad copy is mended before the other one is changed.
 //
 // Superblock, 128 bytes (super.go). Written after everything else and made
 // durable alone, so that a file with a complete superblock is a complete pool:
 //
 //	  0  magic "PASTEPM\x00"
-//	  8  version   u32   1
+//	  8  version   u32   2
 //	 12  state     u32   1 being created, 2 complete
 //	 16  size      u64   of the pool in bytes
 //	 24  frameSize u32
@@ -42,9 +59,7 @@
 //	 80  reserved  0
 //	124  crc       u32   CRC-32C of bytes 0 to 123
 //
-// Log head, 64 bytes (loghead.go). Both copies are written for every change,
-// one after the other, each flushed and fenced: whichever single copy is torn
-// by a crash or rotten, the other one is right.
+// Log head, 64 bytes (loghead.go):
 //
 //	 0  magic "PASTELOG"
 //	 8  generation u64  of this head; the valid copy with the larger one counts
@@ -52,23 +67,40 @@
 //	24  seq        u64  sequence number of the record that begins there
 //	32  epoch      u32  incremented whenever the pool is opened for writing
 //	36  minEpoch   u32  no live entry carries a smaller epoch
-//	40  reserved   0
+//	40  durable    u64  entries before this position are durable, and their payloads
+//	48  reserved   0
 //	60  crc        u32  CRC-32C of uuid and bytes 0 to 59
+//
+// Roots, 64 bytes and 128 for each root, sorted by name (roots.go):
+//
+//	 0  magic "PASTROOT"
+//	 8  generation u64  the valid copy with the larger one counts
+//	16  count      u32  at most 62
+//	20  reserved   0
+//	60  crc        u32  CRC-32C of uuid, bytes 0 to 59, and the entries
+//
+//	 0  name       [32] filled up with zeros; at most 31 bytes
+//	32  kind       u32  0 value, 1 frame, others as registered (RegisterKind)
+//	36  frame      u32  first frame of the structure, or 0
+//	40  value      [64] the structure's
+//	104 reserved   0
 //
 // Log entry, 64 bytes, one cache line (logentry.go). Entry number pos, counted
 // from 0 for ever, lies in slot pos mod logLen:
 //
 //	 0  pos      u64
 //	 8  seq      u64   record number; the entries of one record share it
-//	16  durable  u64   every entry before this position was durable when this one was stored
-//	24  frame    u32
-//	28  off      u16   of the payload in the frame
-//	30  len      u16   of the payload
-//	32  epoch    u32
-//	36  flags    u16   1 first entry of the record, 2 last, 4 empty record (frame 0, no payload)
-//	38  index    u16   of the entry in its record
-//	40  sum      u32   CRC-32C of the payload of this entry
-//	44  reserved 0
+//	16  back     u32   every entry before pos-back was durable when this one was stored
+//	20  epoch    u32
+//	24  flags    u8    1 first entry of the record, 2 last, 4 empty record,
+//	                   8 header only, 16 stored in one go with the payload
+//	25  header   u8    bytes of the caller's header in this entry
+//	26  index    u16   of the entry in its record
+//	28  frame    u32   or, with flag 8, up to 32 bytes of header from here to 59
+//	32  off      u16   of the payload in the frame
+//	34  len      u16   of the payload
+//	36  sum      u32   CRC-32C of the payload of this entry
+//	40  header         up to 20 bytes
 //	60  crc      u32   CRC-32C of uuid and bytes 0 to 59
 //
 // The uuid in the checksum keeps entries of an earlier pool in the same memory
@@ -77,15 +109,28 @@
 //
 // # Order of stores
 //
-// Log.Append flushes payload and stores nothing in the log. Log.Commit fences
-// once, so that all payload is durable; only then stores and flushes the
-// entries, and fences again. So an entry can never be durable before its data.
+// Log.Append flushes payload and stores nothing in the log. Log.Commit first
+// orders (Domain.Order: a fence), so that all payload is durable; only then
+// stores and flushes the entries, and fences. So an entry can never be durable
+// before its data. In an ordinary file that would cost two syncs; there both go
+// in one, the entries carry flag 16, and recovery verifies the payloads of the
+// batch that was the last one: what the crash tore was never acknowledged and
+// is left out.
+//
 // Log.Truncate makes the new head durable before it frees a frame, so a frame
 // is never handed out while a durable entry within the log refers to it.
 //
-// # What is kept in DRAM
+// # Who owns a frame
 //
-// Which frames are free, and each frame's reference count, are derived from the
-// log when the pool is opened. Frames held by an application or a NIC are thus
-// free again after a crash, and no frame leaks.
+// Which frames are free, and each frame's reference count, are kept in DRAM and
+// derived at Open from what the log and the structures behind the roots reach
+// (Kind.Walk). Frames held by an application or a NIC are thus free again after
+// a crash, no frame leaks, and none is given out twice. A frame that something
+// refers to is never given out by Alloc, so no NIC receives into it.
+//
+// # Memory that goes away
+//
+// A load from a mapped file that was truncated, or whose medium fails, is a
+// fault. Open, Check, the readers of the log and Follow turn it into an error;
+// anywhere else, as when an application reads a payload, it ends the process.
 package pmem

@@ -57,6 +57,7 @@ func firstBytes(f *os.File, pl place) ([]byte, error) {
 	return nil, err
 }
 
+// mapFile maps the beginning of f; flags are added to MAP_SHARED.
 func mapFile(f *os.File, size uint64, prot, flags int) ([]byte, error) {
 	if size > 1<<62 {
 		return nil, fmt.Errorf("map %s: %w: %d bytes", f.Name(), ErrSize, size)
@@ -84,8 +85,10 @@ func reserve(f *os.File, size uint64) error {
 		case nil:
 			off += n
 		case unix.EINTR:
-		case unix.ENOSPC, unix.ENOMEM, unix.EFBIG:
-			return fmt.Errorf("%w: no memory for %d bytes of %s (%w); choose a smaller size, or give the file system more (tmpfs: remount with a larger size; hugetlbfs: raise vm.nr_hugepages)",
+		case unix.EOPNOTSUPP: // it cannot be reserved: the size at least
+			return f.Truncate(int64(size))
+		case unix.ENOSPC, unix.ENOMEM, unix.EFBIG, unix.EDQUOT:
+			return fmt.Errorf("%w: no room for %d bytes of %s (%w); choose a smaller size, or give the file system more (tmpfs: remount with a larger size; hugetlbfs: raise vm.nr_hugepages)",
 				ErrSize, size, f.Name(), err)
 		default:
 			return fmt.Errorf("reserve %d bytes for %s: %w", size, f.Name(), err)
@@ -103,7 +106,7 @@ func roomFor(f *os.File, size uint64) error {
 		return nil // no limit known; fallocate will tell
 	}
 	if free := fs.Bavail*uint64(fs.Bsize) + uint64(st.Blocks)*512; size > free {
-		return fmt.Errorf("%w: %s needs %d bytes and its file system has %d free; choose a smaller size, or remount it with a larger one",
+		return fmt.Errorf("%w: %s needs %d bytes and its file system has %d free; choose a smaller size, or give it more room (tmpfs: remount with a larger size)",
 			ErrSize, f.Name(), size, free)
 	}
 	return nil
@@ -111,17 +114,28 @@ func roomFor(f *os.File, size uint64) error {
 
 // createFile makes the file of a new pool: without a name until publish, so
 // that a crash on the way leaves nothing behind.
-func createFile(path string) (*os.File, error) {
+//
+// A file system that cannot do that (NFS, 9p) gets a file with a temporary
+// name, which the caller removes.
+func createFile(path string) (f *os.File, temporary string, err error) {
 	fd, err := unix.Open(filepath.Dir(path), unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return nil, &os.PathError{Op: "create", Path: path, Err: err}
+	if err == unix.EOPNOTSUPP || err == unix.EISDIR || err == unix.EINVAL {
+		temporary = fmt.Sprintf("%s.new-%d", path, os.Getpid())
+		fd, err = unix.Open(temporary, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 	}
-	return os.NewFile(uintptr(fd), path), nil
+	if err != nil {
+		return nil, "", &os.PathError{Op: "create", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), temporary, nil
 }
 
 // publish gives the file of createFile its name.
-func publish(f *os.File, path string) error {
-	err := unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
+func publish(f *os.File, temporary, path string) error {
+	from := temporary
+	if from == "" {
+		from = fmt.Sprintf("/proc/self/fd/%d", f.Fd())
+	}
+	err := unix.Linkat(unix.AT_FDCWD, from, unix.AT_FDCWD, path, unix.AT_SYMLINK_FOLLOW)
 	if err == unix.EEXIST {
 		return existsError(path)
 	}
@@ -129,6 +143,16 @@ func publish(f *os.File, path string) error {
 		return &os.PathError{Op: "link", Path: path, Err: err}
 	}
 	return nil
+}
+
+// syncDir makes the names in a directory durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
 }
 
 func existsError(path string) error {

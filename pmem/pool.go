@@ -24,15 +24,16 @@ type Options struct {
 	// ReadOnly maps the pool without the right to write. If a writer has the
 	// pool open, what is seen is a moving picture: see Pool.Live.
 	ReadOnly bool
-	// NoFlush leaves out all flushes and fences: what is stored survives the
-	// process, and not the machine, whatever the backing.
+	// NoFlush leaves out all flushes, fences and syncs: what is stored survives
+	// the process, and not the machine, whatever the backing.
 	NoFlush bool
 	// Overwrite lets Create replace what is at the path, whatever it is.
 	Overwrite bool
 
 	// Progress, if not nil, is called now and then while the pool is opened,
-	// from the goroutine that opens it: done of total data frames are known to
-	// be in use. The last call has done equal to total.
+	// from the goroutine that opens it. A staged pool first counts the bytes
+	// that were loaded; every pool then counts data frames known to be in use.
+	// The last call has done equal to total.
 	Progress func(done, total uint64)
 
 	writer string // of a live pool
@@ -43,7 +44,7 @@ type Options struct {
 type Pool struct {
 	g        geometry
 	mem      []byte // the pool
-	mapped   []byte // the mapping, at least as long
+	att      attachment
 	file     *os.File
 	path     string
 	backing  Backing
@@ -117,26 +118,24 @@ func openIn(f *os.File, pl place, o Options) (*Pool, error) {
 	if have < s.size {
 		return nil, fmt.Errorf("%w: %s has %d bytes, its superblock says %d; bring back the rest from a copy", ErrTruncated, f.Name(), have, s.size)
 	}
-	prot := unix.PROT_READ
 	if !o.ReadOnly {
-		prot |= unix.PROT_WRITE
 		// A copy made by cp may be sparse.
-		if pl.backing == BackingTmpfs && uint64(st.Blocks)*512 < s.size {
+		if (pl.backing == BackingTmpfs || pl.backing.Staged()) && uint64(st.Blocks)*512 < s.size {
 			if err := reserve(f, s.size); err != nil {
 				return nil, err
 			}
 		}
 	}
-	mapped, err := mapFile(f, roundUp(s.size, pl.unit), prot, 0)
+	a, err := attach(f, pl, s.size, o, false)
 	if err != nil {
 		return nil, err
 	}
-	p, err := newPool(mapped[:s.size], s, o, nil)
+	p, err := newPool(a.mem, s, o, a.dom)
 	if err != nil {
-		unix.Munmap(mapped)
+		a.close()
 		return nil, fmt.Errorf("%s: %w", f.Name(), err)
 	}
-	p.mapped, p.file, p.path, p.backing = mapped, f, f.Name(), pl.backing
+	p.att, p.file, p.path, p.backing = a, f, f.Name(), a.backing
 	return p, nil
 }
 
@@ -209,8 +208,14 @@ func (p *Pool) Problems() []error { return p.problems }
 // multiple of 4096. It belongs to the pool and is unmapped by Close.
 func (p *Pool) Mem() []byte { return p.mem }
 
-// Fd returns the descriptor of the mapped file. It belongs to the pool.
-func (p *Pool) Fd() int { return int(p.file.Fd()) }
+// Fd returns the descriptor of the file that Mem maps: of a staged pool that is
+// a memfd. It belongs to the pool.
+func (p *Pool) Fd() int {
+	if p.att.memory != nil {
+		return int(p.att.memory.Fd())
+	}
+	return int(p.file.Fd())
+}
 
 // FrameSize returns the size of a frame in bytes.
 func (p *Pool) FrameSize() int { return int(p.g.frameSize) }
@@ -290,10 +295,7 @@ func (p *Pool) Close() error {
 		p.roots.mu.Lock()
 		p.mem = nil
 		p.roots.mu.Unlock()
-		if p.mapped != nil {
-			p.closeErr = errors.Join(p.closeErr, unix.Munmap(p.mapped))
-			p.mapped = nil
-		}
+		p.closeErr = errors.Join(p.closeErr, p.att.close())
 		if p.file != nil {
 			p.closeErr = errors.Join(p.closeErr, p.file.Close())
 		}
