@@ -22,7 +22,12 @@ type conn struct {
 	body   int64 // bytes of its body so far
 	frags  []pmem.Fragment
 	room   int    // bytes left in the frame of the last fragment, if we fill it by copying
+	front  int    // bytes in front of the first fragment that nobody needs
 	whole  []byte // a body that came in one piece, to be copied by the log; valid within input
+
+	// For a Handler.
+	state    any
+	headroom int
 
 	// Replies.
 	sync uint64 // loop.syncs when the last TX slot was written
@@ -168,7 +173,7 @@ func (l *loop) destroy(c *conn) {
 	unix.Close(c.fd)
 	l.open--
 	c.parser.Reset()
-	*c = conn{parser: c.parser, frags: c.frags[:0]}
+	*c = conn{parser: c.parser, frags: c.frags[:0], state: c.state}
 	if len(l.free) < 1024 {
 		l.free = append(l.free, c)
 	}

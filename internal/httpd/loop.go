@@ -27,6 +27,11 @@ type loop struct {
 	free    []*conn
 	closing []*conn
 
+	handler Handler // nil: the log's
+	x       Exchange
+	lent    []uint32 // by TX slot: the frame that is sent from it and is not the ring's own, or 0
+	home    []uint32 // buffers that such frames have displaced
+
 	syncs     uint64            // how often the TX ring was pushed
 	staged    bool              // records were appended since the last commit
 	drop      []uint32          // frames whose reference is given up at the end of the batch
@@ -42,13 +47,18 @@ type loop struct {
 }
 
 func newLoop(s *Server, i int, r Ring, replies *replies) *loop {
-	return &loop{
+	l := &loop{
 		s: s, ring: r, rx: r.RX(), tx: r.TX(), replies: replies,
 		log:       logger(s.cfg.Logger, i),
 		syncs:     1,
 		maxFrames: bodyFrames(s.pool),
 		spare:     -1,
+		lent:      make([]uint32, r.TX().NumSlots),
 	}
+	if l.x.l = l; s.handler != nil {
+		l.handler = s.handler()
+	}
+	return l
 }
 
 func logger(l *slog.Logger, ring int) *slog.Logger {
@@ -140,6 +150,7 @@ func (l *loop) endBatch() error {
 	if err := l.commit(); err != nil {
 		return err
 	}
+	l.trimHome()
 	l.dropFrames()
 	l.n.Connections = uint64(l.open)
 	l.pubMu.Lock()
@@ -176,6 +187,8 @@ func (l *loop) shut() {
 	if l.spare >= 0 {
 		unix.Close(l.spare)
 	}
+	l.drop = append(l.drop, l.home...)
+	l.home = nil
 	l.dropFrames()
 	l.n.Connections = 0
 	l.pubMu.Lock()

@@ -2,11 +2,17 @@ package httpd
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 
 	"github.com/pastenet/paste/internal/http1"
+)
+
+var (
+	errTxFull = errors.New("no room in the tx ring after a push")
+	errNoHome = errors.New("the buffer of a tx slot is lost")
 )
 
 // A reply comes in three forms: what it must say about the connection.
@@ -81,7 +87,7 @@ func (l *loop) replyStored(c *conn, how int, seq uint64) error {
 // reply writes b into TX slots. They leave with the next push.
 func (l *loop) reply(c *conn, b []byte) error {
 	// Another reply of this batch to the same client is continued.
-	if c.sync == l.syncs && l.tx.Next(c.slot) == l.tx.Head {
+	if c.sync == l.syncs && l.tx.Next(c.slot) == l.tx.Head && l.lent[c.slot] == 0 {
 		slot := l.tx.Slot(c.slot)
 		n := copy(l.tx.Buf(slot)[slot.Len:], b)
 		slot.Len += uint16(n)
@@ -93,10 +99,13 @@ func (l *loop) reply(c *conn, b []byte) error {
 				return err
 			}
 			if l.tx.Space() == 0 {
-				return fmt.Errorf("no room in the tx ring after a push")
+				return errTxFull
 			}
 		}
 		i := l.tx.Head
+		if err := l.reclaim(i); err != nil {
+			return err
+		}
 		slot := l.tx.Slot(i)
 		n := copy(l.tx.Buf(slot), b)
 		slot.SetFd(c.fd)

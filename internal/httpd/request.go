@@ -12,18 +12,19 @@ type segment struct {
 	doff    int    // of payload in the frame
 	frame   uint32 // if kept
 	kept    bool   // the frame is out of the ring
+	used    int    // bytes of the frame up to the end of the last piece that was kept
 }
 
 // status is what the request in progress will be answered with.
 type status uint8
 
 const (
-	stOK        status = iota // GET, HEAD
-	stStore                   // POST, PUT
-	stNoMethod                // 405
-	stTooLarge                // 413
-	stFull                    // 507
-	stNoRequest               // nothing to be answered
+	stOK       status = iota // GET, HEAD
+	stStore                  // POST, PUT
+	stNoMethod               // 405
+	stTooLarge               // 413
+	stFull                   // 507
+	stHandled                // the Handler's, and its body is not wanted
 )
 
 // input parses a segment and acts on what is complete. An error means that the
@@ -67,11 +68,17 @@ func (l *loop) input(c *conn, seg *segment) error {
 // byte of its body has come yet.
 func (l *loop) begin(c *conn, waiting bool) error {
 	r := &c.parser.Request
-	c.body = 0
-	switch r.Method {
-	case http1.MethodGet, http1.MethodHead:
+	c.body, c.front, c.headroom = 0, 0, 0
+	switch {
+	case l.handler != nil:
+		c.status = stHandled
+		l.x.c = c
+		if l.handler.Begin(&l.x) {
+			c.status = stStore
+		}
+	case r.Method == http1.MethodGet, r.Method == http1.MethodHead:
 		c.status = stOK
-	case http1.MethodPost, http1.MethodPut:
+	case r.Method == http1.MethodPost, r.Method == http1.MethodPut:
 		c.status = stStore
 	default:
 		c.status = stNoMethod
@@ -104,6 +111,15 @@ func (l *loop) finish(c *conn) error {
 	r := &c.parser.Request
 	l.n.Requests++
 	var err error
+	if l.handler != nil {
+		l.x.c = c
+		err = l.handler.Finish(&l.x, c.status == stFull)
+		l.dropBody(c)
+		if err == nil && !r.KeepAlive {
+			l.hangUp(c)
+		}
+		return err
+	}
 	switch how := form(r); c.status {
 	case stOK:
 		b := l.replies.get[how]

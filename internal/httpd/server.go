@@ -25,6 +25,8 @@ type Server struct {
 	loops []*loop
 	mu    sync.Mutex // of fd and loops, except for the loops themselves
 
+	handler func() Handler // nil for the log
+
 	// logMu serialises the log's writers when there is more than one ring.
 	logMu sync.Mutex
 }

@@ -76,6 +76,10 @@ func (l *loop) collectFrame(c *conn, seg *segment, off, n int) (ok bool, err err
 		}
 		seg.kept = true
 	}
+	if len(c.frags) == 0 {
+		c.front = off - seg.used
+	}
+	seg.used = off + n
 	l.addFragment(c, pmem.Fragment{Frame: seg.frame, Off: uint16(off), Len: uint16(n)})
 	c.room = 0
 	return true, nil
@@ -94,11 +98,15 @@ func (l *loop) collectCopy(c *conn, payload []byte) (ok bool, err error) {
 					return false, err
 				}
 			}
-			l.addFragment(c, pmem.Fragment{Frame: frame[0]})
-			c.room = l.s.pool.FrameSize()
+			off := 0
+			if len(c.frags) == 0 {
+				off, c.front = c.headroom, c.headroom
+			}
+			l.addFragment(c, pmem.Fragment{Frame: frame[0], Off: uint16(off)})
+			c.room = l.s.pool.FrameSize() - off
 		}
 		f := &c.frags[len(c.frags)-1]
-		n := copy(l.s.pool.Frame(f.Frame)[f.Len:], payload)
+		n := copy(l.s.pool.Frame(f.Frame)[f.Off+f.Len:], payload)
 		f.Len += uint16(n)
 		c.room -= n
 		payload = payload[n:]
@@ -178,6 +186,9 @@ func (l *loop) append(c *conn) (uint64, error) {
 
 // commit makes appended records durable. Until then no reply may be pushed.
 func (l *loop) commit() error {
+	if l.handler != nil {
+		return l.handler.Commit()
+	}
 	if !l.staged {
 		return nil
 	}
@@ -193,6 +204,10 @@ func (l *loop) commit() error {
 
 // makeRoom drops the older half of the log if the server may do that.
 func (l *loop) makeRoom() (bool, error) {
+	if l.handler != nil {
+		l.dropFrames()
+		return l.handler.MakeRoom()
+	}
 	if l.s.cfg.OnFull != Wrap {
 		l.warn("pool or log is full: answering 507", "records", l.s.pool.Log().Len(), "free_frames", l.s.pool.Free())
 		return false, nil

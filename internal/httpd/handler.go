@@ -1,0 +1,136 @@
+package httpd
+
+import (
+	"github.com/pastenet/paste/internal/http1"
+	"github.com/pastenet/paste/pasteapi"
+	"github.com/pastenet/paste/pmem"
+)
+
+// Handler gives requests a meaning of its own, in place of the log. A ring has
+// one; its methods are called by the ring's goroutine. An error of Finish,
+// Commit or MakeRoom ends the server.
+type Handler interface {
+	// Begin is called when a header is complete, and reports whether the body
+	// is to be collected. What it wants to know of the request's target later
+	// it copies to the State.
+	Begin(x *Exchange) (collect bool)
+	// Finish answers a complete request. full says that there was no room for
+	// its body.
+	Finish(x *Exchange, full bool) error
+	// Commit makes durable what answers speak of. It is called before these leave.
+	Commit() error
+	// MakeRoom frees buffers of the pool, and reports whether it could.
+	MakeRoom() (bool, error)
+}
+
+// NewWithHandler is New for a server whose rings each get a Handler. Of cfg,
+// ResponseBytes, Persist and OnFull do not count.
+func NewWithHandler(cfg Config, pool *pmem.Pool, handler func() Handler) (*Server, error) {
+	cfg.Persist, cfg.OnFull = PersistZeroCopy, Refuse
+	s, err := New(cfg, pool)
+	if err == nil {
+		s.handler = handler
+	}
+	return s, err
+}
+
+// Exchange is a request with its connection, for the time of one call.
+type Exchange struct {
+	l *loop
+	c *conn
+}
+
+// Request is the request in progress; its Target is valid only in Begin.
+func (x *Exchange) Request() *http1.Request { return &x.c.parser.Request }
+
+// State returns what SetState kept for the connection, or for an earlier one
+// that used the same memory; nil at first.
+func (x *Exchange) State() any { return x.c.state }
+
+// SetState keeps something with the connection.
+func (x *Exchange) SetState(s any) { x.c.state = s }
+
+// SetHeadroom asks for n free bytes in front of a body that is copied together
+// from pieces. To be called in Begin.
+func (x *Exchange) SetHeadroom(n int) { x.c.headroom = n }
+
+// Body returns the fragments of the body that was collected. The server gives
+// up its references to their frames after Finish.
+func (x *Exchange) Body() []pmem.Fragment { return x.c.frags }
+
+// BodyLen is the length of the body in bytes.
+func (x *Exchange) BodyLen() int64 { return x.c.body }
+
+// Front is how many bytes directly in front of the body's first fragment, in
+// its frame, nobody needs any more.
+func (x *Exchange) Front() int { return x.c.front }
+
+// Form returns the header field that an answer needs to tell the client what
+// becomes of the connection; nothing for most.
+func (x *Exchange) Form() string { return formField[form(&x.c.parser.Request)] }
+
+// Reply sends b.
+func (x *Exchange) Reply(b []byte) error { return x.l.reply(x.c, b) }
+
+// ReplyFrame sends a fragment from where it lies, without copying. The
+// caller's reference to the frame is taken over; nothing in the fragment may
+// change as long as the frame has references.
+func (x *Exchange) ReplyFrame(f pmem.Fragment) error {
+	l := x.l
+	if l.tx.Space() == 0 {
+		if err := l.push(); err != nil {
+			return err
+		}
+		if l.tx.Space() == 0 {
+			return errTxFull
+		}
+	}
+	i := l.tx.Head
+	slot := l.tx.Slot(i)
+	if l.lent[i] != 0 && slot.BufIdx == l.lent[i] {
+		l.drop = append(l.drop, slot.BufIdx)
+	} else {
+		l.home = append(l.home, slot.BufIdx)
+	}
+	l.lent[i] = f.Frame
+	slot.BufIdx = f.Frame
+	slot.Flags |= pasteapi.NS_BUF_CHANGED
+	slot.SetFd(x.c.fd)
+	slot.SetDoff(int(f.Off))
+	slot.Len = f.Off + f.Len
+	l.tx.Head = l.tx.Next(i)
+	l.tx.Cur = l.tx.Head
+	x.c.sync, x.c.slot = l.syncs, i
+	return nil
+}
+
+// reclaim gives TX slot i a buffer that may be written, if the last one who
+// used it sent a frame of a stored value. That frame is not touched by the ring
+// any more: what a slow peer had not taken has moved to a queue.
+func (l *loop) reclaim(i uint32) error {
+	f := l.lent[i]
+	if f == 0 {
+		return nil
+	}
+	slot := l.tx.Slot(i)
+	if slot.BufIdx == f {
+		n := len(l.home)
+		if n == 0 {
+			return errNoHome
+		}
+		slot.BufIdx = l.home[n-1]
+		slot.Flags |= pasteapi.NS_BUF_CHANGED
+		l.home = l.home[:n-1]
+		l.drop = append(l.drop, f)
+	}
+	l.lent[i] = 0
+	return nil
+}
+
+// trimHome gives back buffers of TX slots that got others meanwhile.
+func (l *loop) trimHome() {
+	if n := int(l.tx.NumSlots); len(l.home) > n {
+		l.drop = append(l.drop, l.home[n:]...)
+		l.home = l.home[:n]
+	}
+}
