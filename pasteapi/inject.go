@@ -3,9 +3,11 @@ package pasteapi
 import (
 	"encoding/binary"
 	"fmt"
+	"os"
 	"unsafe"
 
 	"github.com/pastenet/paste/internal/uring"
+	"golang.org/x/sys/unix"
 )
 
 // injector sends frames into the kernel's TCP by writing them to the TAP
@@ -17,8 +19,14 @@ type injector struct {
 	tap     *tap
 	partial bool // frames may carry partial checksums (the NIC is a veth)
 	io      *uring.Ring
-	queued  int
+	batch   []vnetFrame
 	unnamed []uint32 // frames without a ticket: free after flush
+}
+
+// vnetFrame is a virtio header with the frame behind it, in a buffer.
+type vnetFrame struct {
+	at  unsafe.Pointer
+	len uint32
 }
 
 // injectorSize is how many frames one system call injects at most.
@@ -29,7 +37,7 @@ func newInjector(t *tap, partial bool) (injector, error) {
 	if err != nil {
 		return injector{}, fmt.Errorf("create io_uring for injection: %w", err)
 	}
-	return injector{tap: t, partial: partial, io: io}, nil
+	return injector{tap: t, partial: partial, io: io, batch: make([]vnetFrame, 0, injectorSize)}, nil
 }
 
 func (j *injector) close() error {
@@ -62,22 +70,36 @@ func (j *injector) add(f []byte, s *segment, ticket uint32) {
 		h.flags = vnetNeedsCsum
 		h.csumStart, h.csumOffset = uint16(s.l4-start), tcpCsumOffset
 	}
-	sqe := j.io.GetSQE()
-	sqe.Write(j.tap.fd, unsafe.Pointer(h), uint32(vnetHeaderSize+s.end-start))
-	sqe.SetFlags(uring.FlagCQESkip)
-	j.queued++
+	j.batch = append(j.batch, vnetFrame{unsafe.Pointer(h), uint32(vnetHeaderSize + s.end - start)})
 }
 
 // room is how many frames may be added before the next flush.
-func (j *injector) room() int { return injectorSize - j.queued }
+func (j *injector) room() int { return injectorSize - len(j.batch) }
 
 // flush injects what was added. failed counts frames that the kernel did not
 // take, for want of memory; TCP sends those again.
 func (j *injector) flush() (failed uint64, err error) {
+	batch := j.batch
+	j.batch = j.batch[:0]
+	if len(batch) == 1 {
+		// A plain write is quicker than a batch of one.
+		_, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(j.tap.fd), uintptr(batch[0].at), uintptr(batch[0].len))
+		switch errno {
+		case 0:
+			return 0, nil
+		case unix.EAGAIN, unix.ENOMEM, unix.ENOBUFS, unix.EINTR:
+			return 1, nil
+		}
+		return 1, fmt.Errorf("inject: %w", os.NewSyscallError("write", errno))
+	}
+	for _, f := range batch {
+		sqe := j.io.GetSQE()
+		sqe.Write(j.tap.fd, f.at, f.len)
+		sqe.SetFlags(uring.FlagCQESkip)
+	}
 	if _, err := j.io.Submit(); err != nil {
 		return 0, fmt.Errorf("inject: %w", err)
 	}
-	j.queued = 0
 	for {
 		cqe, ok := j.io.PeekCQE()
 		if !ok {

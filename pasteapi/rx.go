@@ -56,7 +56,7 @@ func (r *Ring) receive() error {
 			r.harvest(s)
 		}
 	}
-	if r.inj.queued > 0 {
+	if len(r.inj.batch) > 0 {
 		if err := r.flush(); err != nil {
 			return err
 		}

@@ -108,6 +108,13 @@ func (r *Ring) collect(given uint32) {
 // submit sends every chain. With MSG_DONTWAIT each send completes while it is
 // submitted, so all results are there afterwards.
 func (r *Ring) submit() error {
+	if len(r.txConns) == 1 && r.txConns[0].batch == r.txConns[0].batchEnd {
+		// A plain send is quicker than a batch of one.
+		c := r.txConns[0]
+		s := r.txView.ring.slot(uint32(c.batch))
+		r.sent(c, r.send(c.fd, r.frame(s.BufIdx)[s.Doff():s.Len]))
+		return nil
+	}
 	for rest := r.txConns; len(rest) > 0; {
 		r.iovecs, r.msgs = r.iovecs[:0], r.msgs[:0]
 		n := 0
@@ -178,7 +185,7 @@ func (r *Ring) sent(c *conn, res int) {
 	chain := c.batch
 	c.batch = -1
 	r.stats.TxSends++
-	if res < 0 && res != -int(unix.EAGAIN) && res != -int(unix.EINTR) && res != -int(unix.ENOBUFS) {
+	if res < 0 && !busy(res) {
 		r.sendFailed(c, unix.Errno(-res))
 		return
 	}
@@ -225,19 +232,16 @@ func (r *Ring) postpone(c *conn, i uint32, off int) {
 func (r *Ring) sendQueued(c *conn) {
 	for len(c.queue) > 0 {
 		q := &c.queue[0]
-		b := r.frame(q.frame)[q.off:][:q.len]
-		r.stats.Syscalls++
-		n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(c.fd), uintptr(unsafe.Pointer(&b[0])),
-			uintptr(len(b)), sendFlags, 0, 0)
-		if errno == unix.EAGAIN || errno == unix.EINTR || errno == unix.ENOBUFS {
+		n := r.send(c.fd, r.frame(q.frame)[q.off:][:q.len])
+		if busy(n) {
 			return // an event follows
 		}
-		if errno != 0 {
-			r.sendFailed(c, errno)
+		if n < 0 {
+			r.sendFailed(c, unix.Errno(-n))
 			return
 		}
 		r.stats.TxBytes += uint64(n)
-		c.queued -= int(n)
+		c.queued -= n
 		q.off += uint16(n)
 		if q.len -= uint16(n); q.len == 0 {
 			// The buffer may be part of something that is stored: it goes back
@@ -248,6 +252,23 @@ func (r *Ring) sendQueued(c *conn) {
 	}
 	c.queue = nil
 	r.resume(c)
+}
+
+// send writes to a socket without blocking: bytes taken, or a negative errno as
+// io_uring has it.
+func (r *Ring) send(fd int, b []byte) int {
+	r.stats.Syscalls++
+	n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&b[0])),
+		uintptr(len(b)), sendFlags, 0, 0)
+	if errno != 0 {
+		return -int(errno)
+	}
+	return int(n)
+}
+
+// busy says whether a send's result means that the socket is full.
+func busy(res int) bool {
+	return res == -int(unix.EAGAIN) || res == -int(unix.EINTR) || res == -int(unix.ENOBUFS)
 }
 
 // sendFailed gives a connection up; the application finds out by the close
