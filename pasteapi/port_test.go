@@ -17,6 +17,7 @@ import (
 	"github.com/pastenet/paste/internal/lab"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 )
 
@@ -60,12 +61,17 @@ func (s *echoServer) close(t testing.TB) {
 	qt.Check(t, qt.IsNil(<-s.done))
 }
 
-func (s *echoServer) listen(o pasteapi.Options, addr string) (int, error) {
-	ap, err := net.ResolveTCPAddr("tcp", addr)
-	if err != nil {
+func (s *echoServer) listen(o pasteapi.Options, addr string) (_ int, err error) {
+	if s.port, err = pasteapi.Open(context.Background(), o); err != nil {
 		return -1, err
 	}
-	if s.port, err = pasteapi.Open(context.Background(), o); err != nil {
+	s.ring = s.port.Ring(0)
+	return s.listenRing(addr)
+}
+
+func (s *echoServer) listenRing(addr string) (int, error) {
+	ap, err := net.ResolveTCPAddr("tcp", addr)
+	if err != nil {
 		return -1, err
 	}
 	family, sa := unix.AF_INET, unix.Sockaddr(nil)
@@ -79,10 +85,10 @@ func (s *echoServer) listen(o pasteapi.Options, addr string) (int, error) {
 		return -1, err
 	}
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
 	if err := errors.Join(unix.Bind(fd, sa), unix.Listen(fd, 1024)); err != nil {
 		return -1, err
 	}
-	s.ring = s.port.Ring(0)
 	return fd, errors.Join(s.ring.Watch(fd), s.port.Steer(uint16(ap.Port)))
 }
 
@@ -160,7 +166,7 @@ func dial(t testing.TB, l *lab.Lab, addr string) *net.TCPConn {
 		return err
 	})
 	qt.Assert(t, qt.IsNil(err))
-	qt.Assert(t, qt.IsNil(c.SetDeadline(time.Now().Add(3*time.Second))))
+	qt.Assert(t, qt.IsNil(c.SetDeadline(time.Now().Add(30*time.Second))))
 	return c.(*net.TCPConn)
 }
 
@@ -215,7 +221,6 @@ func TestEcho(t *testing.T) {
 			}
 			wg.Wait()
 			st := s.port.Status()
-			t.Logf("%+v", st)
 			qt.Check(t, qt.IsTrue(st.Stats.Delivered > 5000))
 			qt.Check(t, qt.IsTrue(st.Stats.StrayBytes*20 < st.Stats.DeliveredBytes))
 			s.close(t)
@@ -225,3 +230,60 @@ func TestEcho(t *testing.T) {
 		})
 	}
 }
+
+// TestRings has two rings on two NIC queues, each with its own listener on the
+// same port. Which queue a connection's segments arrive on and which listener
+// gets it are two different hashes, so half of the connections are registered
+// with the ring that does not see their frames: those come by the copy path.
+func TestRings(t *testing.T) {
+	l := newLab(t, lab.Config{Queues: 2})
+	pool := newPool(t, 64<<20)
+	addr := net.JoinHostPort(l.ServerIP4.String(), "7001")
+	var servers [2]*echoServer
+	var port *pasteapi.Port
+	err := l.InServer(func() (err error) {
+		port, err = pasteapi.Open(context.Background(), pasteapi.Options{NIC: l.ServerDev, Pool: pool, Rings: 2})
+		return err
+	})
+	qt.Assert(t, qt.IsNil(err))
+	defer func() {
+		for _, s := range servers {
+			s.close(t)
+		}
+		qt.Check(t, qt.IsNil(l.InServer(port.Close)))
+	}()
+	for i := range servers {
+		s := &echoServer{port: port, ring: port.Ring(i), done: make(chan error, 1)}
+		started := make(chan error, 1)
+		servers[i] = s
+		go func() {
+			s.done <- l.InServer(func() error {
+				fd, err := s.listenRing(addr)
+				started <- err
+				if err != nil {
+					return nil
+				}
+				return errors.Join(s.serve(fd), unix.Close(fd))
+			})
+		}()
+		qt.Assert(t, qt.IsNil(<-started))
+	}
+	var wg sync.WaitGroup
+	for i := range 40 {
+		c := dial(t, l, addr)
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			qt.Check(t, qt.IsNil(roundTrip(c, random(200_000, int64(i)), 1000)))
+		}()
+	}
+	wg.Wait()
+	st := port.Status()
+	qt.Check(t, qt.Equals(len(st.Queues), 2))
+	qt.Check(t, qt.IsTrue(st.Stats.Delivered > 0), qt.Commentf("%+v", st.Stats))
+	for i, s := range servers {
+		qt.Check(t, qt.IsTrue(s.accepted > 0), qt.Commentf("ring %d", i))
+	}
+}
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
