@@ -16,25 +16,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// usePrivateBPFFS lets pastectl pin in a bpffs of the test's own.
-func usePrivateBPFFS(t *testing.T) {
+// usePrivateBPFFS lets pastectl pin in a bpffs of the test's own, because
+// others may use the machine's at the same time.
+func usePrivateBPFFS(t *testing.T) (dir string) {
 	t.Helper()
-	dir := t.TempDir()
+	dir = t.TempDir()
 	t.Setenv("PASTE_BPFFS", dir)
 	t.Cleanup(func() {
 		// The last detach has unmounted it.
 		qt.Check(t, qt.ErrorIs(unix.Unmount(dir, 0), unix.EINVAL))
 	})
+	return dir
 }
 
 // traces are the places where attaching shows.
 type traces struct {
 	Link   string   // ip link in the server's namespace
-	Mounts []string // of type bpf
-	Pins   []string // below /sys/fs/bpf
+	Mounts []string // at bpffs
+	Pins   []string // below it
 }
 
-func tracesOf(t *testing.T, l *lab.Lab) traces {
+func tracesOf(t *testing.T, l *lab.Lab, bpffs string) traces {
 	t.Helper()
 	// Statistics change, indexes of other devices need not.
 	out, err := l.ServerCommand(context.Background(), "ip", "-o", "link", "show").Output()
@@ -43,11 +45,11 @@ func tracesOf(t *testing.T, l *lab.Lab) traces {
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	qt.Assert(t, qt.IsNil(err))
 	for line := range strings.Lines(string(mounts)) {
-		if strings.Fields(line)[2] == "bpf" {
+		if strings.Fields(line)[1] == bpffs {
 			tr.Mounts = append(tr.Mounts, line)
 		}
 	}
-	err = filepath.Walk("/sys/fs/bpf", func(path string, _ os.FileInfo, err error) error {
+	err = filepath.Walk(bpffs, func(path string, _ os.FileInfo, err error) error {
 		tr.Pins = append(tr.Pins, path)
 		return err
 	})
@@ -79,13 +81,14 @@ func bpfIDs(t *testing.T, kind, word string) []int {
 // machine is as it was.
 func TestAttachDetach(t *testing.T) {
 	l := newLab(t, lab.Config{})
-	before := tracesOf(t, l)
+	bpffs := usePrivateBPFFS(t)
+	before := tracesOf(t, l, bpffs)
 	progs := bpfIDs(t, "prog", "paste_steer")
 
 	stdout, stderr, err := ctl(l, "attach", l.ServerDev)
 	qt.Assert(t, qt.IsNil(err), qt.Commentf("%s", stderr))
 	qt.Check(t, qt.StringContains(stdout, "attached in native mode"))
-	during := tracesOf(t, l)
+	during := tracesOf(t, l, bpffs)
 	qt.Check(t, qt.StringContains(during.Link, "xdp"))
 	qt.Check(t, qt.IsTrue(len(during.Pins) > len(before.Pins)))
 	var ours []int
@@ -99,7 +102,7 @@ func TestAttachDetach(t *testing.T) {
 	// Attaching again changes nothing; serving uses what is attached.
 	_, stderr, err = ctl(l, "attach", l.ServerDev)
 	qt.Assert(t, qt.IsNil(err), qt.Commentf("%s", stderr))
-	qt.Check(t, qt.DeepEquals(tracesOf(t, l), during))
+	qt.Check(t, qt.DeepEquals(tracesOf(t, l, bpffs), during))
 	s := serve(t, l, poolFile(t))
 	qt.Check(t, qt.Equals(s.ready.Port.Attached, "pinned"))
 	data := random(5<<20, 1)
@@ -108,13 +111,13 @@ func TestAttachDetach(t *testing.T) {
 	out, err := l.ClientCommand(context.Background(), "curl", "-sS", "--fail", "-T", file, s.url).CombinedOutput()
 	qt.Assert(t, qt.IsNil(err), qt.Commentf("%s", out))
 	s.kill()
-	qt.Check(t, qt.DeepEquals(tracesOf(t, l).Pins, during.Pins))
+	qt.Check(t, qt.DeepEquals(tracesOf(t, l, bpffs).Pins, during.Pins))
 	qt.Check(t, qt.Equals(sum(record(t, s.pool, 1)), sum(data)))
 
 	stdout, stderr, err = ctl(l, "detach", l.ServerDev)
 	qt.Assert(t, qt.IsNil(err), qt.Commentf("%s", stderr))
 	qt.Check(t, qt.StringContains(stdout, "detached"))
-	qt.Check(t, qt.DeepEquals(tracesOf(t, l), before))
+	qt.Check(t, qt.DeepEquals(tracesOf(t, l, bpffs), before))
 	waitFor(t, func() bool { // programs are freed by a work queue
 		left := bpfIDs(t, "prog", "paste_steer")
 		return !slices.ContainsFunc(ours, func(id int) bool { return slices.Contains(left, id) })
@@ -125,10 +128,11 @@ func TestAttachDetach(t *testing.T) {
 // ends.
 func TestServeAttachesForItsLifetime(t *testing.T) {
 	l := newLab(t, lab.Config{})
-	before := tracesOf(t, l)
+	bpffs := usePrivateBPFFS(t)
+	before := tracesOf(t, l, bpffs)
 	for _, orderly := range []bool{true, false} {
 		s := serve(t, l, poolFile(t))
-		qt.Check(t, qt.StringContains(tracesOf(t, l).Link, "xdp"))
+		qt.Check(t, qt.StringContains(tracesOf(t, l, bpffs).Link, "xdp"))
 		qt.Assert(t, qt.IsNil(get(newClient(t, l), s.url)))
 		if orderly {
 			s.stop()
@@ -136,10 +140,10 @@ func TestServeAttachesForItsLifetime(t *testing.T) {
 			s.kill()
 		}
 		// Devices and programs of a dead process go a moment later.
-		for end := time.Now().Add(patience); tracesOf(t, l).Link != before.Link && time.Now().Before(end); {
+		for end := time.Now().Add(patience); tracesOf(t, l, bpffs).Link != before.Link && time.Now().Before(end); {
 			time.Sleep(10 * time.Millisecond)
 		}
-		qt.Check(t, qt.DeepEquals(tracesOf(t, l), before))
+		qt.Check(t, qt.DeepEquals(tracesOf(t, l, bpffs), before))
 	}
 }
 

@@ -25,9 +25,6 @@ type bystanders struct {
 	ended           int
 }
 
-// probeWait is how long an answer may take before a datagram counts as lost.
-const probeWait = 5 * time.Second
-
 func startBystanders(t *testing.T, l *lab.Lab) *bystanders {
 	t.Helper()
 	b := &bystanders{failed: make(chan error, 3)}
@@ -125,7 +122,7 @@ func (b *bystanders) datagrams(c net.PacketConn, to net.Addr) error {
 		if _, err := c.WriteTo(msg, to); err != nil {
 			return fmt.Errorf("bystander on UDP: %w", err)
 		}
-		if err := c.SetReadDeadline(time.Now().Add(probeWait)); err != nil {
+		if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
 			return err
 		}
 		var got [16]byte
@@ -139,7 +136,7 @@ func (b *bystanders) datagrams(c net.PacketConn, to net.Addr) error {
 }
 
 func (b *bystanders) ping(fd int, to [4]byte) error {
-	tv := unix.NsecToTimeval(int64(probeWait))
+	tv := unix.NsecToTimeval(int64(patience))
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
 		return err
 	}

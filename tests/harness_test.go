@@ -25,8 +25,8 @@ import (
 )
 
 // patience bounds every wait. It is for a test that hangs, not for one that is
-// slow.
-const patience = 30 * time.Second
+// slow, nor for a virtual machine that its host stops for a minute.
+const patience = 3 * time.Minute
 
 func newLab(t testing.TB, cfg lab.Config) *lab.Lab {
 	t.Helper()

@@ -152,7 +152,7 @@ func TestCurl(t *testing.T) {
 	curl := func(in io.Reader, args ...string) (out, log string) {
 		t.Helper()
 		var stderr bytes.Buffer
-		cmd := l.ClientCommand(context.Background(), "curl", append([]string{"-sS", "-v", "--fail", "--max-time", "30"}, args...)...)
+		cmd := l.ClientCommand(context.Background(), "curl", append([]string{"-sS", "-v", "--fail", "--max-time", fmt.Sprint(patience.Seconds())}, args...)...)
 		cmd.Stdin, cmd.Stderr = in, &stderr
 		b, err := cmd.Output()
 		qt.Assert(t, qt.IsNil(err), qt.Commentf("%s", stderr.String()))
@@ -185,7 +185,7 @@ func TestWrk(t *testing.T) {
 	qt.Assert(t, qt.IsNil(os.WriteFile(script, []byte(`wrk.method = "POST"; wrk.body = string.rep("p", 1024)`), 0o600)))
 	for _, args := range [][]string{nil, {"-s", script}} {
 		out, err := l.ClientCommand(context.Background(), "wrk",
-			append([]string{"-t1", "-c100", "-d1s", s.url}, args...)...).CombinedOutput()
+			append([]string{"-t1", "-c100", "-d1s", "--timeout", fmt.Sprint(patience.Seconds()), s.url}, args...)...).CombinedOutput()
 		qt.Assert(t, qt.IsNil(err), qt.Commentf("%s", out))
 		for _, bad := range []string{"Socket errors", "Non-2xx"} {
 			qt.Check(t, qt.Not(qt.StringContains(string(out), bad)))
