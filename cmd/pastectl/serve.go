@@ -15,6 +15,7 @@ import (
 	"github.com/pastenet/paste/internal/httpd"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
+	"github.com/pastenet/paste/pmem/kv"
 	"github.com/spf13/cobra"
 )
 
@@ -29,13 +30,14 @@ func newServeCmd(e env) *cobra.Command {
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newServeHTTPCmd(e))
+	cmd.AddCommand(newServeHTTPCmd(e), newServeKVCmd(e))
 	return cmd
 }
 
-// serveOptions are the flags of `serve http`.
+// serveOptions are the flags of the servers.
 type serveOptions struct {
 	cfg       httpd.Config
+	bodyLimit sizeFlag
 	nic       string
 	pool      string
 	poolSize  sizeFlag
@@ -48,9 +50,8 @@ type serveOptions struct {
 }
 
 func newServeHTTPCmd(e env) *cobra.Command {
-	o := serveOptions{poolSize: 1 << 30}
+	o := serveOptions{poolSize: 1 << 30, bodyLimit: httpd.DefaultBodyLimit}
 	var persist, onFull string
-	bodyLimit := sizeFlag(httpd.DefaultBodyLimit)
 	cmd := &cobra.Command{
 		Use:   "http",
 		Short: "Serve HTTP/1.1: GET from memory, POST and PUT into the pool's log",
@@ -75,21 +76,12 @@ Prints one line when it is ready, and one when SIGINT or SIGTERM ends it.`,
 			if o.cfg.OnFull, err = httpd.ParseOnFull(onFull); err != nil {
 				return newUsageError(cmd, err)
 			}
-			for _, name := range []string{"listen", "pool"} {
-				if f := cmd.Flag(name); f.Value.String() == "" {
-					return newUsageError(cmd, fmt.Errorf("missing --%s", name))
-				}
+			if o.cfg.ResponseBytes < 1 {
+				return newUsageError(cmd, errors.New("--response-bytes must be positive"))
 			}
-			if o.cfg.ResponseBytes < 1 || o.cfg.MaxConns < 1 || o.rings < 1 || bodyLimit < 1 {
-				return newUsageError(cmd, errors.New("--response-bytes, --max-connections, --body-limit and --rings must be positive"))
+			if err := o.check(cmd, e); err != nil {
+				return err
 			}
-			o.cfg.BodyLimit = int64(bodyLimit)
-			if o.cpu >= 0 {
-				for i := range o.rings {
-					o.cfg.CPUs = append(o.cfg.CPUs, o.cpu+i)
-				}
-			}
-			o.cfg.Logger = slog.New(slog.NewTextHandler(e.stderr, nil))
 			if err := serveHTTP(cmd.Context(), e, &o); err != nil {
 				return fmt.Errorf("serve http: %w", err)
 			}
@@ -97,30 +89,57 @@ Prints one line when it is ready, and one when SIGINT or SIGTERM ends it.`,
 		},
 	}
 	f := cmd.Flags()
+	o.flags(cmd)
+	f.IntVar(&o.cfg.ResponseBytes, "response-bytes", httpd.DefaultResponseBytes, "length of the body that answers a GET")
+	f.StringVar(&persist, "persist", httpd.PersistZeroCopy.String(), "what becomes of a body: zero-copy, copy or none")
+	f.StringVar(&onFull, "on-full", httpd.Refuse.String(), "when pool or log are full: refuse (507), or wrap (drop the older half of the log)")
+	return cmd
+}
+
+// flags defines what all servers have.
+func (o *serveOptions) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
 	f.StringVar(&o.nic, "nic", "", "interface to receive from; without it all payload is copied")
 	f.StringVar(&o.cfg.Addr, "listen", "", "address and port to listen on, such as 10.0.0.1:8080 or [fd00::1]:8080")
 	f.StringVar(&o.pool, "pool", "", "pool file, on tmpfs, hugetlbfs or a device-DAX device")
 	f.Var(&o.poolSize, "pool-size", "size of the pool if it has to be created")
 	f.IntVar(&o.frameSize, "frame-size", pmem.DefaultFrameSize, "bytes per packet buffer if the pool has to be created: 2048 or 4096")
-	f.IntVar(&o.cfg.ResponseBytes, "response-bytes", httpd.DefaultResponseBytes, "length of the body that answers a GET")
-	f.StringVar(&persist, "persist", httpd.PersistZeroCopy.String(), "what becomes of a body: zero-copy, copy or none")
-	f.StringVar(&onFull, "on-full", httpd.Refuse.String(), "when pool or log are full: refuse (507), or wrap (drop the older half of the log)")
 	f.IntVar(&o.cfg.MaxConns, "max-connections", httpd.DefaultMaxConns, "connections per ring, beyond which clients get 503")
-	f.Var(&bodyLimit, "body-limit", "size beyond which a body gets 413")
+	f.Var(&o.bodyLimit, "body-limit", "size beyond which a body gets 413")
 	f.BoolVar(&o.busyPoll, "busy-poll", false, "never sleep: lower latency for a whole CPU")
 	f.IntVar(&o.rings, "rings", 1, "ring pairs, each with a thread")
 	f.IntVar(&o.cpu, "cpu", -1, "CPU of the first ring's thread, the next ones on the following CPUs; -1: not pinned")
 	f.Var(&o.mode, "xdp-mode", "how to attach the interface")
 	f.BoolVar(&o.json, "json", false, "print JSON, one object per line")
-	return cmd
 }
 
-// serveEvent is one line of `serve http --json`.
+// check verifies the flags of all servers and completes the configuration.
+func (o *serveOptions) check(cmd *cobra.Command, e env) error {
+	for _, name := range []string{"listen", "pool"} {
+		if f := cmd.Flag(name); f.Value.String() == "" {
+			return newUsageError(cmd, fmt.Errorf("missing --%s", name))
+		}
+	}
+	if o.cfg.MaxConns < 1 || o.rings < 1 || o.bodyLimit < 1 {
+		return newUsageError(cmd, errors.New("--max-connections, --body-limit and --rings must be positive"))
+	}
+	o.cfg.BodyLimit = int64(o.bodyLimit)
+	if o.cpu >= 0 {
+		for i := range o.rings {
+			o.cfg.CPUs = append(o.cfg.CPUs, o.cpu+i)
+		}
+	}
+	o.cfg.Logger = slog.New(slog.NewTextHandler(e.stderr, nil))
+	return nil
+}
+
+// serveEvent is one line of a server's --json.
 type serveEvent struct {
 	Event string `json:"event"` // "ready" or "stopped"
 	URL   string `json:"url"`
 	// Records found in the log when the pool was opened.
 	Records uint64           `json:"records,omitempty"`
+	KV      *kv.Stats        `json:"kv,omitempty"`
 	Port    *pasteapi.Status `json:"port,omitempty"`
 	HTTP    *httpd.Stats     `json:"http,omitempty"`
 }
@@ -137,28 +156,11 @@ func serveHTTP(ctx context.Context, e env, o *serveOptions) (err error) {
 	}
 	defer func() { err = errors.Join(err, srv.Close()) }()
 
-	opts := pasteapi.Options{
-		NIC: o.nic, Pool: pool, Rings: o.rings, MaxConns: o.cfg.MaxConns,
-		// One reply that nobody reads yet must fit.
-		TxLimit: max(4<<20, 4*o.cfg.ResponseBytes),
-		XDPMode: o.mode, Spin: serveSpin, BPFFS: bpffsPath(), Logger: o.cfg.Logger,
-	}
-	if o.busyPoll {
-		opts.Spin = -1
-	}
-	port, err := pasteapi.Open(ctx, opts)
+	port, err := o.open(ctx, pool, srv, 4*o.cfg.ResponseBytes)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, port.Close()) }()
-	if err := port.Steer(srv.Addr().Port()); err != nil {
-		return err
-	}
-	rings := make([]httpd.Ring, port.NumRings())
-	for i := range rings {
-		rings[i] = port.Ring(i)
-	}
-
 	url := "http://" + srv.Addr().String()
 	status := port.Status()
 	found := pool.Log().Recovery().Records
@@ -172,7 +174,7 @@ func serveHTTP(ctx context.Context, e env, o *serveOptions) (err error) {
 		return fmt.Errorf("write: %w", err)
 	}
 
-	err = srv.Run(ctx, rings...)
+	err = srv.Run(ctx, ringsOf(port)...)
 	status = port.Status()
 	stats := srv.Stats()
 	if o.json {
@@ -182,6 +184,36 @@ func serveHTTP(ctx context.Context, e env, o *serveOptions) (err error) {
 		stats.Requests, stats.Accepted, stats.Stored, sizeFlag(min(stats.StoredBytes, math.MaxInt64)).human(),
 		status.Stats.Delivered, status.Stats.Stray, status.Stats.Syscalls)
 	return err
+}
+
+// open opens the port that a server receives from. reply is the size of the
+// largest reply in bytes: one that nobody reads yet must fit.
+func (o *serveOptions) open(ctx context.Context, pool *pmem.Pool, srv *httpd.Server, reply int) (*pasteapi.Port, error) {
+	opts := pasteapi.Options{
+		NIC: o.nic, Pool: pool, Rings: o.rings, MaxConns: o.cfg.MaxConns,
+		TxLimit: max(4<<20, reply),
+		XDPMode: o.mode, Spin: serveSpin, BPFFS: bpffsPath(), Logger: o.cfg.Logger,
+	}
+	if o.busyPoll {
+		opts.Spin = -1
+	}
+	port, err := pasteapi.Open(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := port.Steer(srv.Addr().Port()); err != nil {
+		return nil, errors.Join(err, port.Close())
+	}
+	return port, nil
+}
+
+// ringsOf lists the rings of a port.
+func ringsOf(port *pasteapi.Port) []httpd.Ring {
+	rings := make([]httpd.Ring, port.NumRings())
+	for i := range rings {
+		rings[i] = port.Ring(i)
+	}
+	return rings
 }
 
 // describeNIC says which way payload comes.

@@ -1,0 +1,25 @@
+// Package kvd is a key-value store behind HTTP/1.1 on PASTE's rings, the
+// counterpart of upstream's pKVS.
+//
+//	PUT    /k/{key}                      store the body: 201 created, 204 replaced
+//	GET    /k/{key}                      200 with the value, 404
+//	HEAD   /k/{key}                      the same without the value
+//	DELETE /k/{key}                      204, 404
+//	GET    /k?prefix=P&after=K&limit=N   keys, one per line, in order
+//
+// A key is 1 to 255 bytes, any bytes, percent-encoded in the request's target
+// where they are not letters, digits or one of "-._~!$&'()*+,;=:@/"; keys that
+// are listed are encoded the same way. A list has at most limit keys (1000 by
+// default, 10000 at most); a longer one is continued with after set to the last
+// key. Bad keys and queries get 400, keys that are too long 414, bodies that are
+// too large 413, and 507 says that the pool is full: everything stored is still
+// served, and DELETE makes room.
+//
+// A value stays in the buffers that the NIC received it in. In front of it, where
+// the request's header was, goes the header of the answer that a GET will get,
+// and in front of that the head of the log's record; so one fragment makes both
+// the record and, later, the whole answer, sent from where it lies. A value whose
+// checksum is wrong is answered with 500, and the others are served.
+//
+// Answers leave when what they speak of is durable: see package httpd.
+package kvd
