@@ -79,7 +79,6 @@ static long (*bpf_map_update_elem)(void *map, const void *key, const void *value
 static __u64 (*bpf_get_socket_cookie)(void *ctx) = (void *)46;
 static long (*bpf_skb_load_bytes)(const void *skb, __u32 offset, void *to, __u32 len) = (void *)26;
 static long (*bpf_redirect_map)(void *map, __u64 key, __u64 flags) = (void *)51;
-static long (*bpf_probe_read_kernel)(void *dst, __u32 size, const void *src) = (void *)113;
 static void *(*bpf_ringbuf_reserve)(void *ringbuf, __u64 size, __u64 flags) = (void *)131;
 static void (*bpf_ringbuf_submit)(void *data, __u64 flags) = (void *)132;
 static void (*bpf_ringbuf_discard)(void *data, __u64 flags) = (void *)133;
@@ -168,5 +167,10 @@ struct tcp_sock {
 } CO_RE;
 
 extern void *bpf_cast_to_kern_ctx(void *ctx) __attribute__((section(".ksyms")));
+extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __attribute__((section(".ksyms")));
+
+/* A pointer to kernel memory of a type, to read through. */
+#define kernel_cast(ptr, type) \
+	((type *)bpf_rdonly_cast(ptr, __builtin_btf_type_id(*(type *)0, 1 /* in the kernel */)))
 
 #endif

@@ -197,15 +197,10 @@ int paste_verdict(struct __sk_buff *ctx)
 		return SK_PASS;
 
 	struct sk_buff *skb = bpf_cast_to_kern_ctx(ctx);
-	struct tcp_skb_cb *cb = (void *)skb->cb;
-	__u32 seq = 0;
-	__u32 consumed = 0;
-	__u8 tcp_flags = 0;
-	struct tcp_sock *tp = 0;
-	bpf_probe_read_kernel(&seq, sizeof(seq), &cb->seq);
-	bpf_probe_read_kernel(&tcp_flags, sizeof(tcp_flags), &cb->tcp_flags);
-	bpf_probe_read_kernel(&tp, sizeof(tp), &skb->sk);
-	bpf_probe_read_kernel(&consumed, sizeof(consumed), &tp->copied_seq);
+	struct tcp_skb_cb *cb = kernel_cast(skb->cb, struct tcp_skb_cb);
+	__u32 seq = cb->seq;
+	__u8 tcp_flags = cb->tcp_flags;
+	__u32 consumed = kernel_cast(skb->sk, struct tcp_sock)->copied_seq;
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 	__u32 len = ctx->len;
 

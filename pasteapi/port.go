@@ -40,6 +40,12 @@ type Options struct {
 	// Spin is how long Poll looks at the rings before it sleeps; negative: it
 	// never sleeps (busy polling).
 	Spin time.Duration
+	// DurableAck makes the payload of a registered connection durable before the
+	// kernel's TCP sees, and so acknowledges, it: every byte that a peer has seen
+	// acknowledged is in its frame for good. It costs a flush of each payload and
+	// a fence per batch, and covers what comes in place, not the copy path. What
+	// leads to the frames after a crash is up to the application's structures.
+	DurableAck bool
 	// BPFFS is where `pastectl attach` pinned the NIC; "" = /sys/fs/bpf.
 	BPFFS string
 	// Logger gets the few things worth telling; nil = slog.Default().

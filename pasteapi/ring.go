@@ -61,6 +61,7 @@ type Ring struct {
 	iovecs   []unix.Iovec
 	msgs     []unix.Msghdr
 	txLimit  int
+	durable  bool // flush payloads before they are injected
 	lastTick int64
 
 	stats     Stats
@@ -88,6 +89,7 @@ func newRing(o *Options, id int) (_ *Ring, err error) {
 		iovecs:   make([]unix.Iovec, 0, o.Slots),
 		msgs:     make([]unix.Msghdr, 0, o.Slots),
 		txLimit:  o.TxLimit,
+		durable:  o.DurableAck,
 		owned:    make(frameSet, o.Pool.Frames()),
 		reserve:  make([]uint32, 0, reserveBatch),
 	}

@@ -1,6 +1,7 @@
 package pasteapi
 
 import (
+	"fmt"
 	"unsafe"
 
 	"github.com/pastenet/paste/bpf"
@@ -70,6 +71,11 @@ func (r *Ring) receive() error {
 
 // flush injects the batch.
 func (r *Ring) flush() error {
+	if r.durable {
+		if err := r.pool.Fence(); err != nil {
+			return fmt.Errorf("make received payload durable: %w", err)
+		}
+	}
 	failed, err := r.inj.flush()
 	r.stats.Syscalls++
 	r.stats.InjectFailed += failed
@@ -111,6 +117,9 @@ func (r *Ring) inject(frame uint32, at, length uint16) {
 		if len(c.held) > 0 || c.queued > r.txLimit/4 {
 			r.hold(c, heldFrame{frame, at, length})
 			return
+		}
+		if r.durable {
+			r.pool.Flush(r.pool.Offset(frame, int(at)+seg.payload), uint64(seg.end-seg.payload))
 		}
 		if !c.copyOnly {
 			ticket = r.tickets.issue(c, frame, int(at)+seg.payload, seg.end-seg.payload, seg.seq)
