@@ -334,6 +334,14 @@ func (r *Ring) sweep() {
 			t.retire(uint16(slot))
 		}
 	}
+	if r.blocked > 0 {
+		// A send that failed for want of memory is followed by no event.
+		for _, c := range r.byCookie {
+			if len(c.queue) > 0 {
+				r.sendQueued(c)
+			}
+		}
+	}
 }
 
 // overflow finds the connections that lost deliveries because the ring of
@@ -402,7 +410,7 @@ func (r *Ring) emit() {
 func (r *Ring) emitConn(c *conn) bool {
 	v := &r.rxView
 	for c.pending() {
-		next := v.ring.Next(v.tail)
+		next := v.next(v.tail)
 		if next == v.head {
 			return false
 		}
@@ -488,7 +496,7 @@ func (r *Ring) emitStray(c *conn, i *item) bool {
 		v.bufs[v.tail] = f
 		s.set(f, c.fd, strayDoff, n)
 		s.Flags = NS_BUF_CHANGED
-		v.tail = v.ring.Next(v.tail)
+		v.tail = v.next(v.tail)
 		if i.kind == itemStray {
 			if i.len -= uint32(n); i.len == 0 {
 				c.pop()

@@ -62,7 +62,7 @@ func (r *Ring) TxSync() error {
 func (r *Ring) checkTx(given uint32) error {
 	v := &r.txView
 	var err error
-	for i := v.head; given > 0; i, given = v.ring.Next(i), given-1 {
+	for i := v.head; given > 0; i, given = v.next(i), given-1 {
 		if s := v.ring.slot(i); int(s.Len) > 1<<r.shift || s.Doff() > int(s.Len) {
 			err = &RingError{Ring: "tx", Field: fmt.Sprintf("slot %d len", i), Value: uint64(s.Len),
 				Limit: fmt.Sprintf("from doff (%d) to %d", s.Doff(), 1<<r.shift)}
@@ -81,7 +81,7 @@ func (r *Ring) checkTx(given uint32) error {
 func (r *Ring) collect(given uint32) {
 	v := &r.txView
 	r.txConns = r.txConns[:0]
-	for i := v.head; given > 0; i, given = v.ring.Next(i), given-1 {
+	for i := v.head; given > 0; i, given = v.next(i), given-1 {
 		s := v.ring.slot(i)
 		c := r.lookup(s.Fd())
 		if c == nil || c.failed || s.Doff() == int(s.Len) {
@@ -218,6 +218,9 @@ func (r *Ring) postpone(c *conn, i uint32, off int) {
 		r.sendFailed(c, ErrTxOverflow)
 		return
 	}
+	if len(c.queue) == 0 {
+		r.blocked++
+	}
 	c.queue = append(c.queue, txItem{frame: s.BufIdx, off: uint16(off), len: uint16(n)})
 	c.queued += n
 	r.stats.TxPostponed++
@@ -234,7 +237,7 @@ func (r *Ring) sendQueued(c *conn) {
 		q := &c.queue[0]
 		n := r.send(c.fd, r.frame(q.frame)[q.off:][:q.len])
 		if busy(n) {
-			return // an event follows
+			return // an event follows, or the sweep tries again
 		}
 		if n < 0 {
 			r.sendFailed(c, unix.Errno(-n))
@@ -251,6 +254,7 @@ func (r *Ring) sendQueued(c *conn) {
 		}
 	}
 	c.queue = nil
+	r.blocked--
 	r.resume(c)
 }
 
@@ -289,6 +293,9 @@ func (r *Ring) sendFailed(c *conn, cause error) {
 }
 
 func (r *Ring) freeQueue(c *conn) {
+	if len(c.queue) > 0 {
+		r.blocked--
+	}
 	for _, q := range c.queue {
 		r.pool.Unref(q.frame)
 	}

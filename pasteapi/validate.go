@@ -39,7 +39,7 @@ func (v *ringView) accept(pool *pmem.Pool) (uint32, error) {
 	if cur >= v.slots || v.distance(v.head, cur) > owned || v.distance(v.head, cur) < given {
 		return 0, v.repair("cur", uint64(cur), fmt.Sprintf("from %d to %d", head, v.tail))
 	}
-	for i, left := v.head, given; left > 0; i, left = n.Next(i), left-1 {
+	for i, left := v.head, given; left > 0; i, left = v.next(i), left-1 {
 		s := n.slot(i)
 		s.Flags &^= NS_BUF_CHANGED
 		if s.BufIdx == v.bufs[i] {
@@ -59,6 +59,14 @@ func (v *ringView) accept(pool *pmem.Pool) (uint32, error) {
 		v.bufs[i] = s.BufIdx
 	}
 	return given, nil
+}
+
+// next is the slot after i. Unlike NetmapRing.Next it does not read the ring.
+func (v *ringView) next(i uint32) uint32 {
+	if i++; i == v.slots {
+		return 0
+	}
+	return i
 }
 
 // distance is the number of slots from a up to b.
