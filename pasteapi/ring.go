@@ -61,7 +61,7 @@ type Ring struct {
 	iovecs   []unix.Iovec
 	msgs     []unix.Msghdr
 	txLimit  int
-	blocked  int // connections with a queue
+	blocked  int  // connections with a queue
 	durable  bool // flush payloads before they are injected
 	lastTick int64
 
