@@ -50,7 +50,6 @@ func (l *Log) store(batch []byte, tail uint64) error {
 	if err != nil {
 		return err
 	}
-	l.sloppy = l.sloppy || !ordered
 	for b := batch; len(b) > 0; b = b[entryLen:] {
 		sealEntry(b[:entryLen], l.seed, tail, !ordered)
 	}
@@ -97,7 +96,7 @@ func (l *Log) Truncate(upTo uint64) error {
 		return l.failed
 	}
 	from := l.head.pos
-	l.head, l.sloppy = h, false
+	l.head = h
 	l.release(from, end)
 	l.publish()
 	return nil

@@ -17,7 +17,7 @@ import (
 // is set. A crash during Create leaves no file, or on a device one that is
 // recognised as ErrIncomplete.
 func Create(path string, o Options) (*Pool, error) {
-	p, err := create(path, o)
+	p, err := create(path, o, func(*Pool) error { return nil })
 	if err != nil {
 		return nil, fmt.Errorf("create pool: %w", err)
 	}
@@ -67,7 +67,8 @@ func NewMemory(name string, o Options) (*Pool, error) {
 	return p, nil
 }
 
-func create(path string, o Options) (*Pool, error) {
+// create makes a pool, lets fill put something into it, and gives it its name.
+func create(path string, o Options, fill func(*Pool) error) (*Pool, error) {
 	pl, err := placeOf(path)
 	if err != nil {
 		return nil, err
@@ -75,7 +76,7 @@ func create(path string, o Options) (*Pool, error) {
 	_, err = os.Lstat(path)
 	exists := err == nil
 	if pl.backing == BackingDAX {
-		return createDevice(path, o)
+		return createDevice(path, o, fill)
 	}
 	if exists {
 		if !o.Overwrite {
@@ -100,7 +101,8 @@ func create(path string, o Options) (*Pool, error) {
 		f.Close()
 		return nil, err
 	}
-	if pl.backing.Staged() {
+	err = fill(p)
+	if err == nil && pl.backing.Staged() {
 		err = f.Sync()
 	}
 	if err == nil && exists {
@@ -119,7 +121,7 @@ func create(path string, o Options) (*Pool, error) {
 	return p, nil
 }
 
-func createDevice(path string, o Options) (*Pool, error) {
+func createDevice(path string, o Options, fill func(*Pool) error) (*Pool, error) {
 	f, pl, _, err := openPool(path, false)
 	if err != nil {
 		return nil, err
@@ -134,8 +136,13 @@ func createDevice(path string, o Options) (*Pool, error) {
 	}()
 	if err != nil {
 		f.Close()
+		return nil, err
 	}
-	return p, err
+	if err := fill(p); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
 }
 
 // blank fails unless the beginning of a device holds zeros only.

@@ -67,7 +67,7 @@
 //	24  seq        u64  sequence number of the record that begins there
 //	32  epoch      u32  incremented whenever the pool is opened for writing
 //	36  minEpoch   u32  no live entry carries a smaller epoch
-//	40  durable    u64  entries before this position are durable, and their payloads
+//	40  durable    u64  entries before this position, and their payloads, are durable
 //	48  reserved   0
 //	60  crc        u32  CRC-32C of uuid and bytes 0 to 59
 //

@@ -40,10 +40,12 @@ type Kind struct {
 var kinds = struct {
 	sync.RWMutex
 	m map[uint32]Kind
-}{m: map[uint32]Kind{
-	KindValue: {ID: KindValue, Name: "value"},
-	KindFrame: {ID: KindFrame, Name: "frame", Walk: walkFrame},
-}}
+}{m: map[uint32]Kind{}}
+
+func init() {
+	RegisterKind(Kind{ID: KindValue, Name: "value", Dump: dumpValue, Restore: restoreValue})
+	RegisterKind(Kind{ID: KindFrame, Name: "frame", Walk: walkFrame, Dump: dumpFrame, Restore: restoreFrame})
+}
 
 // RegisterKind makes a kind of structure known, usually from the init function
 // of the package that implements it. It panics if the number is taken.
@@ -79,6 +81,10 @@ func (p *Pool) walkRoots() {
 		}
 		if err := guard(func() error { return k.Walk(p, r, p.use) }); err != nil {
 			p.problem(fmt.Errorf("root %q (%s): %w", name, k.Name, err))
+			if p.broken == nil {
+				p.broken = map[string]bool{}
+			}
+			p.broken[name] = true
 		}
 	}
 }

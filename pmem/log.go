@@ -31,7 +31,6 @@ type Log struct {
 
 	commitMu sync.Mutex // held by whoever changes what is durable; taken before mu
 	spare    []byte     // of staged, for the next batch
-	sloppy   bool       // a batch was stored unordered since the head was written
 
 	mu        sync.Mutex
 	head      logHead // as it is durable
@@ -104,14 +103,14 @@ func (l *Log) Len() int { return int(l.pubLast.Load() - l.pubHead.Load()) }
 // Used returns how many of the pool's LogEntries are taken, staged ones included.
 func (l *Log) Used() uint64 { return l.pubUsed.Load() }
 
-// close wakes those who wait. After batches that were stored unordered it
-// leaves word that all of them are whole.
+// close wakes those who wait, and leaves word up to where the log is durable,
+// so that what is missing later is damage and no interrupted commit.
 func (l *Log) close() (err error) {
 	l.commitMu.Lock()
 	defer l.commitMu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.sloppy && l.failed == nil && !l.closed {
+	if l.tail > l.head.durable && l.failed == nil && !l.closed && !l.p.readOnly {
 		h := l.head
 		h.gen++
 		h.durable = l.tail

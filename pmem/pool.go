@@ -57,7 +57,8 @@ type Pool struct {
 	frames   frameTable
 	log      *Log
 	roots    rootTable
-	problems []error // found at Open
+	problems []error         // found at Open
+	broken   map[string]bool // roots whose structures could not be walked
 	progress progress
 
 	closeOnce sync.Once

@@ -152,6 +152,10 @@ func (l *Log) verifyFrom(pos uint64) {
 // already durable tells. It reports true when the writer of a live pool has
 // meanwhile filled the slot, and the scan goes on.
 func (l *Log) judgeEnd(pos uint64, epoch uint32) (more bool) {
+	if pos < l.head.durable && !l.p.Live() {
+		l.damaged(pos, fmt.Sprintf("its checksum is wrong, and the log head says that entries before %d are durable", l.head.durable))
+		return false
+	}
 	end := min(l.head.pos+l.p.g.logLen, pos+1+lookAhead)
 	for q := pos + 1; q < end; q++ {
 		e, ok := l.decode(q)
