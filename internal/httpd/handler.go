@@ -1,6 +1,8 @@
 package httpd
 
 import (
+	"slices"
+
 	"github.com/pastenet/paste/internal/http1"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
@@ -72,11 +74,17 @@ func (x *Exchange) Form() string { return formField[form(&x.c.parser.Request)] }
 // Reply sends b.
 func (x *Exchange) Reply(b []byte) error { return x.l.reply(x.c, b) }
 
-// ReplyFrame sends a fragment from where it lies, without copying. The
-// caller's reference to the frame is taken over; nothing in the fragment may
-// change as long as the frame has references.
+// ReplyFrame sends a fragment from where it lies, without copying, unless it
+// begins so far back in its frame that a slot cannot say so. The caller's
+// reference to the frame is taken over; nothing in the fragment may change as
+// long as the frame has references.
 func (x *Exchange) ReplyFrame(f pmem.Fragment) error {
 	l := x.l
+	if f.Off > pasteapi.MaxDoff {
+		err := l.reply(x.c, l.s.pool.Frame(f.Frame)[f.Off:f.Off+f.Len])
+		l.drop = append(l.drop, f.Frame)
+		return err
+	}
 	if l.tx.Space() == 0 {
 		if err := l.push(); err != nil {
 			return err
@@ -124,6 +132,33 @@ func (l *loop) reclaim(i uint32) error {
 		l.drop = append(l.drop, f)
 	}
 	l.lent[i] = 0
+	return nil
+}
+
+// unlend takes all frames of stored values out of the TX ring, by empty slots
+// that the port looks at and does not send. It runs when nothing is left to
+// send.
+func (l *loop) unlend() error {
+	if !slices.ContainsFunc(l.lent, func(f uint32) bool { return f != 0 }) {
+		return nil
+	}
+	for range 2 { // one slot of a ring always stays empty
+		for l.tx.Space() > 0 {
+			i := l.tx.Head
+			if err := l.reclaim(i); err != nil {
+				return err
+			}
+			slot := l.tx.Slot(i)
+			slot.SetFd(-1)
+			slot.SetDoff(0)
+			slot.Len = 0
+			l.tx.Head = l.tx.Next(i)
+			l.tx.Cur = l.tx.Head
+		}
+		if err := l.ring.TxSync(); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -187,6 +187,9 @@ func (l *loop) shut() {
 	if l.spare >= 0 {
 		unix.Close(l.spare)
 	}
+	if err := l.unlend(); err != nil {
+		l.log.Warn("take stored values out of the tx ring", "err", err)
+	}
 	l.drop = append(l.drop, l.home...)
 	l.home = nil
 	l.dropFrames()
