@@ -21,13 +21,12 @@ type Ring struct {
 	mem   []byte // the pool's
 	shift uint
 
-	rings    []byte // mapping of both rings
-	rx, tx   *NetmapRing
-	rxView   ringView
-	txView   ringView
-	rxFull   bool
-	spinning bool
-	spin     int64 // nanoseconds; negative: for ever
+	rings  []byte // mapping of both rings
+	rx, tx *NetmapRing
+	rxView ringView
+	txView ringView
+	rxFull bool
+	spin   int64 // nanoseconds; negative: for ever
 
 	nics    []*xsk.Socket // this ring's NIC queues
 	inj     injector

@@ -1,0 +1,212 @@
+package pasteapi
+
+import (
+	"unsafe"
+
+	"github.com/pastenet/paste/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// drain reads what TCP delivered since the last look.
+func (r *Ring) drain() {
+	for r.haveFrame() {
+		d := r.tk.Next()
+		if d == nil {
+			break
+		}
+		if d.Ticket != 0 {
+			r.delivered(d)
+		} else {
+			r.stray(d)
+		}
+	}
+	r.tk.Release()
+	if n := r.tk.Overflows(); n != r.lost {
+		r.lost = n
+		r.overflow()
+	}
+}
+
+// delivered takes the frame that a claimed ticket stands for.
+func (r *Ring) delivered(d *bpf.Delivery) {
+	slot := uint16(d.Ticket)
+	t := &r.tickets.info[slot]
+	c, frame := t.conn, t.frame
+	off, seq := uint32(t.off), t.seq
+	r.tickets.retire(slot)
+	if c == nil {
+		r.giveFrame(frame)
+		return
+	}
+	r.sync(c, d)
+	skip := uint32(0)
+	if gap := int32(d.Seq - c.next); gap < 0 {
+		// A retransmission that reached back before what was delivered.
+		skip = uint32(-gap)
+	} else if gap > 0 {
+		// Bytes in between came another way and wait in the socket.
+		r.push(c, item{kind: itemStray, len: uint32(gap)})
+	}
+	if end := d.Seq + d.Len; int32(end-c.next) > 0 {
+		r.push(c, item{kind: itemData, frame: frame, off: uint16(off + d.Seq - seq + skip), len: d.Len - skip})
+		c.next = end
+		r.stats.Delivered++
+		r.stats.DeliveredBytes += uint64(d.Len - skip)
+	} else {
+		r.giveFrame(frame)
+	}
+	r.reclaimPassed(c)
+	if d.Flags&bpf.DeliveryFin != 0 {
+		r.end(c, nil)
+	}
+	r.activate(c)
+}
+
+// stray takes bytes that came without a ticket: those behind the record are
+// copied into a frame, others are noted, to be read from the socket when it is
+// their turn.
+func (r *Ring) stray(d *bpf.Delivery) {
+	c := r.byCookie[d.Cookie]
+	if c == nil {
+		return // unregistered meanwhile
+	}
+	r.sync(c, d)
+	gap := int32(d.Seq - c.next)
+	if gap > 0 {
+		r.push(c, item{kind: itemStray, len: uint32(gap)})
+		gap = 0
+	}
+	skip := min(uint32(-gap), d.Len)
+	switch {
+	case d.Len == 0:
+	case d.Flags&bpf.DeliveryData == 0:
+		r.push(c, item{kind: itemStray, skip: skip, len: d.Len - skip})
+	default:
+		for data := d.Data()[skip:]; len(data) > 0; {
+			f, ok := r.takeFrame()
+			if !ok {
+				// Cannot be: drain looked, and a frame holds every record.
+				r.end(c, ErrNoBuffers)
+				return
+			}
+			n := copy(r.frame(f)[strayDoff:], data)
+			r.push(c, item{kind: itemData, frame: f, off: strayDoff, len: uint32(n)})
+			data = data[n:]
+		}
+		r.stats.CopiedBytes += uint64(d.Len - skip)
+	}
+	if d.Len > 0 {
+		r.stats.Stray++
+		r.stats.StrayBytes += uint64(d.Len - skip)
+	}
+	if end := d.Seq + d.Len; int32(end-c.next) > 0 {
+		c.next = end
+	}
+	r.reclaimPassed(c)
+	if d.Flags&bpf.DeliveryFin != 0 {
+		r.end(c, nil)
+	}
+	r.activate(c)
+}
+
+// sync learns where a connection's stream stands from its first delivery.
+func (r *Ring) sync(c *conn, d *bpf.Delivery) {
+	if !c.synced {
+		c.synced = true
+		c.next = d.Consumed
+	}
+}
+
+// reclaimPassed takes back the frames of duplicates: the kernel dropped them,
+// as all of their bytes were there already.
+func (r *Ring) reclaimPassed(c *conn) {
+	for slot := c.firstTicket; slot != none; slot = c.firstTicket {
+		t := &r.tickets.info[slot]
+		if int32(t.seq+uint32(t.length)-c.next) > 0 || !r.tickets.reclaim(slot) {
+			return
+		}
+		r.stats.Reclaimed++
+		r.giveFrame(t.frame)
+		r.tickets.retire(slot)
+	}
+}
+
+// sweep takes back frames that the kernel has kept or dropped silently: bad
+// checksum, out of the window, a hole that was never filled. Should TCP accept
+// one of them later, its bytes come by the copy path. It runs about once a
+// second.
+func (r *Ring) sweep() {
+	t := r.tickets
+	t.epoch++
+	for slot := range t.info {
+		i := &t.info[slot]
+		if i.busy && t.epoch-i.epoch > 2 && t.reclaim(uint16(slot)) {
+			r.stats.Reclaimed++
+			r.giveFrame(i.frame)
+			t.retire(uint16(slot))
+		}
+	}
+	if r.blocked > 0 {
+		// A send that failed for want of memory is followed by no event.
+		for _, c := range r.byCookie {
+			if len(c.queue) > 0 {
+				r.sendQueued(c)
+			}
+		}
+	}
+}
+
+// overflow finds the connections that lost deliveries because the ring of
+// deliveries was full. From the first lost one on, all of their bytes stay in
+// the socket, so they are read there from now on.
+func (r *Ring) overflow() {
+	for _, c := range r.byCookie {
+		if !c.copyOnly && r.tk.Overflowed(c.cookie) {
+			c.copyOnly = true
+			r.stats.Overflowed++
+			ev := unix.EpollEvent{Events: connEvents | unix.EPOLLIN, Fd: int32(c.fd), Pad: watchConn}
+			r.stats.Syscalls++
+			_ = unix.EpollCtl(r.epoll, unix.EPOLL_CTL_MOD, c.fd, &ev)
+			r.push(c, item{kind: itemAll})
+			r.activate(c)
+		}
+	}
+}
+
+// end queues the close notice behind everything received before.
+func (r *Ring) end(c *conn, cause error) {
+	if c.eof {
+		return
+	}
+	c.eof = true
+	c.cause = cause
+	r.push(c, item{kind: itemClose})
+	r.activate(c)
+}
+
+// recv reads from a socket without blocking.
+func (r *Ring) recv(fd int, b []byte, flags int) (int, unix.Errno) {
+	r.stats.Syscalls++
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])),
+		uintptr(len(b)), uintptr(unix.MSG_DONTWAIT|flags), 0, 0)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(n), 0
+}
+
+// peek looks whether a connection has ended. The look itself makes the verdict
+// run over segments that were queued before registration.
+func (r *Ring) peek(c *conn) {
+	var b [1]byte
+	n, errno := r.recv(c.fd, b[:], unix.MSG_PEEK)
+	// What the verdict has seen up to the end of stream is in the ring by now.
+	r.drain()
+	switch {
+	case errno == unix.EAGAIN || n > 0:
+	case errno != 0:
+		r.end(c, errno)
+	default:
+		r.end(c, nil)
+	}
+}
