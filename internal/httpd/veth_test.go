@@ -287,7 +287,7 @@ func TestVethCurl(t *testing.T) {
 	l := newLab(t)
 	s := open(t, l, l.ServerDev, l.ServerIP4, Config{}, 64<<20)
 	if out, err := l.ClientCommand(context.Background(), "curl", "--version").CombinedOutput(); err != nil {
-		t.Skipf("curl is not installed: %v %s", err, out)
+		t.Fatalf("curl is needed (apt-get install curl): %v %s", err, out)
 	}
 	body := make([]byte, 3<<20)
 	for i := range body {
