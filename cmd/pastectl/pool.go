@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -17,15 +19,17 @@ func newPoolCmd(e env) *cobra.Command {
 		Use:   "pool",
 		Short: "Make pool files and read what is in them",
 		Long: `A pool is a file of packet buffers that a NIC receives into, with a log of the
-payloads that were kept. It lives on tmpfs (such as /dev/shm), on hugetlbfs, or
-on a device-DAX device (/dev/daxX.Y); "pool info" says in words what it survives.
+payloads that were kept and named structures. It lives on tmpfs (such as
+/dev/shm), on hugetlbfs, on a device-DAX device (/dev/daxX.Y), or, staged in
+memory, in a file on any disk; "pool info" says in words what it survives.
 
-"pool info" and "pool log" only read. They may be used while a server has the
-pool open, and then show a snapshot of it.`,
+"pool info", "pool log" and "pool check" only read. They may be used while a
+server has the pool open, and then show a snapshot of it.`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newPoolCreateCmd(e), newPoolInfoCmd(e), newPoolLogCmd(e))
+	cmd.AddCommand(newPoolCreateCmd(e), newPoolInfoCmd(e), newPoolLogCmd(e), newPoolCheckCmd(e),
+		newPoolGrowCmd(e), newPoolDumpCmd(e), newPoolRestoreCmd(e))
 	return cmd
 }
 
@@ -84,7 +88,7 @@ type poolInfo struct {
 	Frames     uint32 `json:"frames"`
 	FirstFrame uint32 `json:"first_frame"`
 	DataFrames uint32 `json:"data_frames"`
-	// LogFrames are the data frames that the log refers to.
+	// LogFrames are the data frames that the log and other structures refer to.
 	LogFrames  uint32 `json:"log_frames"`
 	LogEntries uint64 `json:"log_entries"`
 	LogUsed    uint64 `json:"log_entries_used"`
@@ -93,7 +97,9 @@ type poolInfo struct {
 	NextSeq    uint64 `json:"next_seq"`
 	Bytes      uint64 `json:"bytes"`     // of all payloads
 	Discarded  uint64 `json:"discarded"` // entries of a record that was never committed
-	Damage     string `json:"damage,omitempty"`
+	// Roots leads from the names of structures to their kinds.
+	Roots  map[string]string `json:"roots"`
+	Damage string            `json:"damage,omitempty"`
 }
 
 func readPoolInfo(p *pmem.Pool) poolInfo {
@@ -109,8 +115,15 @@ func readPoolInfo(p *pmem.Pool) poolInfo {
 		Records: l.Len(), FirstSeq: l.Head(), NextSeq: l.Next(), Bytes: rec.Bytes, Discarded: rec.Discarded,
 	}
 	info.LogFrames = info.DataFrames - uint32(p.Free())
-	if rec.Damage != nil {
-		info.Damage = rec.Damage.Error()
+	info.Roots = map[string]string{}
+	for name, r := range p.Roots() {
+		info.Roots[name] = fmt.Sprintf("kind %#x", r.Kind)
+		if k, ok := pmem.KindOf(r.Kind); ok {
+			info.Roots[name] = k.Name
+		}
+	}
+	if len(p.Problems()) > 0 {
+		info.Damage = p.Problems()[0].Error()
 	}
 	return info
 }
@@ -128,7 +141,7 @@ func (i *poolInfo) damaged() error {
 	if i.Damage == "" {
 		return nil
 	}
-	return fmt.Errorf("%s: %s; the records before it are intact, and none after it can be read", i.Path, i.Damage)
+	return fmt.Errorf("%s: %s; what is before the damage can be read, see `pastectl pool check`", i.Path, i.Damage)
 }
 
 func newPoolInfoCmd(e env) *cobra.Command {
@@ -167,11 +180,14 @@ func (i *poolInfo) print(e env) error {
 	fmt.Fprintf(w, "backing\t%s: %s\n", i.Backing, i.Durability)
 	fmt.Fprintf(w, "size\t%s (%d bytes)\n", sizeFlag(i.Size).human(), i.Size)
 	fmt.Fprintf(w, "frames\t%d of %d bytes; %d hold data, from frame %d on\n", i.Frames, i.FrameSize, i.DataFrames, i.FirstFrame)
-	fmt.Fprintf(w, "in the log\t%d frames, %d of %d entries\n", i.LogFrames, i.LogUsed, i.LogEntries)
+	fmt.Fprintf(w, "in use\t%d frames; %d of %d log entries\n", i.LogFrames, i.LogUsed, i.LogEntries)
 	if i.Records == 0 {
 		fmt.Fprintf(w, "records\tnone; the next one is %d\n", i.NextSeq)
 	} else {
 		fmt.Fprintf(w, "records\t%d, from %d to %d, %s of payload\n", i.Records, i.FirstSeq, i.FirstSeq+uint64(i.Records)-1, sizeFlag(i.Bytes).human())
+	}
+	for _, name := range slices.Sorted(maps.Keys(i.Roots)) {
+		fmt.Fprintf(w, "root\t%q: %s\n", name, i.Roots[name])
 	}
 	if i.Discarded > 0 {
 		fmt.Fprintf(w, "discarded\t%d entries of a record that was never committed\n", i.Discarded)
@@ -184,6 +200,7 @@ type logRecord struct {
 	Seq       uint64        `json:"seq"`
 	Length    int64         `json:"length"`
 	Checksum  string        `json:"checksum"` // "ok" or "BAD"
+	Header    []byte        `json:"header,omitempty"`
 	Fragments []logFragment `json:"fragments"`
 }
 
@@ -194,7 +211,7 @@ type logFragment struct {
 }
 
 func describeRecord(r pmem.Record) logRecord {
-	d := logRecord{Seq: r.Seq, Length: r.Length, Checksum: "ok", Fragments: []logFragment{}}
+	d := logRecord{Seq: r.Seq, Length: r.Length, Checksum: "ok", Header: r.Header, Fragments: []logFragment{}}
 	if r.Verify() != nil {
 		d.Checksum = "BAD"
 	}
@@ -208,6 +225,9 @@ func describeRecord(r pmem.Record) logRecord {
 func (r *logRecord) line() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%10d %12d  %-8s", r.Seq, r.Length, r.Checksum)
+	if len(r.Header) > 0 {
+		fmt.Fprintf(&b, " %x", r.Header)
+	}
 	for _, f := range r.Fragments {
 		fmt.Fprintf(&b, " %d:%d+%d", f.Frame, f.Offset, f.Length)
 	}
@@ -225,7 +245,8 @@ func newPoolLogCmd(e env) *cobra.Command {
 		Use:   "log FILE",
 		Short: "List the records of a pool's log, or print one of them",
 		Long: `List the records: sequence number, length in bytes, whether the payload is what
-was stored ("ok" or "BAD"), and the pieces of it as frame:offset+length.
+was stored ("ok" or "BAD"), the header if it has one, in hexadecimal, and the
+pieces of the payload as frame:offset+length.
 
 The exit code is 1 when a record or the log itself is damaged.`,
 		Example: `  pastectl pool log /dev/shm/x.pool

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/pastenet/paste/pmem"
+	_ "github.com/pastenet/paste/pmem/btree" // so that pools with trees can be checked and moved
+	"github.com/spf13/cobra"
+)
+
+// poolCheck is what `pool check --json` prints.
+type poolCheck struct {
+	Path       string   `json:"path"`
+	Live       bool     `json:"live"`
+	Records    uint64   `json:"records"`
+	Bytes      uint64   `json:"bytes"` // of the records' payload
+	Structures int      `json:"structures"`
+	DataFrames uint32   `json:"data_frames"`
+	UsedFrames uint32   `json:"used_frames"`
+	Notes      []string `json:"notes"`
+	Problems   []string `json:"problems"`
+}
+
+func newPoolCheckCmd(e env) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "check FILE",
+		Short: "Verify everything in a pool",
+		Long: `Verify both copies of the superblock, of the log head and of the roots, every log
+entry, every payload, and every structure that a root leads to, and count the
+frames. Each problem is one line that says what is wrong where; the exit code is 1
+if there is any. Nothing is changed.
+
+A pool that a server has open can be checked, but what the server changes
+underneath may look like damage.`,
+		Example: `  pastectl pool check /dev/shm/x.pool
+  pastectl pool check /dev/shm/x.pool --json`,
+		Args: exactArgs("FILE"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			bar := newPoolProgress(e.stderr, "opening ")
+			defer func() { bar.close() }()
+			p, err := pmem.Open(args[0], pmem.Options{ReadOnly: true, Progress: bar.update})
+			if err != nil {
+				return err
+			}
+			defer p.Close()
+			bar.close()
+			bar = newPoolProgress(e.stderr, "checking ")
+			c := poolCheck{Path: args[0], Live: p.Live(), Notes: []string{}, Problems: []string{}}
+			res, err := p.Check(cmd.Context(), bar.update, func(err error) {
+				c.Problems = append(c.Problems, sentence(err))
+			})
+			bar.close()
+			if err != nil {
+				return fmt.Errorf("check %s: %w", args[0], err)
+			}
+			c.Records, c.Bytes, c.Structures, c.DataFrames, c.UsedFrames = res.Records, res.Bytes, res.Structures, res.Frames, res.Used
+			c.Notes = append(c.Notes, res.Notes...)
+			if c.Live {
+				c.Notes = append(c.Notes, fmt.Sprintf("%s has the pool open; what it changes meanwhile may look like damage", p.Writer()))
+			}
+			if asJSON {
+				err = e.printJSON(c)
+			} else {
+				err = c.print(e)
+			}
+			if n := len(c.Problems); n > 0 {
+				err = errors.Join(err, fmt.Errorf("%s: %d problems found, the first one: %s", c.Path, n, c.Problems[0]))
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func (c *poolCheck) print(e env) error {
+	for _, s := range c.Problems {
+		fmt.Fprintln(e.stdout, "BAD ", s)
+	}
+	for _, s := range c.Notes {
+		fmt.Fprintln(e.stdout, "note", s)
+	}
+	verdict := "clean"
+	if len(c.Problems) > 0 {
+		verdict = fmt.Sprintf("%d problems", len(c.Problems))
+	}
+	_, err := fmt.Fprintf(e.stdout, "%s: %s; %d records (%s of payload), %d structures, %d of %d frames in use\n",
+		c.Path, verdict, c.Records, sizeFlag(c.Bytes).human(), c.Structures, c.UsedFrames, c.DataFrames)
+	return err
+}
