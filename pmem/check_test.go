@@ -4,14 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/go-quicktest/qt"
-	"github.com/pastenet/paste/internal/pmemsim"
 )
 
 // filled makes a pool with records, a value, a named frame and a chain.
@@ -173,27 +171,5 @@ func TestGrow(t *testing.T) {
 		q.Close()
 		_, found := checkFile(t, path)
 		qt.Assert(t, qt.HasLen(found, 0))
-	}
-}
-
-func TestCrashDuringGrow(t *testing.T) {
-	for seed := range uint64(200) {
-		rng := rand.New(rand.NewPCG(seed, 4))
-		small, err := layout(200<<10, 2048, 32)
-		qt.Assert(t, qt.IsNil(err))
-		large, err := layout(400<<10, 2048, small.logLen)
-		qt.Assert(t, qt.IsNil(err))
-		mem := make([]byte, large.size) // the file is longer already
-		s := superblock{geometry: small, uuid: UUID{1}, created: now()}
-		qt.Assert(t, qt.IsNil(format(mem[:small.size], &noDomain{mem}, s)))
-		sim := pmemsim.New(mem, rng)
-		sim.CrashAfter(1 + rng.IntN(6))
-		before, err := readSuper(mem)
-		qt.Assert(t, qt.IsNil(err))
-		_, err = pmemsim.Run(func() error { return growSuper(mem, sim, before, large) })
-		qt.Assert(t, qt.IsNil(err))
-		p, err := OpenMemory(sim.Crash(), nil, Options{})
-		qt.Assert(t, qt.IsNil(err))
-		qt.Assert(t, qt.IsTrue(p.g == small || p.g == large))
 	}
 }

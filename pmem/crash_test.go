@@ -16,8 +16,10 @@ import (
 func regionOf(g *geometry) func(off uint64) string {
 	return func(off uint64) string {
 		switch frame := off / uint64(g.frameSize); {
+		case frame == 0:
+			return "first superblock"
 		case frame < headFrame0:
-			return "superblock"
+			return "second superblock"
 		case frame == headFrame0:
 			return "first log head"
 		case frame == headFrame1:
@@ -40,10 +42,13 @@ type crashModel struct {
 	acked    uint64            // records below are committed
 	staged   uint64            // records below were appended
 	trimming uint64            // head if the Truncate under way takes effect
+	roots    map[string]string // what each name leads to; "" nothing
+	changing string            // name that a SetRoot or DeleteRoot under way is about
+	becoming string            // what it will lead to then
 }
 
 func newCrashModel() *crashModel {
-	return &crashModel{records: map[uint64][]byte{}, head: 1, acked: 1, staged: 1, trimming: 1}
+	return &crashModel{records: map[uint64][]byte{}, head: 1, acked: 1, staged: 1, trimming: 1, roots: map[string]string{}}
 }
 
 // crashRun lives through several crashes of one small pool and returns the
@@ -116,6 +121,9 @@ func (m *crashModel) check(p *Pool) error {
 	if want != l.Next() {
 		return fmt.Errorf("%d records listed, %d expected", want, l.Next())
 	}
+	if err := m.checkRoots(p, frames); err != nil {
+		return err
+	}
 	for f, n := range frames {
 		if p.Refs(f) != n {
 			return fmt.Errorf("frame %d has %d references, want %d", f, p.Refs(f), n)
@@ -134,7 +142,7 @@ func (m *crashModel) work(p *Pool, rng *rand.Rand) error {
 	l := p.Log()
 	var seq uint64
 	var err error
-	switch rng.IntN(8) {
+	switch rng.IntN(10) {
 	case 0, 1:
 		payload := randomPayload(rng, rng.IntN(5000))
 		m.records[m.staged] = payload
@@ -151,6 +159,8 @@ func (m *crashModel) work(p *Pool, rng *rand.Rand) error {
 		}
 		m.acked = m.staged
 		return nil
+	case 6, 7:
+		return m.changeRoot(p, rng)
 	default:
 		if m.acked == m.head {
 			return nil
@@ -168,6 +178,82 @@ func (m *crashModel) work(p *Pool, rng *rand.Rand) error {
 		return nil
 	}
 	return err
+}
+
+// checkRoots compares the roots with the model and adds the frames they reach.
+func (m *crashModel) checkRoots(p *Pool, frames map[uint32]int) error {
+	found := map[string]string{}
+	for name, r := range p.Roots() {
+		found[name] = string(bytes.TrimRight(r.Value[:], "\x00"))
+		if r.Kind != kindChain {
+			continue
+		}
+		found[name] = ""
+		for f := r.Frame; f != 0; f = le.Uint32(p.Frame(f)) {
+			frames[f]++
+			found[name] += string(p.Frame(f)[8:16])
+		}
+	}
+	for _, name := range crashRoots {
+		if found[name] == m.roots[name] || name == m.changing && found[name] == m.becoming {
+			m.roots[name] = found[name]
+			continue
+		}
+		return fmt.Errorf("root %q leads to %q, want %q (%q may become %q)", name, found[name], m.roots[name], m.changing, m.becoming)
+	}
+	m.changing = ""
+	return nil
+}
+
+var crashRoots = []string{"a", "b", "c"}
+
+// changeRoot gives a name a value, a chain of frames, or takes it away.
+func (m *crashModel) changeRoot(p *Pool, rng *rand.Rand) error {
+	name := crashRoots[rng.IntN(len(crashRoots))]
+	old, had := p.Root(name)
+	m.changing, m.becoming = name, ""
+	var err error
+	switch rng.IntN(4) {
+	case 0:
+		err = p.DeleteRoot(name)
+	case 1:
+		var r Root
+		m.becoming = fmt.Sprintf("v%016x", rng.Uint64())
+		copy(r.Value[:], m.becoming)
+		err = p.SetRoot(name, r)
+	default:
+		frames := make([]uint32, 1+rng.IntN(3))
+		if p.Alloc(frames) < len(frames) {
+			return fmt.Errorf("no frame is free")
+		}
+		for i, f := range frames {
+			b := p.Frame(f)
+			le.PutUint32(b, 0)
+			if i+1 < len(frames) {
+				le.PutUint32(b, frames[i+1])
+			}
+			text := fmt.Sprintf("%08x", rng.Uint32())
+			m.becoming += text
+			copy(b[8:], text)
+			p.Flush(p.Offset(f, 0), 16)
+		}
+		if err := p.Fence(); err != nil {
+			return err
+		}
+		err = p.SetRoot(name, Root{Kind: kindChain, Frame: frames[0]})
+	}
+	if err != nil {
+		return err
+	}
+	m.roots[name], m.changing = m.becoming, ""
+	if had && old.Kind == kindChain {
+		for f := old.Frame; f != 0; {
+			next := le.Uint32(p.Frame(f))
+			p.Unref(f)
+			f = next
+		}
+	}
+	return nil
 }
 
 // appendInPlace stores a payload in several frames as a NIC would, two
@@ -206,58 +292,5 @@ func TestCrash(t *testing.T) {
 	}
 	for seed := range seeds {
 		qt.Assert(t, qt.IsNil(crashRun(seed, nil)), qt.Commentf("seed %d", seed))
-	}
-}
-
-// TestCrashFindsMissingCalls leaves out every flush, order and fence of the
-// package in turn, wherever it is called from and whatever part of the pool it
-// is for: the simulation must notice each.
-func TestCrashFindsMissingCalls(t *testing.T) {
-	sites := map[pmemsim.Call]int{}
-	for seed := range uint64(100) {
-		crashRun(seed, func(c pmemsim.Call) bool { sites[c]++; return false })
-	}
-	for missing, n := range sites {
-		t.Run(fmt.Sprintf("%s of %s in %s", missing.Op, missing.Region, missing.Site), func(t *testing.T) {
-			for seed := range uint64(20000) {
-				if err := crashRun(seed, func(c pmemsim.Call) bool { return c == missing }); err != nil {
-					t.Logf("called %d times; seed %d: %v", n, seed, err)
-					return
-				}
-			}
-			t.Error("nothing noticed that it is missing")
-		})
-	}
-}
-
-// Creating a pool over an older one, crashing at any call: either the old pool
-// is whole, or the new one is, or it is known as incomplete.
-func TestCrashDuringCreate(t *testing.T) {
-	g, err := layout(200<<10, 2048, 32)
-	qt.Assert(t, qt.IsNil(err))
-	old, fresh := UUID{1}, UUID{2}
-	for seed := range uint64(400) {
-		rng := rand.New(rand.NewPCG(seed, 2))
-		mem := make([]byte, g.size)
-		c := pmemsim.New(mem, rng)
-		if seed%2 == 0 {
-			format(mem, c, superblock{geometry: g, uuid: old, created: now()})
-		}
-		c.CrashAfter(1 + rng.IntN(16))
-		_, err := pmemsim.Run(func() error {
-			return format(mem, c, superblock{geometry: g, uuid: fresh, created: now()})
-		})
-		qt.Assert(t, qt.IsNil(err))
-		image := c.Crash()
-		s, err := readSuper(image)
-		if err != nil {
-			// Memory that held nothing may also hold torn pieces of a superblock.
-			blank := seed%2 == 1 && (errors.Is(err, ErrNotPool) || errors.Is(err, ErrDamaged))
-			qt.Assert(t, qt.IsTrue(blank || errors.Is(err, ErrIncomplete)), qt.Commentf("seed %d: %v", seed, err))
-			continue
-		}
-		p, err := newPool(image, s, Options{}, pmemsim.New(image, rng))
-		qt.Assert(t, qt.IsNil(err), qt.Commentf("seed %d", seed))
-		qt.Assert(t, qt.Equals(p.Log().Next(), 1))
 	}
 }

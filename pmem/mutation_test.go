@@ -1,0 +1,243 @@
+package pmem
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/go-quicktest/qt"
+	"github.com/pastenet/paste/internal/pmemsim"
+)
+
+// scenarios are what this package does to a pool. Each returns the first broken
+// promise; drop leaves calls of the domain out.
+var scenarios = map[string]func(seed uint64, drop func(pmemsim.Call) bool) error{
+	"work":   crashRun,
+	"create": createRun,
+	"grow":   growRun,
+	"mend":   mendRun,
+	"torn":   tornRun,
+}
+
+func TestCrashScenarios(t *testing.T) {
+	for name, run := range scenarios {
+		for seed := range uint64(200) {
+			qt.Assert(t, qt.IsNil(run(seed, nil)), qt.Commentf("%s, seed %d", name, seed))
+		}
+	}
+}
+
+// TestCrashFindsMissingCalls leaves out every flush, order and fence of the
+// package in turn, wherever it is called from and whatever part of the pool it
+// is for: a scenario must notice each.
+func TestCrashFindsMissingCalls(t *testing.T) {
+	sites := map[pmemsim.Call][]string{}
+	for name, run := range scenarios {
+		seen := map[pmemsim.Call]bool{}
+		for seed := range uint64(100) {
+			run(seed, func(c pmemsim.Call) bool { seen[c] = true; return false })
+		}
+		for c := range seen {
+			sites[c] = append(sites[c], name)
+		}
+	}
+	for missing, in := range sites {
+		t.Run(fmt.Sprintf("%s of %s in %s", missing.Op, missing.Region, missing.Site), func(t *testing.T) {
+			for seed := range uint64(5000) {
+				for _, name := range in {
+					if err := scenarios[name](seed, func(c pmemsim.Call) bool { return c == missing }); err != nil {
+						t.Logf("%s, seed %d: %v", name, seed, err)
+						return
+					}
+				}
+			}
+			t.Error("nothing noticed that it is missing")
+		})
+	}
+}
+
+// crashAgain runs work on mem until a crash, or to its end, and returns what
+// is found then.
+func crashAgain(mem []byte, g *geometry, rng *rand.Rand, calls int, drop func(pmemsim.Call) bool, work func(Domain) error) (image []byte, finished bool, err error) {
+	sim := pmemsim.New(mem, rng)
+	sim.Region, sim.Drop = regionOf(g), drop
+	sim.CrashAfter(1 + rng.IntN(calls))
+	crashed, err := pmemsim.Run(func() error { return work(sim) })
+	return sim.Crash(), !crashed, err
+}
+
+// intact checks that what exists twice is there twice.
+func intact(mem []byte) error {
+	s, err := readSuper(mem)
+	if err != nil {
+		return err
+	}
+	_, head, err := readHead(mem, &s.geometry, uuidSeed(s.uuid))
+	if err != nil {
+		return err
+	}
+	var t rootTable
+	roots, err := t.read(mem, &s.geometry, uuidSeed(s.uuid))
+	if err == nil && (s.bad != noneBad || head != noneBad || roots != noneBad) {
+		err = fmt.Errorf("bad copies: %d of the superblock, %d of the log head, %d of the roots", s.bad, head, roots)
+	}
+	return err
+}
+
+// createRun creates a pool over an older one or over nothing: after a crash
+// the old pool is whole, or the new one is, or it is known as incomplete.
+func createRun(seed uint64, drop func(pmemsim.Call) bool) error {
+	rng := rand.New(rand.NewPCG(seed, 2))
+	g, err := layout(200<<10, 2048, 32)
+	if err != nil {
+		return err
+	}
+	mem := make([]byte, g.size)
+	blank := seed%2 == 1
+	if !blank {
+		if err := format(mem, &noDomain{mem}, superblock{geometry: g, uuid: UUID{1}, created: now()}); err != nil {
+			return err
+		}
+	}
+	image, finished, err := crashAgain(mem, &g, rng, 12, drop, func(d Domain) error {
+		return format(mem, d, superblock{geometry: g, uuid: UUID{2}, created: now()})
+	})
+	if err != nil {
+		return err
+	}
+	if finished {
+		if err := intact(image); err != nil {
+			return err
+		}
+	}
+	s, err := readSuper(image)
+	if err != nil {
+		// Memory that held nothing may also hold torn pieces of a superblock.
+		if errors.Is(err, ErrIncomplete) || blank && (errors.Is(err, ErrNotPool) || errors.Is(err, ErrDamaged)) {
+			return nil
+		}
+		return err
+	}
+	p, err := newPool(image, s, Options{}, &noDomain{image})
+	if err == nil && p.Log().Next() != 1 {
+		err = fmt.Errorf("the log goes on at %d", p.Log().Next())
+	}
+	return err
+}
+
+// growRun makes a pool larger, whose file is longer already: it has the old or
+// the new size.
+func growRun(seed uint64, drop func(pmemsim.Call) bool) error {
+	rng := rand.New(rand.NewPCG(seed, 4))
+	small, err := layout(200<<10, 2048, 32)
+	if err != nil {
+		return err
+	}
+	large, err := layout(400<<10, 2048, small.logLen)
+	if err != nil {
+		return err
+	}
+	mem := make([]byte, large.size)
+	if err := format(mem, &noDomain{mem}, superblock{geometry: small, uuid: UUID{1}, created: now()}); err != nil {
+		return err
+	}
+	mem[rng.IntN(2)*2048+70] ^= byte(rng.IntN(2)) // one copy may be rotten
+	before, err := readSuper(mem)
+	if err != nil {
+		return err
+	}
+	image, finished, err := crashAgain(mem, &small, rng, 8, drop, func(d Domain) error { return growSuper(mem, d, before, large) })
+	if err != nil {
+		return err
+	}
+	if finished {
+		if err := intact(image); err != nil {
+			return err
+		}
+	}
+	p, err := OpenMemory(image, nil, Options{})
+	if err == nil && p.g != small && (p.g != large || !finished && p.g == small) {
+		err = fmt.Errorf("geometry %+v", p.g)
+	}
+	return err
+}
+
+// mendRun opens a pool of which copies are rotten: whatever the crash, the
+// next one opens it, and one that finished has mended it.
+func mendRun(seed uint64, drop func(pmemsim.Call) bool) error {
+	rng := rand.New(rand.NewPCG(seed, 5))
+	g, err := layout(200<<10, 2048, 32)
+	if err != nil {
+		return err
+	}
+	mem := make([]byte, g.size)
+	if err := format(mem, &noDomain{mem}, superblock{geometry: g, uuid: UUID{1}, created: now()}); err != nil {
+		return err
+	}
+	for _, copies := range [][2]uint64{{70, 2048 + 70}, {headOffset(&g, 0) + 16, headOffset(&g, 1) + 16}, {rootsOffset(&g, 0) + 60, rootsOffset(&g, 1) + 60}} {
+		mem[copies[rng.IntN(2)]] ^= byte(rng.IntN(2))
+	}
+	image, finished, err := crashAgain(mem, &g, rng, 12, drop, func(d Domain) error {
+		_, err := OpenMemory(mem, d, Options{})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if finished {
+		return intact(image)
+	}
+	_, err = OpenMemory(image, nil, Options{})
+	return err
+}
+
+// tornRun opens a pool whose last record lost its payload, and lets the same
+// bytes arrive in the same frame again: the record does not come back.
+func tornRun(seed uint64, drop func(pmemsim.Call) bool) error {
+	rng := rand.New(rand.NewPCG(seed, 6))
+	g, err := layout(200<<10, 2048, 32)
+	if err != nil {
+		return err
+	}
+	mem := make([]byte, g.size)
+	d := pmemsim.New(mem, rng)
+	d.NoOrder = true
+	if err := format(mem, d, superblock{geometry: g, uuid: UUID{1}, created: now()}); err != nil {
+		return err
+	}
+	p, err := OpenMemory(mem, d, Options{})
+	if err != nil {
+		return err
+	}
+	for _, payload := range []string{"whole", "torn"} {
+		p.Log().AppendCopy([]byte(payload))
+		if err := p.Log().Commit(); err != nil {
+			return err
+		}
+	}
+	r, err := p.Log().Record(2)
+	if err != nil {
+		return err
+	}
+	at := p.Offset(r.Fragments[0].Frame, 0)
+	image := bytes.Clone(mem)
+	image[at] ^= 1
+	image, _, err = crashAgain(image, &g, rng, 1000, drop, func(d Domain) error {
+		p, err := OpenMemory(image, d, Options{})
+		if err == nil && p.Log().Next() != 2 {
+			err = fmt.Errorf("the torn record was not left out")
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	image[at] ^= 1
+	p, err = OpenMemory(image, nil, Options{})
+	if err == nil && p.Log().Next() != 2 {
+		err = fmt.Errorf("the torn record came back")
+	}
+	return err
+}
