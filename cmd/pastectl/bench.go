@@ -43,6 +43,7 @@ The contenders:
 		newBenchWorkloadCmd(e, loadgen.RPC, "Requests without a body: GET, answered from memory", 64),
 		newBenchWorkloadCmd(e, loadgen.WAL, "A write-ahead log: POST, answered when the body is durable", 1024),
 	)
+	cmd.AddCommand(newBenchKVCmd(e), newBenchKVServerCmd(e))
 	cmd.AddCommand(newBenchHelperCmds(e)...)
 	return cmd
 }

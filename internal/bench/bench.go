@@ -72,8 +72,25 @@ type Config struct {
 	Exe string
 	// Prefix of the lab's names, see lab.Config.
 	Prefix string
+	// Custom, if set, brings a workload and contenders of its own.
+	Custom *Custom
 	// Progress, if set, is called now and then from one goroutine at a time.
 	Progress func(Progress)
+}
+
+// Custom is a workload with its contenders.
+type Custom struct {
+	// Names of all contenders; the one called Paste is compared with the others.
+	Names []string
+	// Command returns a contender's program and arguments. dir is empty, for its
+	// data, and removed afterwards. The first line of output says that it runs.
+	Command func(name string, addr netip.AddrPort, nic, dir string) []string
+	// Prepare is called in the client's namespace before a measurement.
+	Prepare func(ctx context.Context, name string, addr netip.AddrPort) error
+	// Load completes what the generator is told.
+	Load func(name string, c *loadgen.Config)
+	// Title says for the report what is special.
+	Title string
 }
 
 // Progress tells where a benchmark is.
@@ -101,7 +118,10 @@ type Sample struct {
 }
 
 func (c *Config) fill() error {
-	if c.Workload != loadgen.RPC && c.Workload != loadgen.WAL {
+	names := Names()
+	if c.Custom != nil {
+		names = c.Custom.Names
+	} else if c.Workload != loadgen.RPC && c.Workload != loadgen.WAL {
 		return fmt.Errorf("unknown workload %q: want rpc or wal", c.Workload)
 	}
 	if c.Connections < 1 || c.Connections > 20000 {
@@ -120,8 +140,8 @@ func (c *Config) fill() error {
 		return errors.New("no contender")
 	}
 	for i, n := range c.Contenders {
-		if !slices.Contains(Names(), n) {
-			return fmt.Errorf("unknown contender %q: want %s", n, strings.Join(Names(), ", "))
+		if !slices.Contains(names, n) {
+			return fmt.Errorf("unknown contender %q: want %s", n, strings.Join(names, ", "))
 		}
 		if slices.Contains(c.Contenders[:i], n) {
 			return fmt.Errorf("contender %q is named twice", n)
@@ -240,8 +260,13 @@ type measurement struct {
 }
 
 func (m *measurement) run(ctx context.Context) (*Sample, error) {
-	if err := os.Remove(m.pool); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := os.RemoveAll(m.pool); err != nil {
 		return nil, err
+	}
+	if m.cfg.Custom != nil {
+		if err := os.Mkdir(m.pool, 0o700); err != nil {
+			return nil, err
+		}
 	}
 	addr := netip.AddrPortFrom(m.lab.ServerIP4, 8080)
 	srv, err := startServer(ctx, m.lab, m.command(addr))
@@ -257,6 +282,12 @@ func (m *measurement) run(ctx context.Context) (*Sample, error) {
 	}
 	if m.cfg.BusyPoll {
 		load.Engine = loadgen.Spin
+	}
+	if custom := m.cfg.Custom; custom != nil {
+		if err := m.lab.InClient(func() error { return custom.Prepare(ctx, m.name, addr) }); err != nil {
+			return nil, srv.explain(err)
+		}
+		custom.Load(m.name, &load)
 	}
 	var from, to cpuTimes
 	var cpuErr error
@@ -328,7 +359,11 @@ func (m *measurement) watch(live *loadgen.Live) (stop func()) {
 // command is the server's command line, without the program.
 func (m *measurement) command(addr netip.AddrPort) []string {
 	c := m.cfg
-	args := []string{c.Exe, "bench", "exec", strconv.Itoa(c.ServerCPU), c.Exe}
+	args := []string{c.Exe, "bench", "exec", strconv.Itoa(c.ServerCPU)}
+	if c.Custom != nil {
+		return append(args, c.Custom.Command(m.name, addr, m.lab.ServerDev, m.pool)...)
+	}
+	args = append(args, c.Exe)
 	if m.name == Paste || m.name == PasteCopy {
 		args = append(args, "serve", "http", "--listen", addr.String(),
 			"--pool", m.pool, "--pool-size", strconv.FormatInt(c.PoolSize, 10),

@@ -15,6 +15,7 @@ const Saturated = 0.90
 // Report is the outcome of a benchmark. Its JSON form is an interface.
 type Report struct {
 	Workload    string            `json:"workload"`
+	Title       string            `json:"title,omitempty"`
 	Connections int               `json:"connections"`
 	Size        int               `json:"size"`
 	BusyPoll    bool              `json:"busy_poll"`
@@ -61,6 +62,9 @@ func newReport(cfg *Config, samples map[string][]Sample) *Report {
 		Rounds: cfg.Rounds, Seconds: cfg.Duration.Seconds(), Ratios: map[string]float64{}}
 	for _, name := range cfg.Contenders {
 		r.Contenders = append(r.Contenders, newContenderReport(name, samples[name]))
+	}
+	if cfg.Custom != nil {
+		r.Title = cfg.Custom.Title
 	}
 	if len(samples[Paste]) == 0 {
 		return r
@@ -133,6 +137,9 @@ func (r *Report) WriteTable(w io.Writer) error {
 	mode := ""
 	if r.BusyPoll {
 		mode = ", both sides busy-polling"
+	}
+	if r.Title != "" {
+		mode = ", " + r.Title + mode
 	}
 	fmt.Fprintf(w, "%s, %d connections, %d bytes%s: %d rounds of %gs\n\n", r.Workload, r.Connections, r.Size, mode, r.Rounds, r.Seconds)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)

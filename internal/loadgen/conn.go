@@ -20,11 +20,17 @@ type conn struct {
 	req     []byte // request bytes, outside of the Go heap
 	body    []byte // the body within req
 	unsent  []byte // epoll and spin: rest of a partial write
+
+	op       uint8 // KV: what is outstanding
+	get, put kvRequest
 }
 
 // build lays out the requests.
 func (g *generator) build() error {
 	g.conns = make([]conn, g.Connections)
+	if g.Workload == KV {
+		return g.buildKV()
+	}
 	var head string
 	if g.Workload == RPC {
 		head = "GET / HTTP/1.1\r\nHost: paste\r\n\r\n"
@@ -197,6 +203,9 @@ func (g *generator) revive() {
 
 // nextRequest prepares c's request and returns its bytes.
 func (g *generator) nextRequest(c *conn) []byte {
+	if g.Workload == KV {
+		return g.nextKV(c)
+	}
 	setID(c.body, g.Run, c.id, c.n)
 	c.sentAt = g.now
 	return c.req

@@ -26,6 +26,9 @@ const (
 	RPC Workload = "rpc"
 	// WAL is a POST of Config.Size bytes, to be stored before it is answered.
 	WAL Workload = "wal"
+	// KV reads and writes values of Config.Size bytes under keys of a key-value
+	// store, as Config.KV says.
+	KV Workload = "kv"
 )
 
 // Engine says how the generator talks to the kernel.
@@ -60,6 +63,8 @@ type Config struct {
 	// Reconnect tries again, every few milliseconds, when a connection is lost or
 	// refused. Without, the first loss ends the run.
 	Reconnect bool
+	// KV describes the KV workload.
+	KV KVConfig
 	// OnAck is told of every acknowledged request, warm-up included, on the
 	// generator's thread: the connection's number and the request's number on
 	// it, as in the body (see ParseBody).
@@ -127,6 +132,7 @@ type generator struct {
 	syscalls  uint64
 	res       Result
 	fatal     error
+	keys      *keys               // of KV
 	connected func(c *conn) error // engine: a connection came up
 }
 
@@ -137,7 +143,11 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	if cfg.Connections < 1 || cfg.Duration <= 0 || cfg.Size < -1 || cfg.Workload == WAL && cfg.Size < 0 {
 		return nil, fmt.Errorf("load generator: %d connections, size %d, duration %v: out of range", cfg.Connections, cfg.Size, cfg.Duration)
 	}
-	if cfg.Workload != RPC && cfg.Workload != WAL {
+	if cfg.Workload == KV {
+		if err := cfg.KV.check(cfg.Size); err != nil {
+			return nil, fmt.Errorf("load generator: %w", err)
+		}
+	} else if cfg.Workload != RPC && cfg.Workload != WAL {
 		return nil, fmt.Errorf("load generator: unknown workload %q", cfg.Workload)
 	}
 	if cfg.Live == nil {
@@ -235,13 +245,17 @@ func (g *generator) finish() {
 // input consumes received bytes and reports whether the connection's response
 // is complete, so that its next request may go.
 func (g *generator) input(c *conn, b []byte) (next bool, err error) {
-	done, err := c.resp.feed(b)
+	feed := c.resp.feed
+	if g.KV.RESP {
+		feed = c.resp.feedRESP
+	}
+	done, err := feed(b)
 	if err != nil || !done {
 		return false, err
 	}
 	ok := c.resp.status/100 == 2
 	switch {
-	case ok && g.Workload == RPC && g.Size >= 0 && c.resp.length != int64(g.Size):
+	case ok && (g.Workload == RPC || c.op == opGet) && g.Size >= 0 && c.resp.length != int64(g.Size):
 		return false, fmt.Errorf("response of %d bytes, want %d", c.resp.length, g.Size)
 	case ok:
 		g.res.Acked++
@@ -252,6 +266,9 @@ func (g *generator) input(c *conn, b []byte) (next bool, err error) {
 			g.res.Requests++
 			// Out of range means more than a minute: not worth an error.
 			_ = g.res.Latency.RecordValue(max(g.now-c.sentAt, 1_000))
+		}
+		if g.KV.Preload && g.res.Acked >= uint64(g.KV.Keys+g.Connections) {
+			g.stop.Store(true)
 		}
 	case g.begun:
 		g.res.Non2xx++

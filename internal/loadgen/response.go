@@ -19,7 +19,17 @@ type response struct {
 	inBody bool
 	left   int64 // of the body
 	head   []byte
-	known  []byte // the last header that came in one piece: usually all are equal
+	known  [2]known
+	kind   uint8 // which of known the response is likely to equal
+}
+
+// known is the last header of its kind that came in one piece: usually all are
+// equal.
+type known struct {
+	head    []byte
+	status  int
+	length  int64
+	closing bool
 }
 
 // reset forgets a response that was under way.
@@ -29,9 +39,10 @@ func (r *response) reset() { r.inBody, r.left, r.head = false, 0, r.head[:0] }
 // nothing else was asked for.
 func (r *response) feed(b []byte) (done bool, err error) {
 	if !r.inBody {
-		if len(r.head) == 0 && len(r.known) > 0 && bytes.HasPrefix(b, r.known) {
+		if k := &r.known[r.kind]; len(r.head) == 0 && len(k.head) > 0 && bytes.HasPrefix(b, k.head) {
 			// The same bytes mean the same.
-			b = b[len(r.known):]
+			b = b[len(k.head):]
+			r.status, r.length, r.closing = k.status, k.length, k.closing
 		} else {
 			var n int
 			n, err = r.header(b)
@@ -41,7 +52,7 @@ func (r *response) feed(b []byte) (done bool, err error) {
 			b = b[n:]
 		}
 		if r.status/100 == 1 { // 100 Continue and the like: the answer follows
-			r.known = r.known[:0]
+			r.known[r.kind].head = r.known[r.kind].head[:0]
 			if len(b) == 0 {
 				return false, nil
 			}
@@ -84,7 +95,9 @@ func (r *response) header(b []byte) (int, error) {
 		return 0, err
 	}
 	if had == 0 {
-		r.known = append(r.known[:0], h...)
+		k := &r.known[r.kind]
+		k.head = append(k.head[:0], h...)
+		k.status, k.length, k.closing = r.status, r.length, r.closing
 	}
 	r.head = r.head[:0]
 	return len(h) - had, nil

@@ -1,0 +1,129 @@
+// Package benchkv measures PASTE's key-value server side by side with others
+// that make every write durable before they answer it:
+//
+//   - paste: pastectl serve kv.
+//   - redis: redis-server with appendonly and appendfsync always, over its own
+//     protocol. Rewriting of the file is switched off, which spares it a fork
+//     and a second writer during the measurement.
+//   - bbolt, pebble: the server that a careful Go programmer writes over an
+//     embedded store: one epoll thread that stages the writes of a batch of
+//     events, commits them with sync in one transaction, and only then answers.
+//
+// All data is on the same tmpfs. What else is the same for everyone: see package
+// bench.
+package benchkv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/pastenet/paste/internal/bench"
+	"github.com/pastenet/paste/internal/loadgen"
+	"golang.org/x/sys/unix"
+)
+
+// The contenders besides bench.Paste.
+const (
+	Redis  = "redis"
+	Bbolt  = "bbolt"
+	Pebble = "pebble"
+)
+
+// Names lists the contenders.
+func Names() []string { return []string{bench.Paste, Redis, Bbolt, Pebble} }
+
+// Config of the workload; the rest is bench.Config's.
+type Config struct {
+	Keys       int
+	PutPercent int
+	Theta      float64
+}
+
+// ErrNoRedis says that there is no redis-server here.
+var ErrNoRedis = errors.New("redis-server is not installed; install it, or leave it out of the contenders")
+
+// Run runs the benchmark; cfg.Workload and Custom are filled in here.
+func Run(ctx context.Context, cfg bench.Config, kv Config) (*bench.Report, error) {
+	if slices.Contains(cfg.Contenders, Redis) {
+		if _, err := exec.LookPath("redis-server"); err != nil {
+			return nil, ErrNoRedis
+		}
+	}
+	if cfg.Exe == "" {
+		cfg.Exe = "/proc/self/exe"
+	}
+	load := func(name string, c *loadgen.Config) {
+		c.Workload = loadgen.KV
+		c.KV = loadgen.KVConfig{Keys: kv.Keys, PutPercent: kv.PutPercent, Theta: kv.Theta, RESP: name == Redis, Seed: 1}
+	}
+	cfg.Workload = loadgen.KV
+	cfg.Custom = &bench.Custom{
+		Names: Names(),
+		Title: fmt.Sprintf("%d%% GET and %d%% PUT, %d keys, Zipf %g", 100-kv.PutPercent, kv.PutPercent, kv.Keys, kv.Theta),
+		Load:  load,
+		Command: func(name string, addr netip.AddrPort, nic, dir string) []string {
+			return command(&cfg, name, addr, nic, dir)
+		},
+		Prepare: func(ctx context.Context, name string, addr netip.AddrPort) error {
+			if err := await(ctx, addr); err != nil {
+				return err
+			}
+			c := loadgen.Config{Addr: addr, Connections: min(cfg.Connections, 64), Size: cfg.Size, Duration: 5 * time.Minute, CPU: cfg.ClientCPU}
+			load(name, &c)
+			c.KV.Preload = true
+			res, err := loadgen.Run(ctx, c)
+			if err == nil && (res.Non2xx > 0 || res.Acked < uint64(kv.Keys)) {
+				err = fmt.Errorf("%d keys stored, %d refused", res.Acked, res.Non2xx)
+			}
+			if err != nil {
+				return fmt.Errorf("fill the store: %w", err)
+			}
+			return nil
+		},
+	}
+	return bench.Run(ctx, cfg)
+}
+
+func command(cfg *bench.Config, name string, addr netip.AddrPort, nic, dir string) []string {
+	switch name {
+	case bench.Paste:
+		return []string{cfg.Exe, "serve", "kv", "--listen", addr.String(), "--nic", nic,
+			"--pool", filepath.Join(dir, "pool"), "--pool-size", strconv.FormatInt(cfg.PoolSize, 10), "--json"}
+	case Redis:
+		path, err := exec.LookPath("redis-server")
+		if err != nil {
+			path = "redis-server"
+		}
+		return []string{path, "--bind", addr.Addr().String(), "--port", strconv.Itoa(int(addr.Port())), "--protected-mode", "no",
+			"--dir", dir, "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0"}
+	}
+	return []string{cfg.Exe, "bench", "kvserver", name, addr.String(), dir}
+}
+
+// await waits until somebody listens.
+func await(ctx context.Context, addr netip.AddrPort) error {
+	for range 200 {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("socket: %w", err)
+		}
+		err = unix.Connect(fd, &unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()})
+		unix.Close(fd)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return fmt.Errorf("nobody listens on %s", addr)
+}
