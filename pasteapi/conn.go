@@ -29,6 +29,7 @@ type conn struct {
 	firstTicket uint16 // tickets in flight, oldest first
 	lastTicket  uint16
 	inflight    int
+	merge       mergeKey    // where the next segment may be added
 	held        []heldFrame // received but not injected while sending is stuck
 
 	// Sending.
@@ -270,8 +271,7 @@ func (r *Ring) Unregister(fd int) error {
 	for slot := c.firstTicket; slot != none; {
 		next := r.tickets.info[slot].next
 		if r.tickets.reclaim(slot) {
-			r.giveFrame(r.tickets.info[slot].frame)
-			r.tickets.retire(slot)
+			r.dropTicket(slot)
 		} else {
 			// Claimed: the delivery on its way frees it.
 			r.tickets.unlink(c, slot)

@@ -27,39 +27,51 @@ func (r *Ring) drain() {
 	}
 }
 
-// delivered takes the frame that a claimed ticket stands for.
+// delivered takes the frames that a claimed ticket stands for. The kernel may
+// have accepted only some of the bytes: those before d.Seq it had already.
 func (r *Ring) delivered(d *bpf.Delivery) {
 	slot := uint16(d.Ticket)
 	t := &r.tickets.info[slot]
-	c, frame := t.conn, t.frame
-	off, seq := uint32(t.off), t.seq
-	r.tickets.retire(slot)
+	c := t.conn
 	if c == nil {
-		r.giveFrame(frame)
+		r.dropTicket(slot)
 		return
 	}
 	r.sync(c, d)
-	skip := uint32(0)
-	if gap := int32(d.Seq - c.next); gap < 0 {
-		// A retransmission that reached back before what was delivered.
-		skip = uint32(-gap)
-	} else if gap > 0 {
+	if gap := int32(d.Seq - c.next); gap > 0 {
 		// Bytes in between came another way and wait in the socket.
 		r.push(c, item{kind: itemStray, len: uint32(gap)})
+		c.next = d.Seq
 	}
-	if end := d.Seq + d.Len; int32(end-c.next) > 0 {
-		r.push(c, item{kind: itemData, frame: frame, off: uint16(off + d.Seq - seq + skip), len: d.Len - skip})
-		c.next = end
-		r.stats.Delivered++
-		r.stats.DeliveredBytes += uint64(d.Len - skip)
-	} else {
-		r.giveFrame(frame)
+	end := d.Seq + d.Len
+	seq := t.seq
+	for _, p := range t.parts {
+		skip := max(int32(c.next-seq), 0)
+		n := min(int32(p.len), int32(end-seq)) - skip
+		if n > 0 {
+			r.push(c, item{kind: itemData, frame: p.frame, off: p.off + uint16(skip), len: uint32(n)})
+			c.next += uint32(n)
+			r.stats.Delivered++
+			r.stats.DeliveredBytes += uint64(n)
+		} else {
+			r.giveFrame(p.frame)
+		}
+		seq += uint32(p.len)
 	}
+	r.tickets.retire(slot)
 	r.reclaimPassed(c)
 	if d.Flags&bpf.DeliveryFin != 0 {
 		r.end(c, nil)
 	}
 	r.activate(c)
+}
+
+// dropTicket ends a ticket and gives its frames back to the circulation.
+func (r *Ring) dropTicket(slot uint16) {
+	for _, p := range r.tickets.info[slot].parts {
+		r.giveFrame(p.frame)
+	}
+	r.tickets.retire(slot)
 }
 
 // stray takes bytes that came without a ticket: those behind the record are
@@ -122,12 +134,11 @@ func (r *Ring) sync(c *conn, d *bpf.Delivery) {
 func (r *Ring) reclaimPassed(c *conn) {
 	for slot := c.firstTicket; slot != none; slot = c.firstTicket {
 		t := &r.tickets.info[slot]
-		if int32(t.seq+uint32(t.length)-c.next) > 0 || !r.tickets.reclaim(slot) {
+		if int32(t.seq+t.length-c.next) > 0 || !r.tickets.reclaim(slot) {
 			return
 		}
 		r.stats.Reclaimed++
-		r.giveFrame(t.frame)
-		r.tickets.retire(slot)
+		r.dropTicket(slot)
 	}
 }
 
@@ -142,8 +153,7 @@ func (r *Ring) sweep() {
 		i := &t.info[slot]
 		if i.busy && t.epoch-i.epoch > 2 && t.reclaim(uint16(slot)) {
 			r.stats.Reclaimed++
-			r.giveFrame(i.frame)
-			t.retire(uint16(slot))
+			r.dropTicket(uint16(slot))
 		}
 	}
 	if r.blocked > 0 {

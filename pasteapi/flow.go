@@ -24,6 +24,8 @@ const (
 	protoTCP = 6
 
 	tcpCsumOffset = 16 // of the checksum in the TCP header
+	tcpPSH        = 0x08
+	tcpACK        = 0x10
 )
 
 // flow4 and flow6 are the two ends of a connection as they stand in a received
@@ -114,30 +116,21 @@ func (s *segment) partialChecksum(f []byte) bool {
 	return fold(sum) == binary.BigEndian.Uint16(f[s.l4+tcpCsumOffset:])
 }
 
-// completeChecksum finishes a partial checksum in place, for kernels that
-// cannot be told to do without.
-func (s *segment) completeChecksum(f []byte) {
-	var sum uint64
-	b := f[s.l4:s.end]
-	for ; len(b) >= 8; b = b[8:] {
-		v := binary.BigEndian.Uint64(b)
-		sum += v>>32 + v&0xffffffff
-	}
-	for ; len(b) >= 2; b = b[2:] {
-		sum += uint64(binary.BigEndian.Uint16(b))
-	}
-	if len(b) == 1 {
-		sum += uint64(b[0]) << 8
-	}
-	binary.BigEndian.PutUint16(f[s.l4+tcpCsumOffset:], ^fold(sum))
-}
-
 // fold is the ones'-complement sum in 16 bits (RFC 1071).
 func fold(sum uint64) uint16 {
 	for sum > 0xffff {
 		sum = sum>>16 + sum&0xffff
 	}
 	return uint16(sum)
+}
+
+// sum16 is the unfolded sum of an even number of bytes.
+func sum16(b []byte) uint64 {
+	var sum uint64
+	for ; len(b) >= 2; b = b[2:] {
+		sum += uint64(binary.BigEndian.Uint16(b))
+	}
+	return sum
 }
 
 // flows finds the connection that a received packet belongs to.

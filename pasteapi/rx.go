@@ -116,7 +116,15 @@ func (r *Ring) inject(frame uint32, at, length uint16) {
 			r.pool.Flush(r.pool.Offset(frame, int(at)+seg.payload), uint64(seg.end-seg.payload))
 		}
 		if !c.copyOnly {
-			ticket = r.tickets.issue(c, frame, int(at)+seg.payload, seg.end-seg.payload, seg.seq)
+			off, n := int(at)+seg.payload, seg.end-seg.payload
+			if r.inj.merge(c.merge, f, &seg) {
+				r.tickets.extend(c.merge.slot, frame, off, n)
+				r.stats.Injected++
+				r.stats.Merged++
+				return
+			}
+			ticket = r.tickets.issue(c, frame, off, n, seg.seq)
+			c.merge = mergeKey{r.inj.serial, int32(len(r.inj.batch)), uint16(ticket)}
 		}
 	}
 	if ticket == 0 {

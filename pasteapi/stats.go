@@ -12,6 +12,7 @@ type Stats struct {
 	Sleeps         uint64 `json:"sleeps"`          // of these: waits for events
 	Frames         uint64 `json:"frames"`          // received from the NIC
 	Injected       uint64 `json:"injected"`        // of these: sent into TCP
+	Merged         uint64 `json:"merged"`          // of these: together with the segment before
 	Unticketed     uint64 `json:"unticketed"`      // of these: without a ticket
 	InjectFailed   uint64 `json:"inject_failed"`   // of these: refused for want of memory
 	Malformed      uint64 `json:"malformed"`       // frames that were no TCP segment

@@ -40,6 +40,8 @@ type vnetHeader struct {
 const (
 	vnetHeaderSize = 10
 	vnetNeedsCsum  = 1 // VIRTIO_NET_HDR_F_NEEDS_CSUM
+	vnetGSOTCPv4   = 1 // VIRTIO_NET_HDR_GSO_TCPV4
+	vnetGSOTCPv6   = 4 // VIRTIO_NET_HDR_GSO_TCPV6
 )
 
 // openTap creates a device in the calling thread's network namespace.

@@ -9,14 +9,19 @@ import (
 // none ends a list of tickets.
 const none = 0
 
-// ticketInfo is what this side remembers of a ticket: which frame it stands
+// part is a payload, or a piece of one, in a frame.
+type part struct {
+	frame    uint32
+	off, len uint16
+}
+
+// ticketInfo is what this side remembers of a ticket: which frames it stands
 // for. The other half, which the verdict program checks, is bpf.TicketEntry.
 type ticketInfo struct {
-	conn   *conn // nil when the connection has gone meanwhile
-	frame  uint32
-	off    uint16 // of the payload in the frame
-	length uint16
+	conn   *conn  // nil when the connection has gone meanwhile
+	parts  []part // in order; more than one when segments were merged
 	seq    uint32
+	length uint32 // bytes in all parts
 	epoch  uint32 // sweep during which it was issued
 	gen    uint16
 	next   uint16 // neighbours in conn.inflight, oldest first
@@ -60,7 +65,8 @@ func (t *tickets) issue(c *conn, frame uint32, off, length int, seq uint32) uint
 
 	i := &t.info[slot]
 	i.gen++
-	i.conn, i.frame, i.off, i.length, i.seq, i.epoch, i.busy = c, frame, uint16(off), uint16(length), seq, t.epoch, true
+	i.conn, i.seq, i.length, i.epoch, i.busy = c, seq, uint32(length), t.epoch, true
+	i.parts = append(i.parts[:0], part{frame, uint16(off), uint16(length)})
 	i.next, i.prev = none, c.lastTicket
 	if c.lastTicket != none {
 		t.info[c.lastTicket].next = slot
@@ -76,6 +82,15 @@ func (t *tickets) issue(c *conn, frame uint32, off, length int, seq uint32) uint
 	return uint32(slot) | uint32(i.gen)<<16
 }
 
+// extend adds the payload that follows to a ticket whose frame was not injected
+// yet.
+func (t *tickets) extend(slot uint16, frame uint32, off, length int) {
+	i := &t.info[slot]
+	i.parts = append(i.parts, part{frame, uint16(off), uint16(length)})
+	i.length += uint32(length)
+	t.shared[slot].Len = i.length
+}
+
 // reclaim takes a ticket back from the kernel. It fails when the kernel has
 // claimed it; then a delivery is on its way.
 func (t *tickets) reclaim(slot uint16) bool {
@@ -83,7 +98,7 @@ func (t *tickets) reclaim(slot uint16) bool {
 	return atomic.CompareAndSwapUint32(&t.shared[slot].State, gen|bpf.TicketInFlight, gen|bpf.TicketFree)
 }
 
-// retire ends a ticket that was claimed or reclaimed; its frame is the
+// retire ends a ticket that was claimed or reclaimed; its frames are the
 // caller's now.
 func (t *tickets) retire(slot uint16) {
 	i := &t.info[slot]

@@ -4,6 +4,7 @@ package uring
 // the system call numbers only.
 const (
 	opNop         = 0
+	opWritev      = 2
 	opPollAdd     = 6
 	opSendMsg     = 9
 	opAccept      = 13

@@ -28,6 +28,12 @@ func (e *SQE) Write(fd int, p unsafe.Pointer, n uint32) {
 	e.opcode, e.fd, e.addr, e.len, e.off = opWrite, int32(fd), uint64(uintptr(p)), n, ^uint64(0)
 }
 
+// Writev is writev(2) to a file without a position. The n iovecs and their
+// buffers must stay put until completion.
+func (e *SQE) Writev(fd int, iov *unix.Iovec, n uint32) {
+	e.opcode, e.fd, e.addr, e.len, e.off = opWritev, int32(fd), uint64(uintptr(unsafe.Pointer(iov))), n, ^uint64(0)
+}
+
 // SendMsg is sendmsg(2). hdr, its iovecs and their buffers must stay put until
 // completion.
 func (e *SQE) SendMsg(fd int, hdr *unix.Msghdr, flags uint32) {
