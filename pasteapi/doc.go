@@ -30,7 +30,9 @@
 //     write the payload into its buffer from Doff on, and advance Head and Cur.
 //     Or name another frame of the pool (BufIdx, and NS_BUF_CHANGED), to send a
 //     payload from where it lies. The caller gives one of its references of that
-//     frame to the ring, and gets the ring's of the buffer that it took out.
+//     frame to the ring, and gets the ring's of the buffer that it took out. The
+//     frame stays in the slot when it is sent: one that must not change has to
+//     be taken out again before the slot is written to.
 //
 // A socket that is never registered works as ever on a port that is steered.
 // One that is registered must not be read with read(2) any more; write(2) may
