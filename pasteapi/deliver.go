@@ -205,6 +205,18 @@ func (r *Ring) recv(fd int, b []byte, flags int) (int, unix.Errno) {
 	return int(n), 0
 }
 
+// recvv reads into several buffers without blocking.
+func (r *Ring) recvv(fd int, iov []unix.Iovec) (int, unix.Errno) {
+	r.stats.Syscalls++
+	msg := unix.Msghdr{Iov: &iov[0]}
+	msg.SetIovlen(len(iov))
+	n, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&msg)), unix.MSG_DONTWAIT)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(n), 0
+}
+
 // peek looks whether a connection has ended. The look itself makes the verdict
 // run over segments that were queued before registration.
 func (r *Ring) peek(c *conn) {

@@ -74,40 +74,93 @@ func (r *Ring) emitConn(c *conn) bool {
 	return true
 }
 
-// emitStray reads waiting bytes into one slot. It returns false when the
-// socket has none at the moment, and the connection has to wait.
+// strayBatch is how many buffers one system call fills from a socket at most.
+const strayBatch = 32
+
+// emitStray reads waiting bytes into slots, as many as one system call fills.
+// It returns false when the socket has none at the moment, and the connection
+// has to wait.
 func (r *Ring) emitStray(c *conn, i *item) bool {
+	if i.skip > 0 {
+		return r.skipStray(c, i)
+	}
+	room := 1<<r.shift - strayDoff
+	want := strayBatch * room
+	if i.kind == itemStray {
+		if i.len == 0 {
+			c.pop()
+			return true
+		}
+		want = min(want, int(i.len))
+	}
 	v := &r.rxView
-	f, ok := r.takeFrame()
-	if !ok {
+	slots := min((want+room-1)/room, int(v.distance(v.next(v.tail), v.head)))
+	var frames [strayBatch]uint32
+	var iov [strayBatch]unix.Iovec
+	n := 0
+	for n < slots {
+		f, ok := r.takeFrame()
+		if !ok {
+			break
+		}
+		frames[n] = f
+		iov[n].Base = &r.frame(f)[strayDoff]
+		iov[n].SetLen(min(room, want-n*room))
+		n++
+	}
+	if n == 0 {
 		r.stats.NoFrames++
 		r.waiting = append(r.waiting, c)
 		return false
 	}
-	buf := r.frame(f)[strayDoff:]
-	switch {
-	case i.skip > 0:
-		buf = buf[:min(uint32(len(buf)), i.skip)]
-	case i.kind == itemStray:
-		buf = buf[:min(uint32(len(buf)), i.len)]
+	got, errno := r.recvv(c.fd, iov[:n])
+	used := 0
+	for left := got; left > 0; used++ {
+		length := min(room, left)
+		left -= length
+		s := v.ring.slot(v.tail)
+		r.giveFrame(v.bufs[v.tail])
+		v.bufs[v.tail] = frames[used]
+		s.set(frames[used], c.fd, strayDoff, length)
+		s.Flags = NS_BUF_CHANGED
+		v.tail = v.next(v.tail)
 	}
-	if len(buf) == 0 {
+	for _, f := range frames[used:n] {
 		r.giveFrame(f)
-		c.pop()
+	}
+	return r.afterStray(c, i, got, errno)
+}
+
+// skipStray throws bytes away that were received before.
+func (r *Ring) skipStray(c *conn, i *item) bool {
+	var b [4096]byte
+	n, errno := r.recv(c.fd, b[:min(uint32(len(b)), i.skip)], 0)
+	if n > 0 {
+		i.skip -= uint32(n)
+		if i.skip == 0 && i.len == 0 {
+			c.pop()
+		}
 		return true
 	}
-	n, errno := r.recv(c.fd, buf, 0)
+	return r.afterStray(c, i, n, errno)
+}
+
+// afterStray accounts for what a read from the socket returned.
+func (r *Ring) afterStray(c *conn, i *item, n int, errno unix.Errno) bool {
 	switch {
+	case n > 0:
+		if i.kind == itemStray {
+			if i.len -= uint32(n); i.len == 0 {
+				c.pop()
+			}
+		}
 	case errno == unix.EAGAIN && i.kind == itemAll:
-		r.giveFrame(f)
 		c.pop()
 	case errno == unix.EAGAIN:
-		r.giveFrame(f)
 		r.waiting = append(r.waiting, c)
 		return false
-	case errno != 0 || n == 0:
+	default:
 		// The connection was reset, and the kernel has thrown the rest away.
-		r.giveFrame(f)
 		c.pop()
 		var cause error
 		if errno != 0 {
@@ -117,24 +170,6 @@ func (r *Ring) emitStray(c *conn, i *item) bool {
 			r.end(c, cause)
 		} else if c.cause == nil {
 			c.cause = cause
-		}
-	case i.skip > 0:
-		r.giveFrame(f)
-		i.skip -= uint32(n)
-		if i.skip == 0 && i.len == 0 {
-			c.pop()
-		}
-	default:
-		s := v.ring.slot(v.tail)
-		r.giveFrame(v.bufs[v.tail])
-		v.bufs[v.tail] = f
-		s.set(f, c.fd, strayDoff, n)
-		s.Flags = NS_BUF_CHANGED
-		v.tail = v.next(v.tail)
-		if i.kind == itemStray {
-			if i.len -= uint32(n); i.len == 0 {
-				c.pop()
-			}
 		}
 	}
 	return true
