@@ -12,6 +12,9 @@ const (
 	// heldLimit bounds the frames that wait for a connection whose sending is
 	// stuck. Beyond it frames are dropped, and TCP sends them again.
 	heldLimit = 512
+	// freeFloor is how many frames are never posted to the NIC: when the pool is
+	// empty, connections can still be registered and bytes copied.
+	freeFloor = 64
 )
 
 // heldFrame is a received frame that was not injected yet.
@@ -175,14 +178,13 @@ func (r *Ring) refill(s *xsk.Socket) {
 	if want < 32 {
 		return
 	}
-	if len(r.free) < want {
+	if need := want + freeFloor; len(r.free) < need {
 		var batch [256]uint32
-		n := r.pool.Alloc(batch[:min(want-len(r.free), len(batch))])
+		n := r.pool.Alloc(batch[:min(need-len(r.free), len(batch))])
 		r.owned.addAll(batch[:n])
 		r.free = append(r.free, batch[:n]...)
 	}
-	n := min(want, len(r.free))
-	if n > 0 {
+	if n := min(want, len(r.free)-freeFloor); n > 0 {
 		rest := len(r.free) - n
 		s.FillFrames(r.free[rest:])
 		r.free = r.free[:rest]
