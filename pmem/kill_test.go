@@ -44,6 +44,11 @@ func writeForEver(path string) error {
 			if err := p.Log().Truncate(seq - 50); err != nil {
 				return err
 			}
+			var r Root
+			le.PutUint64(r.Value[:], seq-50)
+			if err := p.SetRoot("last truncated", r); err != nil {
+				return err
+			}
 		}
 	}
 }
@@ -59,7 +64,11 @@ func killPayload(seq uint64) []byte {
 
 // A writer killed with SIGKILL, again and again, loses nothing it had reported.
 func TestKilledWriter(t *testing.T) {
-	path := filepath.Join(shm(t), "p.pool")
+	t.Run("tmpfs", func(t *testing.T) { killWriters(t, filepath.Join(shm(t), "p.pool")) })
+	t.Run("disk", func(t *testing.T) { killWriters(t, filepath.Join(onDisk(t), "p.pool")) })
+}
+
+func killWriters(t *testing.T, path string) {
 	acked := uint64(0)
 	for round := range 10 {
 		w := exec.Command(os.Args[0])
@@ -86,6 +95,8 @@ func TestKilledWriter(t *testing.T) {
 		p, err := Open(path, Options{})
 		qt.Assert(t, qt.IsNil(err))
 		qt.Assert(t, qt.IsTrue(p.Log().Next() > acked), qt.Commentf("next %d, acknowledged %d", p.Log().Next(), acked))
+		root, ok := p.Root("last truncated")
+		qt.Assert(t, qt.IsTrue(!ok || le.Uint64(root.Value[:]) < p.Log().Next()))
 		for r, err := range p.Log().Records() {
 			qt.Assert(t, qt.IsNil(err))
 			qt.Assert(t, qt.IsNil(r.Verify()))

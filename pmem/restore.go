@@ -132,7 +132,7 @@ func (l *Log) startAt(seq uint64) error {
 	defer l.commitMu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if seq == 0 || l.next() != l.head.pos {
+	if seq == 0 || seq > 1<<62 || l.next() != l.head.pos {
 		return fmt.Errorf("%w: two logs, or one that begins with record %d", ErrArchive, seq)
 	}
 	h := l.head
