@@ -40,6 +40,8 @@ func (c *Commit) Step(n int) (done bool, err error) {
 	if t.pending != c {
 		return true, nil
 	}
+	defer t.guard(&err)
+	t.changing = true
 	k := min(n, len(c.dirty))
 	for _, f := range c.dirty[:k] {
 		b := node(t.p.Frame(f))

@@ -65,6 +65,9 @@ func (n node) init(frame uint32, gen uint64, level int) {
 // seal computes the checksum of a node that will not change any more.
 func (n node) seal(seed uint32) {
 	h, end := n.heap(), nodeHead+2*n.count()
+	if end > h || h > len(n) {
+		n.bad("%d cells below byte %d", n.count(), h)
+	}
 	clear(n[end:h]) // nothing of an earlier use of the frame becomes part of the format
 	le.PutUint32(n[4:], crc32.Update(seed, castagnoli, n[8:]))
 }

@@ -47,12 +47,13 @@ type Tree struct {
 	view    // the working generation
 	reserve int
 
-	dirty   []uint32 // frames written in the working generation
-	garbage []uint32 // references that the working generation does not need any more
-	spare   []uint32 // frames to be written
-	pending *Commit  // the commit under way
-	reclaim []trash  // waits for readers, oldest first
-	failed  error
+	dirty    []uint32 // frames written in the working generation
+	garbage  []uint32 // references that the working generation does not need any more
+	spare    []uint32 // frames to be written
+	pending  *Commit  // the commit under way
+	changing bool     // a change has begun
+	reclaim  []trash  // waits for readers, oldest first
+	failed   error
 
 	scratch []byte
 	cell    []byte
@@ -168,11 +169,25 @@ func (t *Tree) usable() error {
 }
 
 // guard turns the panic of damaged nodes into an error. A change that was
-// interrupted by one may be half done, so the tree is not usable afterwards.
+// interrupted by one may be half done; then the tree is not usable afterwards.
 func (t *Tree) guard(err *error) {
 	if r := recover(); r != nil {
-		t.failed = damaged(t.name, r)
-		*err = t.failed
+		*err = damaged(t.name, r)
+		if t.changing {
+			t.failed = *err
+		}
+	}
+	t.changing = false
+}
+
+// verify makes sure that a node which is about to be copied is what was
+// committed: a copy of damage would get a right checksum.
+func (t *Tree) verify(n node) {
+	if n.gen() == t.gen || t.pending != nil && n.gen() == t.pending.root.gen {
+		return // not sealed yet, perhaps
+	}
+	if !n.intact(t.seed) {
+		n.bad("checksum mismatch")
 	}
 }
 

@@ -26,6 +26,10 @@ func (t *Tree) Put(key []byte, v *Value) (replaced bool, err error) {
 		return false, fmt.Errorf("put: %w", err)
 	}
 	defer t.guard(&err)
+	if t.height > 0 {
+		t.descend(key)
+	}
+	t.changing = true
 	first := uint32(0)
 	if more > 0 {
 		first = t.writeOverflow(v.Frags)
@@ -37,6 +41,7 @@ func (t *Tree) Put(key []byte, v *Value) (replaced bool, err error) {
 	return t.put(key, t.cell), nil
 }
 
+// put changes the tree along the noted way.
 func (t *Tree) put(key, value []byte) (replaced bool) {
 	if t.height == 0 {
 		n := t.newNode(0)
@@ -44,7 +49,7 @@ func (t *Tree) put(key, value []byte) (replaced bool) {
 		t.frame, t.height, t.count = n.frame(), 1, 1
 		return false
 	}
-	n := t.descend(key)
+	n := t.path[len(t.path)-1].n
 	i, found := n.find(key)
 	if found {
 		t.dropValue(n, n.value(i))
@@ -65,12 +70,13 @@ func (t *Tree) put(key, value []byte) (replaced bool) {
 	return found
 }
 
-// descend walks to the leaf where key belongs, and notes the way.
+// descend walks to the leaf where key belongs, verifies and notes the way.
 func (t *Tree) descend(key []byte) node {
 	t.path = t.path[:0]
 	frame := t.frame
 	for level := t.height - 1; ; level-- {
 		n := t.node(frame, level)
+		t.verify(n)
 		s := step{n: n}
 		if level > 0 {
 			s.i = n.route(key)
@@ -196,6 +202,7 @@ func (t *Tree) Delete(key []byte) (found bool, err error) {
 	if err := t.need(t.height, true); err != nil {
 		return false, fmt.Errorf("delete: %w", err)
 	}
+	t.changing = true
 	t.dropValue(n, n.value(i))
 	n = t.ownPath()
 	n.remove(i)
@@ -241,6 +248,7 @@ func (t *Tree) merge(up node, left, i int, n node) bool {
 	if n.used()+other.used()+len(sep) > n.capacity()*3/4 {
 		return false
 	}
+	t.verify(other)
 	a, b := n, other
 	if left != i {
 		a, b = other, n
