@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -158,28 +157,6 @@ func TestBadPool(t *testing.T) {
 			qt.Check(t, qt.Equals(string(after) == string(c.content), true), qt.Commentf("the file was changed"))
 		})
 	}
-}
-
-// A pool on a disk's file system is refused with its name and the remedy.
-func TestPoolOnDisk(t *testing.T) {
-	l := newLab(t, lab.Config{})
-	wd, err := os.Getwd()
-	qt.Assert(t, qt.IsNil(err))
-	dir := ""
-	for _, d := range []string{os.TempDir(), "/var/tmp", wd} {
-		out, err := newLocal("stat", "-f", "-c", "%T", d).Output()
-		qt.Assert(t, qt.IsNil(err))
-		if fs := strings.TrimSpace(string(out)); fs != "tmpfs" && fs != "ramfs" && fs != "hugetlbfs" {
-			dir = d
-			break
-		}
-	}
-	qt.Assert(t, qt.Not(qt.Equals(dir, "")), qt.Commentf("no directory on a disk"))
-	path := filepath.Join(dir, "paste-tests-"+itoa(os.Getpid()))
-	_, stderr, err := ctl(l, "serve", "http", "--nic", l.ServerDev, "--listen", l.ServerIP4.String()+":8080", "--pool", path, "--pool-size", "64MiB")
-	refused(t, stderr, err, path, "/dev/shm")
-	_, err = os.Stat(path)
-	qt.Check(t, qt.ErrorIs(err, os.ErrNotExist))
 }
 
 func TestBadCommandLine(t *testing.T) {

@@ -2,6 +2,9 @@ package tests
 
 import (
 	"math/rand"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -69,4 +72,39 @@ func TestCrashUnderLoad(t *testing.T) {
 	}
 	qt.Check(t, qt.Equals(missing, 0))
 	t.Logf("%d records acknowledged in %d lives, %d in the log", len(acked), rounds, len(log))
+}
+
+// A pool on a disk cannot be received into. It is staged, the user is told,
+// and acknowledged records survive a kill as anywhere.
+func TestPoolOnDisk(t *testing.T) {
+	l := newLab(t, lab.Config{})
+	wd, err := os.Getwd()
+	qt.Assert(t, qt.IsNil(err))
+	dir := ""
+	for _, d := range []string{os.TempDir(), "/var/tmp", wd} {
+		out, err := newLocal("stat", "-f", "-c", "%T", d).Output()
+		qt.Assert(t, qt.IsNil(err))
+		if fs := strings.TrimSpace(string(out)); fs != "tmpfs" && fs != "ramfs" && fs != "hugetlbfs" {
+			dir = d
+			break
+		}
+	}
+	qt.Assert(t, qt.Not(qt.Equals(dir, "")), qt.Commentf("no directory on a disk"))
+	path := filepath.Join(dir, "paste-tests-pool-"+itoa(os.Getpid()))
+	t.Cleanup(func() { removeFile(t, path) })
+	c := newClient(t, l)
+	acked := map[uint64][32]byte{}
+	for round := range 3 {
+		s := serve(t, l, path, "--pool-size", "32MiB")
+		c.CloseIdleConnections()
+		qt.Check(t, qt.StringContains(s.ready.Port.Pool.Durability, "staged"))
+		for i := range 10 {
+			data := random(1+i*20_000, int64(round*10+i))
+			seq, err := post(c, s.url, data)
+			qt.Assert(t, qt.IsNil(err))
+			acked[seq] = sum(data)
+		}
+		s.kill()
+		qt.Check(t, qt.DeepEquals(readLog(t, path), acked))
+	}
 }

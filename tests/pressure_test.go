@@ -1,9 +1,11 @@
 package tests
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"hash"
 	"io"
 	"net"
@@ -69,6 +71,46 @@ func TestPoolFull(t *testing.T) {
 		}
 		s.stop()
 	}
+}
+
+// Small bodies take a pool to its last frame. Even then new connections are
+// served, also those whose request is there before they are accepted.
+func TestLastFrame(t *testing.T) {
+	l := newLab(t, lab.Config{})
+	s := serve(t, l, poolFile(t), "--pool-size", "16MiB")
+	full := false
+	c := dial(t, l, s.addr)
+	in := bufio.NewReader(c)
+	for i := 0; !full; i++ {
+		qt.Assert(t, qt.IsTrue(i < 100_000))
+		resp, err := ask(c, in, "POST", "x")
+		qt.Assert(t, qt.IsNil(err))
+		full = resp.StatusCode == http.StatusInsufficientStorage
+	}
+	for range 5 {
+		parallel(t, 50, func(i int) error {
+			c, err := tryDial(l, s.addr)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			in := bufio.NewReader(c)
+			for _, want := range []int{200, 507, 200} {
+				method := map[int]string{200: "GET", 507: "POST"}[want]
+				resp, err := ask(c, in, method, map[string]string{"POST": "x"}[method])
+				if err != nil {
+					return err
+				}
+				if resp.StatusCode != want {
+					return fmt.Errorf("%s: %s", method, resp.Status)
+				}
+			}
+			return nil
+		})
+	}
+	st := s.status(l)
+	qt.Check(t, qt.Equals(st.Pool.Free, 0))
+	qt.Check(t, qt.Equals(s.stop().HTTP.Rejected, 0))
 }
 
 // An application that keeps every buffer that it can get does not stop

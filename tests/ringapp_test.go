@@ -35,6 +35,7 @@ type ringApp struct {
 	stopping atomic.Bool
 	calls    chan func()
 	done     chan error
+	ended    chan struct{}
 
 	unregistered []int
 
@@ -47,7 +48,7 @@ type ringApp struct {
 // start opens a port on o and serves on addr until the test ends.
 func (a *ringApp) start(t testing.TB, l *lab.Lab, o pasteapi.Options, addr string) *ringApp {
 	t.Helper()
-	a.calls, a.done, a.addr = make(chan func(), 1), make(chan error, 1), addr
+	a.calls, a.done, a.ended, a.addr = make(chan func(), 1), make(chan error, 1), make(chan struct{}), addr
 	started := make(chan error, 1)
 	go func() {
 		a.done <- l.InServer(func() error {
@@ -56,7 +57,12 @@ func (a *ringApp) start(t testing.TB, l *lab.Lab, o pasteapi.Options, addr strin
 			if err != nil {
 				return nil
 			}
-			return errors.Join(a.run(), unix.Close(a.listener), a.port.Close())
+			defer close(a.ended)
+			err = a.run()
+			if err != nil {
+				t.Errorf("ring application: %v", err)
+			}
+			return errors.Join(err, unix.Close(a.listener), a.port.Close())
 		})
 	}()
 	qt.Assert(t, qt.IsNil(<-started))
@@ -77,7 +83,11 @@ func (a *ringApp) do(f func()) {
 	ran := make(chan struct{})
 	a.calls <- func() { f(); close(ran) }
 	a.ring.Wake()
-	<-ran
+	select {
+	case <-ran:
+	case <-a.ended:
+		panic("the application has ended")
+	}
 }
 
 func (a *ringApp) open(o pasteapi.Options) error {
