@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -36,12 +37,16 @@ type traces struct {
 	Pins   []string // below it
 }
 
+var linkNetns = regexp.MustCompile(` link-netns(id)? \S+`)
+
 func tracesOf(t *testing.T, l *lab.Lab, bpffs string) traces {
 	t.Helper()
 	// Statistics change, indexes of other devices need not.
 	out, err := l.ServerCommand(context.Background(), "ip", "-o", "link", "show").Output()
 	qt.Assert(t, qt.IsNil(err))
-	tr := traces{Link: string(out)}
+	// How ip names the other end's namespace depends on what else is mounted
+	// over /run/netns.
+	tr := traces{Link: linkNetns.ReplaceAllString(string(out), "")}
 	mounts, err := os.ReadFile("/proc/self/mounts")
 	qt.Assert(t, qt.IsNil(err))
 	for line := range strings.Lines(string(mounts)) {
