@@ -45,14 +45,8 @@ func (v *ringView) accept(pool *pmem.Pool) (uint32, error) {
 		if s.BufIdx == v.bufs[i] {
 			continue
 		}
-		if s.BufIdx < v.first || s.BufIdx >= v.frames {
-			return 0, v.repairSlot(i, fmt.Sprintf("from %d to %d", v.first, v.frames-1))
-		}
-		// The application swapped buffers itself: the one it took out is its
-		// own now, this one is the ring's. What goes back to the NIC must not
-		// be part of anything else; what is sent may be.
-		if refs := pool.Refs(s.BufIdx); refs == 0 || refs > 1 && v.name == "rx" {
-			return 0, v.repairSlot(i, "a buffer of which the application owns the only reference")
+		if limit := v.forbids(s.BufIdx, pool); limit != "" {
+			return 0, v.repairSlots(i, left, pool, limit)
 		}
 		v.owned.remove(v.bufs[i])
 		v.owned.add(s.BufIdx)
@@ -77,15 +71,32 @@ func (v *ringView) distance(a, b uint32) uint32 {
 	return b + v.slots - a
 }
 
-// repairSlot gives slot i its own buffer back: with one that merely belongs to
-// somebody else, which repair does not recognise, the next sync would fail as
-// well.
-func (v *ringView) repairSlot(i uint32, limit string) error {
-	s := v.ring.slot(i)
-	bad := s.BufIdx
-	s.BufIdx = v.bufs[i]
-	s.Len = 0
-	return v.repair(fmt.Sprintf("slot %d buf_idx", i), uint64(bad), limit)
+// forbids says what a buffer that the application put into a slot would have
+// to be, or "" if it is. The one it took out is its own now, this one is the
+// ring's: what goes back to the NIC must not be part of anything else; what is
+// sent may be.
+func (v *ringView) forbids(buf uint32, pool *pmem.Pool) (limit string) {
+	if buf < v.first || buf >= v.frames {
+		return fmt.Sprintf("from %d to %d", v.first, v.frames-1)
+	}
+	if refs := pool.Refs(buf); refs == 0 || refs > 1 && v.name == "rx" {
+		return "a buffer of which the application owns the only reference"
+	}
+	return ""
+}
+
+// repairSlots gives slot i, and those of the next left-1 that are as wrong,
+// their own buffers back: with one that merely belongs to somebody else, which
+// repair does not recognise, later syncs would fail as well.
+func (v *ringView) repairSlots(i, left uint32, pool *pmem.Pool, limit string) error {
+	field, bad := fmt.Sprintf("slot %d buf_idx", i), v.ring.slot(i).BufIdx
+	for ; left > 0; i, left = v.next(i), left-1 {
+		if s := v.ring.slot(i); s.BufIdx != v.bufs[i] && v.forbids(s.BufIdx, pool) != "" {
+			s.BufIdx = v.bufs[i]
+			s.Len = 0
+		}
+	}
+	return v.repair(field, uint64(bad), limit)
 }
 
 func (v *ringView) repair(field string, value uint64, limit string) error {
