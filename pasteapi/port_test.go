@@ -222,6 +222,8 @@ func TestEcho(t *testing.T) {
 			wg.Wait()
 			st := s.port.Status()
 			qt.Check(t, qt.IsTrue(st.Stats.Delivered > 5000))
+			// Complete checksums are TCP's to verify, segment by segment.
+			qt.Check(t, qt.Equals(st.Stats.Merged > 0, !noCsum))
 			qt.Check(t, qt.IsTrue(st.Stats.StrayBytes*20 < st.Stats.DeliveredBytes))
 			s.close(t)
 			for _, cause := range s.closes {
