@@ -103,11 +103,20 @@ func (n node) cell(i int) []byte {
 	return n[off : off+size : off+size]
 }
 
-// key returns the key of cell i, in place.
+// key returns the key of cell i, which is below count, in place. Searches do
+// little else, so it checks no more than it needs.
 func (n node) key(i int) []byte {
-	c := n.cell(i)
-	h := n.headLen()
-	return c[h : h+int(c[0])]
+	off, h := int(le.Uint16(n[nodeHead+2*i:])), leafHead
+	if n[20] != 0 {
+		h = innerHead
+	}
+	if off >= nodeHead && off < len(n) {
+		if end := off + h + int(n[off]); end <= len(n) {
+			return n[off+h : end]
+		}
+	}
+	n.bad("cell %d at byte %d", i, off)
+	return nil
 }
 
 // value returns the encoded value of a leaf's cell, in place.
