@@ -150,7 +150,9 @@ func (r *Ring) hold(c *conn, h heldFrame) {
 	c.held = append(c.held, h)
 }
 
-// resume injects what was held back.
+// resume injects what was held back, at once: until a packet is flushed its
+// frames must not be taken back, and after this any record of a delivery may
+// do that.
 func (r *Ring) resume(c *conn) {
 	held := c.held
 	c.held = nil
@@ -162,6 +164,11 @@ func (r *Ring) resume(c *conn) {
 			}
 		}
 		r.inject(h.frame, h.off, h.len)
+	}
+	if len(r.inj.batch) > 0 {
+		// A device that takes nothing any more shows in the next sync; TCP
+		// sends again.
+		_ = r.flush()
 	}
 }
 
