@@ -36,17 +36,19 @@ func newServeCmd(e env) *cobra.Command {
 
 // serveOptions are the flags of the servers.
 type serveOptions struct {
-	cfg       httpd.Config
-	bodyLimit sizeFlag
-	nic       string
-	pool      string
-	poolSize  sizeFlag
-	frameSize int
-	rings     int
-	cpu       int
-	busyPoll  bool
-	mode      bpf.XDPMode
-	json      bool
+	cfg        httpd.Config
+	bodyLimit  sizeFlag
+	nic        string
+	pool       string
+	poolSize   sizeFlag
+	frameSize  int
+	rings      int
+	cpu        int
+	busyPoll   bool
+	durableAck bool
+	spin       time.Duration
+	mode       bpf.XDPMode
+	json       bool
 }
 
 func newServeHTTPCmd(e env) *cobra.Command {
@@ -106,6 +108,8 @@ func (o *serveOptions) flags(cmd *cobra.Command) {
 	f.IntVar(&o.frameSize, "frame-size", pmem.DefaultFrameSize, "bytes per packet buffer if the pool has to be created: 2048 or 4096")
 	f.IntVar(&o.cfg.MaxConns, "max-connections", httpd.DefaultMaxConns, "connections per ring, beyond which clients get 503")
 	f.Var(&o.bodyLimit, "body-limit", "size beyond which a body gets 413")
+	f.BoolVar(&o.durableAck, "durable-ack", false, "make payload durable before TCP acknowledges it")
+	f.DurationVar(&o.spin, "spin", serveSpin, "how long an idle server looks at its rings before it sleeps")
 	f.BoolVar(&o.busyPoll, "busy-poll", false, "never sleep: lower latency for a whole CPU")
 	f.IntVar(&o.rings, "rings", 1, "ring pairs, each with a thread")
 	f.IntVar(&o.cpu, "cpu", -1, "CPU of the first ring's thread, the next ones on the following CPUs; -1: not pinned")
@@ -192,7 +196,7 @@ func (o *serveOptions) open(ctx context.Context, pool *pmem.Pool, srv *httpd.Ser
 	opts := pasteapi.Options{
 		NIC: o.nic, Pool: pool, Rings: o.rings, MaxConns: o.cfg.MaxConns,
 		TxLimit: max(4<<20, reply),
-		XDPMode: o.mode, Spin: serveSpin, BPFFS: bpffsPath(), Logger: o.cfg.Logger,
+		XDPMode: o.mode, Spin: o.spin, DurableAck: o.durableAck, BPFFS: bpffsPath(), Logger: o.cfg.Logger,
 	}
 	if o.busyPoll {
 		opts.Spin = -1
