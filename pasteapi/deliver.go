@@ -9,6 +9,26 @@ import (
 
 // drain reads what TCP delivered since the last look.
 func (r *Ring) drain() {
+	r.readDeliveries()
+	lost := r.tk.Overflows()
+	if lost == r.lost {
+		return
+	}
+	// What a connection got before its first lost record may have come since
+	// the look above, and comes first. Afterwards it gets no more records.
+	conns := r.overflowed()
+	if !r.readDeliveries() {
+		return // the next drain tries again
+	}
+	r.lost = lost
+	for _, c := range conns {
+		r.overflow(c)
+	}
+}
+
+// readDeliveries reports whether it has seen everything: a record may be in
+// the making, and buffers to copy into may be short.
+func (r *Ring) readDeliveries() bool {
 	for r.haveFrame() {
 		d := r.tk.Next()
 		if d == nil {
@@ -21,10 +41,7 @@ func (r *Ring) drain() {
 		}
 	}
 	r.tk.Release()
-	if n := r.tk.Overflows(); n != r.lost {
-		r.lost = n
-		r.overflow()
-	}
+	return !r.tk.Pending()
 }
 
 // delivered takes the frames that a claimed ticket stands for. The kernel may
@@ -166,21 +183,28 @@ func (r *Ring) sweep() {
 	}
 }
 
-// overflow finds the connections that lost deliveries because the ring of
-// deliveries was full. From the first lost one on, all of their bytes stay in
-// the socket, so they are read there from now on.
-func (r *Ring) overflow() {
+// overflowed finds the connections that lost deliveries because the ring of
+// deliveries was full.
+func (r *Ring) overflowed() []*conn {
+	var conns []*conn
 	for _, c := range r.byCookie {
 		if !c.copyOnly && r.tk.Overflowed(c.cookie) {
-			c.copyOnly = true
-			r.stats.Overflowed++
-			ev := unix.EpollEvent{Events: connEvents | unix.EPOLLIN, Fd: int32(c.fd), Pad: watchConn}
-			r.stats.Syscalls++
-			_ = unix.EpollCtl(r.epoll, unix.EPOLL_CTL_MOD, c.fd, &ev)
-			r.push(c, item{kind: itemAll})
-			r.activate(c)
+			conns = append(conns, c)
 		}
 	}
+	return conns
+}
+
+// overflow goes on without deliveries: from the first lost one on, all bytes of
+// the connection stay in the socket, so they are read there.
+func (r *Ring) overflow(c *conn) {
+	c.copyOnly = true
+	r.stats.Overflowed++
+	ev := unix.EpollEvent{Events: connEvents | unix.EPOLLIN, Fd: int32(c.fd), Pad: watchConn}
+	r.stats.Syscalls++
+	_ = unix.EpollCtl(r.epoll, unix.EPOLL_CTL_MOD, c.fd, &ev)
+	r.push(c, item{kind: itemAll})
+	r.activate(c)
 }
 
 // end queues the close notice behind everything received before.
