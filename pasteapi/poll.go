@@ -189,8 +189,10 @@ func (r *Ring) look(wait time.Duration) (woken bool, err error) {
 	}
 	if len(r.waiting)+len(r.hungup) > 0 && (ms < 0 || ms > 1) {
 		ms = 1 // the kernel queues stray bytes from a work queue when it is busy
-	} else if (r.blocked > 0 || r.tickets.count < uint32(len(r.tickets.info)-1)) && (ms < 0 || ms > 1000) {
-		ms = 1000 // tickets in flight or sends stuck: the sweep has to run
+	} else if r.starved && (ms < 0 || ms > 10) {
+		ms = 10 // the NIC has no frames to receive into, so it cannot wake anybody
+	} else if ms < 0 || ms > 1000 {
+		ms = 1000 // the sweep has to run
 	}
 	n := 0
 	r.stats.Syscalls++

@@ -189,7 +189,7 @@ func (p *Port) openSockets(ifindex int, veth bool) (err error) {
 	for q := range queues {
 		s, err := xsk.Open(p.umem, xsk.Options{
 			Ifindex: ifindex, Queue: q, Mode: o.BindMode, NeedWakeup: true,
-			RxSize: 2048, FillSize: 2048,
+			RxSize: fillSize, FillSize: fillSize,
 		})
 		if err != nil {
 			return err

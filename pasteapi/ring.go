@@ -21,12 +21,13 @@ type Ring struct {
 	mem   []byte // the pool's
 	shift uint
 
-	rings  []byte // mapping of both rings
-	rx, tx *NetmapRing
-	rxView ringView
-	txView ringView
-	rxFull bool
-	spin   int64 // nanoseconds; negative: for ever
+	rings   []byte // mapping of both rings
+	rx, tx  *NetmapRing
+	rxView  ringView
+	txView  ringView
+	rxFull  bool
+	starved bool  // a NIC queue has hardly a frame to receive into
+	spin    int64 // nanoseconds; negative: for ever
 
 	nics    []*xsk.Socket // this ring's NIC queues
 	inj     injector

@@ -15,6 +15,8 @@ const (
 	// freeFloor is how many frames are never posted to the NIC: when the pool is
 	// empty, connections can still be registered and bytes copied.
 	freeFloor = 64
+	// fillSize is how many frames are posted to a NIC queue.
+	fillSize = 2048
 )
 
 // heldFrame is a received frame that was not injected yet.
@@ -59,6 +61,7 @@ func (r *Ring) receive() error {
 			return err
 		}
 	}
+	r.starved = false
 	for _, s := range r.nics {
 		r.refill(s)
 	}
@@ -195,9 +198,11 @@ func (r *Ring) refill(s *xsk.Socket) {
 		rest := len(r.free) - n
 		s.FillFrames(r.free[rest:])
 		r.free = r.free[:rest]
+		want -= n
 	} else {
 		r.stats.NoFrames++
 	}
+	r.starved = r.starved || want > fillSize-64
 	if s.FillNeedsWakeup() {
 		r.stats.Syscalls++
 		if err := s.WakeRx(); err != nil {
