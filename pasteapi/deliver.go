@@ -66,7 +66,8 @@ func (r *Ring) delivered(d *bpf.Delivery) {
 		skip := max(int32(c.next-seq), 0)
 		n := min(int32(p.len), int32(end-seq)) - skip
 		if n > 0 {
-			r.push(c, item{kind: itemData, frame: p.frame, off: p.off + uint16(skip), len: uint32(n)})
+			off := r.reachable(p.frame, int(p.off)+int(skip), int(n))
+			r.push(c, item{kind: itemData, frame: p.frame, off: uint16(off), len: uint32(n)})
 			c.next += uint32(n)
 			r.stats.Delivered++
 			r.stats.DeliveredBytes += uint64(n)
@@ -81,6 +82,22 @@ func (r *Ring) delivered(d *bpf.Delivery) {
 		r.end(c, nil)
 	}
 	r.activate(c)
+}
+
+// reachable returns the offset of n bytes that lie at off in a frame, after
+// moving them to where a slot can point if that is too far back: a
+// retransmission may have reached back by almost a segment.
+func (r *Ring) reachable(frame uint32, off, n int) int {
+	if off <= MaxDoff {
+		return off
+	}
+	f := r.frame(frame)
+	copy(f[strayDoff:], f[off:off+n])
+	if r.durable {
+		// They have been acknowledged; the fence comes before the next ones are.
+		r.pool.Flush(r.pool.Offset(frame, strayDoff), uint64(n))
+	}
+	return strayDoff
 }
 
 // dropTicket ends a ticket and gives its frames back to the circulation.
