@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pastenet/paste/internal/lab"
 	"go.uber.org/goleak"
 )
 
@@ -36,7 +37,10 @@ func run(m *testing.M) int {
 			return fail("%s is needed and not installed (scripts/test installs it): %v", tool, err)
 		}
 	}
-	dir, err := os.MkdirTemp("", "paste-tests-")
+	if err := sweep(); err != nil {
+		return fail("%v", err)
+	}
+	dir, err := os.MkdirTemp("", tempName())
 	if err != nil {
 		return fail("%v", err)
 	}
@@ -50,7 +54,7 @@ func run(m *testing.M) int {
 	if out, err := build.CombinedOutput(); err != nil {
 		return fail("build pastectl: %v\n%s", err, out)
 	}
-	if poolDir, err = os.MkdirTemp("/dev/shm", "paste-tests-"); err != nil {
+	if poolDir, err = os.MkdirTemp("/dev/shm", tempName()); err != nil {
 		return fail("%v", err)
 	}
 	if err := os.Chmod(poolDir, 0o777); err != nil {
@@ -64,6 +68,27 @@ func run(m *testing.M) int {
 		code = fail("%v", err)
 	}
 	return code
+}
+
+const tempPrefix = "paste-tests-"
+
+// tempName is a pattern for os.MkdirTemp that tells whose directory it is.
+func tempName() string { return tempPrefix + strconv.Itoa(os.Getpid()) + "-" }
+
+// sweep removes the directories of runs that were killed.
+func sweep() error {
+	var errs []error
+	for _, dir := range []string{os.TempDir(), "/dev/shm"} {
+		old, err := filepath.Glob(filepath.Join(dir, tempPrefix+"*-*"))
+		errs = append(errs, err)
+		for _, path := range old {
+			pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), tempPrefix), "-")
+			if n, err := strconv.Atoi(pid); err == nil && !lab.Alive(n) {
+				errs = append(errs, os.RemoveAll(path))
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // leftovers looks for what the suite should have removed: goroutines,
