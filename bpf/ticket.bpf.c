@@ -94,14 +94,21 @@ struct {
 	__uint(max_entries, 1 << 20);
 } ticket_deliveries SEC(".maps");
 
-// Sockets whose records could not be written. Until user space has caught up
-// and removes the entry, all of their bytes stay in the kernel, so that their
-// order is never in doubt.
+// What became of a socket whose record could not be written.
+struct overflow {
+	__u32 first;	// sequence number of the first byte without a record
+	__u32 next;	// of the byte after the last one that was passed
+	__u32 overlaps; // skbs that repeated bytes: nobody can tell where they lie
+	__u32 reserved;
+};
+
+// Sockets whose records could not be written. From then on all of their bytes
+// stay in the kernel, so that their order is never in doubt.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 65536);
 	__type(key, __u64);
-	__type(value, __u32);
+	__type(value, struct overflow);
 } ticket_overflowed SEC(".maps");
 
 struct {
@@ -204,9 +211,15 @@ int paste_verdict(struct __sk_buff *ctx)
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 	__u32 len = ctx->len;
 
-	if (*(volatile __u32 *)&ctl->overflows && bpf_map_lookup_elem(&ticket_overflowed, &cookie)) {
-		count(TICKET_STRAY_OVERFLOW);
-		return SK_PASS;
+	if (*(volatile __u32 *)&ctl->overflows) {
+		struct overflow *o = bpf_map_lookup_elem(&ticket_overflowed, &cookie);
+		if (o) {
+			if ((int)(seq - o->next) < 0)
+				o->overlaps++;
+			o->next = seq + len;
+			count(TICKET_STRAY_OVERFLOW);
+			return SK_PASS;
+		}
 	}
 
 	__u32 ticket = ctx->priority;
@@ -234,7 +247,8 @@ int paste_verdict(struct __sk_buff *ctx)
 			d = bpf_ringbuf_reserve(&ticket_deliveries, sizeof(*d), 0);
 	}
 	if (!d) {
-		bpf_map_update_elem(&ticket_overflowed, &cookie, &zero, BPF_ANY);
+		struct overflow o = { .first = seq, .next = seq + len };
+		bpf_map_update_elem(&ticket_overflowed, &cookie, &o, BPF_ANY);
 		__sync_fetch_and_add(&ctl->overflows, 1);
 		count(TICKET_STRAY_OVERFLOW);
 		return SK_PASS;

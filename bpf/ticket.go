@@ -251,11 +251,20 @@ func (t *Ticket) Sleeping(yes bool) {
 // full. It only grows.
 func (t *Ticket) Overflows() uint32 { return atomic.LoadUint32(&t.ctl.overflows) }
 
+// Overflow says what the verdict knows of a socket whose deliveries went
+// missing (struct overflow in ticket.bpf.c).
+type Overflow struct {
+	First    uint32 // sequence number of the first byte without a delivery
+	Next     uint32
+	Overlaps uint32 // skbs with bytes that had come before: recv repeats them
+	_        uint32
+}
+
 // Overflowed says whether deliveries of a socket went missing. All bytes of
 // such a socket stay in the kernel until ClearOverflow.
-func (t *Ticket) Overflowed(cookie uint64) bool {
-	var v uint32
-	return t.objs.TicketOverflowed.Lookup(&cookie, &v) == nil
+func (t *Ticket) Overflowed(cookie uint64) (o Overflow, yes bool) {
+	err := t.objs.TicketOverflowed.Lookup(&cookie, &o)
+	return o, err == nil
 }
 
 // ClearOverflow lets deliveries of a socket be written again.

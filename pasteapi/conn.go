@@ -328,7 +328,9 @@ func (r *Ring) closeSent() error {
 }
 
 // CloseCause tells, after a close notice, why a connection ended: nil for an
-// orderly FIN, else an errno such as ECONNRESET, or ErrTxOverflow.
+// orderly FIN, else an errno such as ECONNRESET, or ErrTxOverflow. EPROTO means
+// that the delivery ring overflowed and a retransmission made the bytes
+// ambiguous, so that none of them are given out.
 func (r *Ring) CloseCause(fd int) error {
 	if c := r.lookup(fd); c != nil {
 		return c.cause

@@ -205,7 +205,7 @@ func (r *Ring) sweep() {
 func (r *Ring) overflowed() []*conn {
 	var conns []*conn
 	for _, c := range r.byCookie {
-		if !c.copyOnly && r.tk.Overflowed(c.cookie) {
+		if _, yes := r.tk.Overflowed(c.cookie); yes && !c.copyOnly {
 			conns = append(conns, c)
 		}
 	}
@@ -220,8 +220,22 @@ func (r *Ring) overflow(c *conn) {
 	ev := unix.EpollEvent{Events: connEvents | unix.EPOLLIN, Fd: int32(c.fd), Pad: watchConn}
 	r.stats.Syscalls++
 	_ = unix.EpollCtl(r.epoll, unix.EPOLL_CTL_MOD, c.fd, &ev)
+	if o, _ := r.tk.Overflowed(c.cookie); c.synced && int32(c.next-o.First) > 0 {
+		r.push(c, item{kind: itemStray, skip: c.next - o.First})
+	}
 	r.push(c, item{kind: itemAll})
 	r.activate(c)
+}
+
+// repeats says whether what recv returned from a connection without deliveries
+// may contain bytes twice: a retransmission reached back, and nothing says
+// where.
+func (r *Ring) repeats(c *conn) bool {
+	if !c.copyOnly {
+		return false
+	}
+	o, _ := r.tk.Overflowed(c.cookie)
+	return o.Overlaps > 0
 }
 
 // end queues the close notice behind everything received before.

@@ -114,6 +114,9 @@ func (r *Ring) emitStray(c *conn, i *item) bool {
 		return false
 	}
 	got, errno := r.recvv(c.fd, iov[:n])
+	if got > 0 && r.repeats(c) {
+		got, errno = -1, unix.EPROTO
+	}
 	used := 0
 	for left := got; left > 0; used++ {
 		length := min(room, left)
@@ -160,7 +163,8 @@ func (r *Ring) afterStray(c *conn, i *item, n int, errno unix.Errno) bool {
 		r.waiting = append(r.waiting, c)
 		return false
 	default:
-		// The connection was reset, and the kernel has thrown the rest away.
+		// The connection was reset, and the kernel has thrown the rest away; or
+		// it is given up, as its bytes cannot be told apart any more.
 		c.pop()
 		var cause error
 		if errno != 0 {

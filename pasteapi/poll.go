@@ -246,7 +246,7 @@ func (r *Ring) handle(ev *unix.EpollEvent) (woken bool) {
 		if ev.Events&unix.EPOLLOUT != 0 && len(c.queue) > 0 {
 			r.sendQueued(c)
 		}
-		if ev.Events&unix.EPOLLIN != 0 && c.copyOnly {
+		if ev.Events&unix.EPOLLIN != 0 && c.copyOnly && !c.eof {
 			r.push(c, item{kind: itemAll})
 			r.activate(c)
 		}
