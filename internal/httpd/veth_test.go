@@ -103,7 +103,7 @@ func (s *site) url() string { return "http://" + s.srv.Addr().String() }
 
 func (s *site) client() *http.Client {
 	c := &http.Client{
-		Timeout: 30 * time.Second,
+		Timeout: 3 * time.Minute,
 		Transport: &http.Transport{
 			DialContext: s.lab.Client.DialContext, MaxIdleConnsPerHost: 100, ExpectContinueTimeout: time.Minute,
 		},

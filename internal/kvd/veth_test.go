@@ -79,7 +79,7 @@ func open(t *testing.T, size int64) *site {
 		qt.Check(t, qt.IsNil(<-done))
 		return status
 	})
-	s.client = &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{
+	s.client = &http.Client{Timeout: 3 * time.Minute, Transport: &http.Transport{
 		DialContext: l.Client.DialContext, MaxIdleConnsPerHost: 100, ExpectContinueTimeout: time.Minute,
 	}}
 	t.Cleanup(func() {
