@@ -24,7 +24,6 @@ type conn struct {
 	active      bool   // in Ring.active
 	eof         bool   // the close notice is queued
 	copyOnly    bool   // deliveries were lost: read everything with recv
-	ended       bool   // the close notice was given out
 	cause       error  // why the connection ended; nil = FIN
 	firstTicket uint16 // tickets in flight, oldest first
 	lastTicket  uint16

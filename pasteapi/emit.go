@@ -62,7 +62,6 @@ func (r *Ring) emitConn(c *conn) bool {
 			s := v.ring.slot(v.tail)
 			s.set(s.BufIdx, c.fd, 0, 0)
 			s.Flags = 0
-			c.ended = true
 			v.tail = next
 			c.pop()
 		default:

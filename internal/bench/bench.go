@@ -285,7 +285,7 @@ func (m *measurement) run(ctx context.Context) (*Sample, error) {
 	}
 	if custom := m.cfg.Custom; custom != nil {
 		if err := m.lab.InClient(func() error { return custom.Prepare(ctx, m.name, addr) }); err != nil {
-			return nil, srv.explain(err)
+			return nil, srv.stderr.Explain(err)
 		}
 		custom.Load(m.name, &load)
 	}
@@ -310,7 +310,7 @@ func (m *measurement) run(ctx context.Context) (*Sample, error) {
 	stop()
 	if err != nil {
 		// A server that died says more about it than the client can.
-		return nil, srv.explain(err)
+		return nil, srv.stderr.Explain(err)
 	}
 	if cpuErr != nil {
 		return nil, cpuErr

@@ -12,8 +12,6 @@ import (
 	"os"
 	"runtime"
 	"strconv"
-	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -136,7 +134,7 @@ type server struct {
 	exited chan struct{}
 	err    error  // of Wait, once exited is closed
 	last   counts // once exited is closed
-	stderr tail
+	stderr lab.Tail
 }
 
 // startServer runs a command in the server's namespace and waits until it says that
@@ -159,10 +157,10 @@ func startServer(ctx context.Context, l *lab.Lab, args []string) (*server, error
 	case <-s.ready:
 		return s, nil
 	case <-s.exited:
-		return nil, s.explain(errors.New("the server ended before it was ready"))
+		return nil, s.stderr.Explain(errors.New("the server ended before it was ready"))
 	case <-timeout.C:
 		s.kill()
-		return nil, s.explain(fmt.Errorf("the server was not ready after %v", readyTimeout))
+		return nil, s.stderr.Explain(fmt.Errorf("the server was not ready after %v", readyTimeout))
 	}
 }
 
@@ -186,7 +184,7 @@ func (s *server) follow(out io.Reader) {
 // stop asks the server to end and returns what it counted.
 func (s *server) stop() (counts, error) {
 	if err := s.cmd.Process.Signal(unix.SIGTERM); err != nil {
-		return counts{}, s.explain(fmt.Errorf("stop the server: %w", err))
+		return counts{}, s.stderr.Explain(fmt.Errorf("stop the server: %w", err))
 	}
 	timeout := time.NewTimer(stopTimeout)
 	defer timeout.Stop()
@@ -194,10 +192,10 @@ func (s *server) stop() (counts, error) {
 	case <-s.exited:
 	case <-timeout.C:
 		s.kill()
-		return counts{}, s.explain(fmt.Errorf("the server did not end within %v", stopTimeout))
+		return counts{}, s.stderr.Explain(fmt.Errorf("the server did not end within %v", stopTimeout))
 	}
 	if s.err != nil {
-		return counts{}, s.explain(fmt.Errorf("the server failed: %w", s.err))
+		return counts{}, s.stderr.Explain(fmt.Errorf("the server failed: %w", s.err))
 	}
 	return s.last, nil
 }
@@ -206,36 +204,4 @@ func (s *server) stop() (counts, error) {
 func (s *server) kill() {
 	_ = s.cmd.Process.Kill() // an error when it is gone
 	<-s.exited
-}
-
-// explain adds what the server said last.
-func (s *server) explain(err error) error {
-	if text := s.stderr.String(); text != "" {
-		return fmt.Errorf("%w; it said: %s", err, text)
-	}
-	return err
-}
-
-// tail keeps the end of what is written to it.
-type tail struct {
-	mu sync.Mutex
-	b  []byte
-}
-
-const tailSize = 2048
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.b = append(t.b, p...)
-	if len(t.b) > tailSize {
-		t.b = append(t.b[:0], t.b[len(t.b)-tailSize:]...)
-	}
-	return len(p), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return strings.Join(strings.Fields(string(t.b)), " ")
 }

@@ -35,7 +35,7 @@ type server struct {
 	events chan event    // "ready", then "stopped"; closed at the end of output
 	exited chan struct{} // closed when the process is gone
 	err    error         // of Wait, once exited is closed
-	stderr tail
+	stderr lab.Tail
 	once   sync.Once
 	ready  event
 }
@@ -94,7 +94,7 @@ func (d *demo) start(ctx context.Context) (*server, error) {
 	s.ready, err = s.wait("ready", readyTimeout)
 	if err != nil {
 		s.kill()
-		return nil, s.explain(err)
+		return nil, s.stderr.Explain(err)
 	}
 	return s, nil
 }
@@ -136,12 +136,12 @@ func (s *server) wait(name string, limit time.Duration) (event, error) {
 // stop ends the server in an orderly way and returns what it counted.
 func (s *server) stop() (event, error) {
 	if err := s.cmd.Process.Signal(unix.SIGTERM); err != nil {
-		return event{}, s.explain(fmt.Errorf("stop the server: %w", err))
+		return event{}, s.stderr.Explain(fmt.Errorf("stop the server: %w", err))
 	}
 	e, err := s.wait("stopped", stopTimeout)
 	s.kill() // returns when it is gone
 	if err != nil {
-		return event{}, s.explain(err)
+		return event{}, s.stderr.Explain(err)
 	}
 	return e, nil
 }
@@ -159,36 +159,4 @@ func (s *server) kill() {
 	}
 	s.once.Do(func() { _ = s.cmd.Process.Kill() }) // an error when it is gone
 	<-s.exited
-}
-
-// explain adds what the server said last.
-func (s *server) explain(err error) error {
-	if text := s.stderr.String(); text != "" {
-		return fmt.Errorf("%w; it said: %s", err, text)
-	}
-	return err
-}
-
-// tail keeps the end of what is written to it.
-type tail struct {
-	mu sync.Mutex
-	b  []byte
-}
-
-const tailSize = 2048
-
-func (t *tail) Write(p []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.b = append(t.b, p...)
-	if len(t.b) > tailSize {
-		t.b = append(t.b[:0], t.b[len(t.b)-tailSize:]...)
-	}
-	return len(p), nil
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return strings.Join(strings.Fields(string(t.b)), " ")
 }
