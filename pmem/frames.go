@@ -14,6 +14,7 @@ type frameTable struct {
 	used    uint32   // frames with a reference
 	refs    []uint32 // reference count of frame first+i
 	stack   []uint32 // frames below next that came back; the last in is the warmest
+	sole    []uint64 // during recovery: bit i is set when frame first+i must have one reference
 	misuses uint64
 }
 
@@ -21,6 +22,7 @@ func (t *frameTable) init(first, end uint32) {
 	t.first, t.end, t.next = first, end, first
 	t.refs = make([]uint32, end-first)
 	t.stack = make([]uint32, 0, end-first)
+	t.sole = nil
 }
 
 func (t *frameTable) close() {
@@ -68,16 +70,26 @@ func (t *frameTable) ref(f uint32) bool {
 }
 
 // adopt adds a reference to any data frame, as recovery finds it. Nobody else
-// uses the table yet. It reports whether f is a data frame.
-func (t *frameTable) adopt(f uint32) bool {
+// uses the table yet. It reports whether f is a data frame, and whether the
+// reference may be: one that is sole suffers no other.
+func (t *frameTable) adopt(f uint32, sole bool) (known, ok bool) {
 	if f < t.first || f >= t.end || t.refs[f-t.first] == ^uint32(0) {
-		return false
+		return false, false
 	}
-	if t.refs[f-t.first] == 0 {
+	i := f - t.first
+	if t.refs[i] == 0 {
 		t.used++
+	} else if sole || t.sole != nil && t.sole[i/64]&(1<<(i%64)) != 0 {
+		return true, false
 	}
-	t.refs[f-t.first]++
-	return true
+	if sole {
+		if t.sole == nil {
+			t.sole = make([]uint64, (t.end-t.first+63)/64)
+		}
+		t.sole[i/64] |= 1 << (i % 64)
+	}
+	t.refs[i]++
+	return true, true
 }
 
 func (t *frameTable) unref(f uint32) {

@@ -1,6 +1,7 @@
 package pmem
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -18,13 +19,26 @@ const (
 // to twice. It runs at Open, before the pool can be written; it must bear any
 // content of the pool, return an error that wraps ErrDamaged when it does not
 // understand what it reads, and stop at the first error of use.
-type Walker func(p *Pool, r Root, use func(frame uint32) error) error
+type Walker func(p *Pool, r Root, use func(frame uint32, c Claim) error) error
+
+// Claim is what a structure says about a frame that it refers to.
+type Claim uint8
+
+const (
+	// Shared: others may refer to the frame as well. Payload is shared, between
+	// the log, values and whoever took a reference.
+	Shared Claim = iota
+	// Sole: nothing else may refer to the frame, because the structure writes
+	// to it or decides alone when it becomes free. A second reference, of
+	// anybody, is damage.
+	Sole
+)
 
 // Kind is what the pool has to know of a kind of structure.
 type Kind struct {
 	ID   uint32
 	Name string // one word, for messages
-	// Walk may be nil for a kind that owns no frames.
+	// Walk may be nil for a kind that owns no frames; Root.Frame is then 0.
 	Walk Walker
 	// Check verifies the whole structure, payloads and checksums included, and
 	// reports every problem that it finds; it returns early only for an error
@@ -66,10 +80,19 @@ func KindOf(id uint32) (Kind, bool) {
 	return k, ok
 }
 
-func walkFrame(_ *Pool, r Root, use func(uint32) error) error { return use(r.Frame) }
+// A named frame may have two names, or be part of a record.
+func walkFrame(_ *Pool, r Root, use func(uint32, Claim) error) error { return use(r.Frame, Shared) }
 
-// walkRoots gives every structure the frames that it reaches.
+// walkRoots gives every structure the frames that it reaches, and holds the
+// roots to what SetRoot asks of them.
 func (p *Pool) walkRoots() {
+	blame := func(name string, k Kind, err error) {
+		p.problem(fmt.Errorf("root %q (%s): %w", name, k.Name, err))
+		if p.broken == nil {
+			p.broken = map[string]bool{}
+		}
+		p.broken[name] = true
+	}
 	for name, r := range p.Roots() {
 		k, ok := KindOf(r.Kind)
 		if !ok {
@@ -77,23 +100,88 @@ func (p *Pool) walkRoots() {
 			continue
 		}
 		if k.Walk == nil {
+			if r.Frame != 0 {
+				blame(name, k, fmt.Errorf("%w: it names frame %d, and its kind has no frames", ErrDamaged, r.Frame))
+			}
 			continue
 		}
-		if err := guard(func() error { return k.Walk(p, r, p.use) }); err != nil {
-			p.problem(fmt.Errorf("root %q (%s): %w", name, k.Name, err))
-			if p.broken == nil {
-				p.broken = map[string]bool{}
+		use := func(frame uint32, c Claim) error {
+			err := p.use(frame, c)
+			if err == errClaimed {
+				err = p.claimedTwice(frame, name, c)
 			}
-			p.broken[name] = true
+			return err
+		}
+		if err := guard(func() error { return k.Walk(p, r, use) }); err != nil {
+			blame(name, k, err)
 		}
 	}
+	// Another structure may own the frame, so this can be told only now.
+	for name, r := range p.Roots() {
+		if k, ok := KindOf(r.Kind); ok && r.Frame != 0 && !p.broken[name] && !p.frames.held(r.Frame) {
+			blame(name, k, fmt.Errorf("%w: it names frame %d, which nothing owns", ErrDamaged, r.Frame))
+		}
+	}
+	p.frames.sole = nil
 }
 
-// use is the callback of walkers.
-func (p *Pool) use(frame uint32) error {
-	if !p.frames.adopt(frame) {
+// errClaimed says that a claim contradicts an earlier one.
+var errClaimed = errors.New("claimed twice")
+
+// use notes a reference that recovery has found.
+func (p *Pool) use(frame uint32, c Claim) error {
+	// Under the eyes of a live pool's reader frames change hands.
+	known, ok := p.frames.adopt(frame, c == Sole && !p.Live())
+	switch {
+	case !known:
 		return fmt.Errorf("%w: frame %d is no data frame; those are %d to %d", ErrDamaged, frame, p.g.first, p.g.frames-1)
+	case !ok:
+		return errClaimed
 	}
 	p.progress.step(&p.frames)
 	return nil
+}
+
+// claimedTwice describes a frame that the root of that name claims against the
+// claim of something else: to find that, it walks once more.
+func (p *Pool) claimedTwice(frame uint32, name string, c Claim) error {
+	other := p.claimant(frame, name)
+	switch {
+	case other == "":
+		return fmt.Errorf("%w: it refers to frame %d twice, which it owns alone", ErrDamaged, frame)
+	case c == Sole:
+		return fmt.Errorf("%w: it owns frame %d alone, and %s refers to that as well", ErrDamaged, frame, other)
+	}
+	return fmt.Errorf("%w: it refers to frame %d, which %s owns alone", ErrDamaged, frame, other)
+}
+
+// claimant names the first that refers to frame, of the log and the roots
+// before the one of that name.
+func (p *Pool) claimant(frame uint32, name string) string {
+	for r := range p.log.Records() {
+		for _, f := range r.Fragments {
+			if f.Frame == frame {
+				return fmt.Sprintf("record %d of the log", r.Seq)
+			}
+		}
+	}
+	for n, r := range p.Roots() {
+		if n == name {
+			break
+		}
+		k, ok := KindOf(r.Kind)
+		if !ok || k.Walk == nil {
+			continue
+		}
+		err := k.Walk(p, r, func(f uint32, _ Claim) error {
+			if f == frame {
+				return errClaimed
+			}
+			return nil
+		})
+		if errors.Is(err, errClaimed) {
+			return fmt.Sprintf("root %q (%s)", n, k.Name)
+		}
+	}
+	return ""
 }

@@ -181,7 +181,7 @@ func (l *Log) damaged(pos uint64, why string) {
 func (l *Log) adopt(from, end uint64) {
 	for pos := from; pos < end; pos++ {
 		if e, ok := l.decode(pos); ok && e.sane(&l.p.g) && e.isFragment() {
-			l.p.use(e.frame)
+			l.p.use(e.frame, Shared)
 		}
 	}
 }

@@ -180,10 +180,13 @@ func (p *Pool) setRoot(name string, r Root) error {
 	if err := checkRootName(name); err != nil {
 		return err
 	}
-	if _, ok := KindOf(r.Kind); !ok {
+	k, ok := KindOf(r.Kind)
+	switch {
+	case !ok:
 		return fmt.Errorf("%w: kind %#x is not registered", ErrKind, r.Kind)
-	}
-	if (r.Frame != 0 || r.Kind == KindFrame) && (r.Kind == KindValue || p.Refs(r.Frame) == 0) {
+	case r.Frame != 0 && k.Walk == nil:
+		return fmt.Errorf("%w: frame %d of a %s, which has none", ErrRoot, r.Frame, k.Name)
+	case (r.Frame != 0 || r.Kind == KindFrame) && p.Refs(r.Frame) == 0:
 		return fmt.Errorf("%w: frame %d is not a data frame in use", ErrRoot, r.Frame)
 	}
 	return p.changeRoots(func(list []namedRoot, i int, found bool) ([]namedRoot, error) {

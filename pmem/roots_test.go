@@ -17,9 +17,9 @@ func init() {
 	RegisterKind(Kind{ID: kindChain, Name: "chain", Walk: walkChain})
 }
 
-func walkChain(p *Pool, r Root, use func(uint32) error) error {
+func walkChain(p *Pool, r Root, use func(uint32, Claim) error) error {
 	for f, n := r.Frame, 0; f != 0; n++ {
-		if err := use(f); err != nil {
+		if err := use(f, Sole); err != nil {
 			return err
 		}
 		if n > int(p.Frames()) {
@@ -44,6 +44,9 @@ func TestRoots(t *testing.T) {
 	}
 	qt.Assert(t, qt.ErrorIs(p.SetRoot("x", Root{Kind: 0x999}), ErrKind))
 	qt.Assert(t, qt.ErrorIs(p.SetRoot("x", Root{Kind: KindFrame, Frame: p.FirstFrame()}), ErrRoot))
+	var f [1]uint32
+	p.Alloc(f[:])
+	qt.Assert(t, qt.ErrorIs(p.SetRoot("x", Root{Kind: KindValue, Frame: f[0]}), ErrRoot))
 	p.Close()
 	qt.Assert(t, qt.ErrorIs(p.SetRoot("x", Root{}), ErrClosed))
 

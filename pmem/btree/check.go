@@ -13,15 +13,15 @@ const Kind uint32 = 0x45455254 // "TREE"
 const formatVersion = 1
 
 func init() {
-	pmem.RegisterKind(pmem.Kind{ID: Kind, Name: "tree", Walk: Walk, Check: Check, Dump: Dump, Restore: Restore})
+	pmem.RegisterKind(pmem.Kind{ID: Kind, Name: "tree", Walk: walk, Check: Check, Dump: Dump, Restore: Restore})
 }
 
 // visitor goes through a tree without trusting any of it.
 type visitor struct {
 	view
-	use   func(frame uint32) error         // may be nil
-	each  func(key []byte, v *Value) error // may be nil
-	found func(error) error                // what to do with a problem; nil goes on
+	use   func(frame uint32, c pmem.Claim) error // may be nil
+	each  func(key []byte, v *Value) error       // may be nil
+	found func(error) error                      // what to do with a problem; nil goes on
 	keys  uint64
 	value Value
 }
@@ -64,7 +64,7 @@ func (v *visitor) visit(frame uint32, level int, lo, hi []byte) error {
 		n = node(v.p.Frame(frame))
 		n.check(v.seed, frame, level, lo, hi)
 		if v.use != nil {
-			return v.use(frame)
+			return v.use(frame, pmem.Sole)
 		}
 		return nil
 	})
@@ -97,7 +97,7 @@ func (v *visitor) leafValue(n node, i int) error {
 	v.decode(n, b, &v.value)
 	if v.use != nil {
 		for _, f := range v.value.Frags {
-			if err := v.use(f.Frame); err != nil {
+			if err := v.use(f.Frame, pmem.Shared); err != nil {
 				return err
 			}
 		}
@@ -105,7 +105,7 @@ func (v *visitor) leafValue(n node, i int) error {
 			var err error
 			v.overflow(n, b, func(f uint32, _ overflowFrame) {
 				if err == nil {
-					err = v.use(f)
+					err = v.use(f, pmem.Sole)
 				}
 			})
 			if err != nil {
@@ -119,8 +119,15 @@ func (v *visitor) leafValue(n node, i int) error {
 	return nil
 }
 
-// Walk is the pmem.Walker of trees. It verifies every node.
+// Walk calls use once for every reference to a frame that the tree holds, until
+// that returns an error. It verifies every node.
 func Walk(p *pmem.Pool, r pmem.Root, use func(frame uint32) error) error {
+	return walk(p, r, func(frame uint32, _ pmem.Claim) error { return use(frame) })
+}
+
+// walk is the pmem.Walker of trees. Nodes are a tree's own, values are shared
+// with the log and with whoever holds on to one.
+func walk(p *pmem.Pool, r pmem.Root, use func(frame uint32, c pmem.Claim) error) error {
 	d, err := decodeRoot(r)
 	if err != nil {
 		return err
