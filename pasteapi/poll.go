@@ -83,17 +83,21 @@ func (r *Ring) Wake() {
 // has passed (negative: no limit; 0: does not wait, which is busy polling). It
 // returns the number of RX slots that the application owns.
 //
-// Errors: ErrClosed; ErrRingCorrupt when the application broke a ring's rules,
-// after which the ring is usable again; anything else is a system call that
-// failed in a way that does not pass.
+// Errors: ErrClosed; ErrRingCorrupt when the application broke the rules of one
+// ring or of both (then the error wraps a RingError for each). Both rings are
+// usable again then, but the slots of a broken one stand as after the last sync:
+// received ones that the application had done with are there once more, and what
+// it had written into TX slots is not sent, as a rule. Anything else is a system
+// call that failed in a way that does not pass.
 func (r *Ring) Poll(timeout time.Duration) (int, error) {
 	r.ready = r.ready[:0]
-	if err := r.TxSync(); err != nil {
-		return 0, err
+	txErr := r.TxSync()
+	if txErr != nil && !errors.Is(txErr, ErrRingCorrupt) {
+		return 0, txErr
 	}
 	n, err := r.RxSync()
-	if err != nil {
-		return 0, err
+	if txErr != nil || err != nil {
+		return n, errors.Join(txErr, err)
 	}
 	r.checks++
 	if n > 0 || timeout == 0 {
