@@ -280,7 +280,13 @@ func (r *Ring) close() error {
 	if r.tk != nil {
 		errs = append(errs, r.tk.Close())
 	}
-	r.pool.UnrefAll(r.owned.all())
+	if r.rings != nil {
+		// Buffers exchanged since the last sync. Of a broken ring the ones before
+		// that go back.
+		_, _ = r.rxView.accept(r.pool)
+		_, _ = r.txView.accept(r.pool)
+	}
+	r.pool.UnrefAll(r.owned.all(r.pool.Refs))
 	r.pool.UnrefAll(r.reserve)
 	r.owned, r.free, r.reserve = nil, nil, nil
 	if r.rings != nil {
