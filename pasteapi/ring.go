@@ -61,6 +61,7 @@ type Ring struct {
 	iovecs   []unix.Iovec
 	msgs     []unix.Msghdr
 	txLimit  int
+	txCopied int  // bytes that wait in copies
 	blocked  int  // connections with a queue
 	durable  bool // flush payloads before they are injected
 	lastTick int64

@@ -1,6 +1,7 @@
 package pasteapi
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"unsafe"
@@ -13,7 +14,12 @@ import (
 type txItem struct {
 	frame    uint32
 	off, len uint16
+	copied   []byte // in place of a frame
 }
+
+// copiedLimit is the most bytes of a ring that wait for slow readers in copies,
+// made while the pool has no frame to put into the slot.
+const copiedLimit = 64 << 20
 
 const sendFlags = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
 
@@ -21,10 +27,11 @@ const sendFlags = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
 // system call, one send per connection, in order for each. It never blocks.
 //
 // What a full socket does not take leaves the ring too: its buffer is
-// exchanged for a free one (NS_BUF_CHANGED) and follows when the peer has
-// read. Meanwhile the connection's received segments are held back. A
-// connection with more than Options.TxLimit bytes waiting is given up and
-// ends with ErrTxOverflow. Slots for a descriptor that is not registered are
+// exchanged for a free one (NS_BUF_CHANGED), or copied when the pool has none,
+// and follows when the peer has read. Meanwhile the connection's received
+// segments are held back. A connection with more than Options.TxLimit bytes
+// waiting is given up and ends with ErrTxOverflow; so is one for which neither a
+// free buffer is left nor room for another copy (64 MiB for a ring). Slots for a descriptor that is not registered are
 // dropped and counted (Stats.TxDropped): their connection has just gone.
 func (r *Ring) TxSync() error {
 	if r.closed {
@@ -213,29 +220,57 @@ func (r *Ring) postpone(c *conn, i uint32, off int) {
 	}
 	s := r.txView.ring.slot(i)
 	n := int(s.Len) - off
+	item := txItem{frame: s.BufIdx, off: uint16(off), len: uint16(n)}
 	var spare [1]uint32
-	if c.queued+n > r.txLimit || r.pool.Alloc(spare[:]) == 0 {
+	switch {
+	case c.queued+n > r.txLimit:
+		r.sendFailed(c, ErrTxOverflow)
+		return
+	case r.pool.Alloc(spare[:]) == 1:
+		r.owned.remove(s.BufIdx)
+		r.owned.add(spare[0])
+		s.BufIdx = spare[0]
+		s.Flags |= NS_BUF_CHANGED
+		r.txView.bufs[i] = spare[0]
+	case r.txCopied+n <= copiedLimit:
+		// An empty pool is no reason to give a slow reader up.
+		item = txItem{len: uint16(n), copied: bytes.Clone(r.frame(s.BufIdx)[off:s.Len])}
+		r.txCopied += n
+	default:
 		r.sendFailed(c, ErrTxOverflow)
 		return
 	}
 	if len(c.queue) == 0 {
 		r.blocked++
 	}
-	c.queue = append(c.queue, txItem{frame: s.BufIdx, off: uint16(off), len: uint16(n)})
+	c.queue = append(c.queue, item)
 	c.queued += n
 	r.stats.TxPostponed++
-	r.owned.remove(s.BufIdx)
-	r.owned.add(spare[0])
-	s.BufIdx = spare[0]
-	s.Flags |= NS_BUF_CHANGED
-	r.txView.bufs[i] = spare[0]
+}
+
+// bytesOf are the bytes of an item that are still to be sent.
+func (r *Ring) bytesOf(q *txItem) []byte {
+	if q.copied != nil {
+		return q.copied[q.off:]
+	}
+	return r.frame(q.frame)[q.off:][:q.len]
+}
+
+// freeItem ends an item. Its buffer may be part of something that is stored: it
+// goes back to the pool, never to the NIC.
+func (r *Ring) freeItem(q *txItem) {
+	if q.copied != nil {
+		r.txCopied -= len(q.copied)
+		return
+	}
+	r.pool.Unref(q.frame)
 }
 
 // sendQueued continues a connection's queue when its socket has room again.
 func (r *Ring) sendQueued(c *conn) {
 	for len(c.queue) > 0 {
 		q := &c.queue[0]
-		n := r.send(c.fd, r.frame(q.frame)[q.off:][:q.len])
+		n := r.send(c.fd, r.bytesOf(q))
 		if busy(n) {
 			return // an event follows, or the sweep tries again
 		}
@@ -247,9 +282,7 @@ func (r *Ring) sendQueued(c *conn) {
 		c.queued -= n
 		q.off += uint16(n)
 		if q.len -= uint16(n); q.len == 0 {
-			// The buffer may be part of something that is stored: it goes back
-			// to the pool, never to the NIC.
-			r.pool.Unref(q.frame)
+			r.freeItem(q)
 			c.queue = c.queue[1:]
 		}
 	}
@@ -296,8 +329,8 @@ func (r *Ring) freeQueue(c *conn) {
 	if len(c.queue) > 0 {
 		r.blocked--
 	}
-	for _, q := range c.queue {
-		r.pool.Unref(q.frame)
+	for i := range c.queue {
+		r.freeItem(&c.queue[i])
 	}
 	c.queue, c.queued = nil, 0
 }

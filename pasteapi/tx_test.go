@@ -1,0 +1,124 @@
+package pasteapi
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/go-quicktest/qt"
+	"golang.org/x/sys/unix"
+)
+
+// tcpPair connects two sockets over the loopback device. The server's end is a
+// descriptor of its own, which the test closes.
+func tcpPair(t testing.TB) (fd int, peer *net.TCPConn) {
+	t.Helper()
+	lfd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	qt.Assert(t, qt.IsNil(err))
+	defer unix.Close(lfd)
+	qt.Assert(t, qt.IsNil(unix.Bind(lfd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}})))
+	qt.Assert(t, qt.IsNil(unix.Listen(lfd, 1)))
+	sa, err := unix.Getsockname(lfd)
+	qt.Assert(t, qt.IsNil(err))
+	addr, err := addrPort(sa)
+	qt.Assert(t, qt.IsNil(err))
+	c, err := net.Dial("tcp", addr.String())
+	qt.Assert(t, qt.IsNil(err))
+	t.Cleanup(func() { c.Close() })
+	fd, _, err = unix.Accept4(lfd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+	qt.Assert(t, qt.IsNil(err))
+	return fd, c.(*net.TCPConn)
+}
+
+// put writes a payload into the next TX slot.
+func put(r *Ring, fd int, b []byte) {
+	s := r.tx.Slot(r.tx.Head)
+	s.SetFd(fd)
+	s.SetDoff(0)
+	s.Len = uint16(copy(r.tx.Buf(s), b))
+	r.tx.Head = r.tx.Next(r.tx.Head)
+	r.tx.Cur = r.tx.Head
+}
+
+// TestSlowReaderEmptyPool has a peer that reads nothing for a while, and a pool
+// without a free frame: its replies wait all the same, and arrive.
+func TestSlowReaderEmptyPool(t *testing.T) {
+	r, pool := newTestRing(t)
+	fd, peer := tcpPair(t)
+	defer unix.Close(fd)
+	qt.Assert(t, qt.IsNil(r.Register(fd)))
+	qt.Assert(t, qt.IsNil(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4096)))
+	qt.Assert(t, qt.IsNil(peer.SetReadBuffer(4096)))
+
+	rest := make([]uint32, pool.Frames())
+	rest = rest[:pool.Alloc(rest)]
+	defer func() { pool.UnrefAll(rest) }()
+	want := make([]byte, 1<<20)
+	rand.New(rand.NewSource(1)).Read(want)
+	for b := want; len(b) > 0; {
+		n := min(2000, len(b))
+		put(r, fd, b[:n])
+		b = b[n:]
+		if len(b)%3 == 0 || r.tx.Empty() {
+			qt.Assert(t, qt.IsNil(r.TxSync()))
+		}
+	}
+	qt.Assert(t, qt.IsNil(r.TxSync()))
+	qt.Assert(t, qt.IsTrue(r.TxQueued(fd) > 100_000), qt.Commentf("%d bytes wait", r.TxQueued(fd)))
+	qt.Assert(t, qt.IsTrue(r.stats.TxFailed == 0), qt.Commentf("%v", r.CloseCause(fd)))
+
+	type result struct {
+		data []byte
+		err  error
+	}
+	got := make(chan result, 1)
+	go func() {
+		b := make([]byte, len(want))
+		_, err := io.ReadFull(peer, b)
+		got <- result{b, err}
+		r.Wake()
+	}()
+	for end := time.Now().Add(time.Minute); ; {
+		_, err := r.Poll(time.Second)
+		qt.Assert(t, qt.IsNil(err))
+		select {
+		case res := <-got:
+			qt.Assert(t, qt.IsNil(res.err))
+			qt.Check(t, qt.IsTrue(bytes.Equal(res.data, want)))
+			qt.Check(t, qt.Equals(r.TxQueued(fd), 0))
+			qt.Check(t, qt.Equals(r.txCopied, 0))
+			qt.Assert(t, qt.IsNil(r.Unregister(fd)))
+			return
+		default:
+			qt.Assert(t, qt.IsTrue(time.Now().Before(end)), qt.Commentf("%d bytes wait", r.TxQueued(fd)))
+		}
+	}
+}
+
+// TestSlowReadersLimit fills the room for copies: one connection more is given
+// up, and giving it up makes room.
+func TestSlowReadersLimit(t *testing.T) {
+	r, pool := newTestRing(t)
+	fd, _ := tcpPair(t)
+	defer unix.Close(fd)
+	qt.Assert(t, qt.IsNil(r.Register(fd)))
+	rest := make([]uint32, pool.Frames())
+	rest = rest[:pool.Alloc(rest)]
+	defer func() { pool.UnrefAll(rest) }()
+	r.txLimit = 2 * copiedLimit
+	chunk := make([]byte, 2048)
+	for i := 0; !errors.Is(r.CloseCause(fd), ErrTxOverflow); i++ {
+		qt.Assert(t, qt.IsTrue(i < 2*copiedLimit/len(chunk)))
+		qt.Assert(t, qt.IsTrue(r.txCopied <= copiedLimit))
+		for !r.tx.Empty() {
+			put(r, fd, chunk)
+		}
+		qt.Assert(t, qt.IsNil(r.TxSync()))
+	}
+	qt.Check(t, qt.Equals(r.txCopied, 0))
+	qt.Assert(t, qt.IsNil(r.Unregister(fd)))
+}
