@@ -93,6 +93,19 @@ type Config struct {
 	MaxConns int
 	// BodyLimit in bytes, beyond which a body gets 413; default 64 MiB.
 	BodyLimit int64
+	// HeaderTimeout is how long a request's header may take, from its first byte
+	// to its last, and how long the first request of a connection is waited for;
+	// 0 is 30 seconds, and less than 0 for ever, as of the next two. Then the
+	// client gets 408, if it had begun, and the connection is closed.
+	HeaderTimeout time.Duration
+	// IdleTimeout is how long a connection may wait for its next request before
+	// it is closed; default 2 minutes.
+	IdleTimeout time.Duration
+	// StallTimeout is how long a body may take for each 4 KiB that arrive, or for
+	// less at its end, before the client gets 408; and likewise how long a client
+	// may take to read 4 KiB of replies that do not fit the socket, before the
+	// connection is reset. Default 1 minute.
+	StallTimeout time.Duration
 	// CPUs to which the rings' threads are pinned, ring i to CPUs[i modulo
 	// their number]; none leaves it to the scheduler.
 	CPUs []int
@@ -105,6 +118,9 @@ const (
 	DefaultResponseBytes = 64
 	DefaultMaxConns      = 16384
 	DefaultBodyLimit     = 64 << 20
+	DefaultHeaderTimeout = 30 * time.Second
+	DefaultIdleTimeout   = 2 * time.Minute
+	DefaultStallTimeout  = time.Minute
 )
 
 func (c *Config) fill() error {
@@ -122,6 +138,14 @@ func (c *Config) fill() error {
 	}
 	if c.BodyLimit == 0 {
 		c.BodyLimit = DefaultBodyLimit
+	}
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{{&c.HeaderTimeout, DefaultHeaderTimeout}, {&c.IdleTimeout, DefaultIdleTimeout}, {&c.StallTimeout, DefaultStallTimeout}} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
 	}
 	if c.Logger == nil {
 		c.Logger = slog.Default()

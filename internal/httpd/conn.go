@@ -33,7 +33,13 @@ type conn struct {
 	sync uint64 // loop.syncs when the last TX slot was written
 	slot uint32 // that slot
 
-	deadline time.Time // once closing
+	// What it is waited for, by the loop's clock; see timer.
+	part     part
+	since    time.Duration // of that, or of the last progress
+	bodyMark int64         // of body, when there was progress
+	queued   int           // bytes of replies that the peer did not take, when
+	queuedAt time.Duration // there was progress
+	deadline time.Duration // once lingering
 }
 
 // phase is where a connection is in its life.
@@ -47,8 +53,6 @@ const (
 )
 
 const (
-	// flushTime is how long a peer may take to read the last reply.
-	flushTime = 10 * time.Second
 	// lingerTime is how long the peer's end is waited for after the last
 	// reply. Closing with input on its way would make the kernel send RST,
 	// which can destroy the reply before the peer has read it.
@@ -81,6 +85,7 @@ func (l *loop) newConn(fd int) *conn {
 		l.conns = append(l.conns, nil)
 	}
 	l.conns[fd] = c
+	l.expects(c, partHeader)
 	l.open++
 	return c
 }
@@ -108,7 +113,6 @@ func (l *loop) kill(c *conn) {
 func (l *loop) close(c *conn) {
 	if !c.listed {
 		c.listed = true
-		c.deadline = time.Now().Add(flushTime)
 		l.closing = append(l.closing, c)
 	}
 }
@@ -130,10 +134,9 @@ func (l *loop) peerClosed(c *conn) {
 // unprocessed, so that no slot can be taken for one of a new connection that
 // gets the same descriptor.
 func (l *loop) reap() {
-	now := time.Now()
 	kept := l.closing[:0]
 	for _, c := range l.closing {
-		if c.sync == l.syncs || !l.mayGo(c, now) {
+		if c.sync == l.syncs || !l.mayGo(c) {
 			kept = append(kept, c)
 			continue
 		}
@@ -145,11 +148,18 @@ func (l *loop) reap() {
 
 // mayGo takes the next step in closing c, of which no TX slot is waiting, and
 // reports whether it was the last.
-func (l *loop) mayGo(c *conn, now time.Time) bool {
+func (l *loop) mayGo(c *conn) bool {
 	switch {
-	case c.phase == dead || now.After(c.deadline):
+	case c.phase == dead:
+		return true
+	case c.phase == lingering && l.timer.now > c.deadline:
 		return true
 	case c.phase == flushing && l.ring.TxQueued(c.fd) > 0:
+		if l.stalled(c) {
+			l.n.TimedOut++
+			l.abort(c)
+			return true
+		}
 		return false
 	case c.eof:
 		return true
@@ -158,7 +168,7 @@ func (l *loop) mayGo(c *conn, now time.Time) bool {
 			return true
 		}
 		c.phase = lingering
-		c.deadline = now.Add(lingerTime)
+		c.deadline = l.timer.now + lingerTime
 	}
 	return false
 }

@@ -1,8 +1,6 @@
 package httpd
 
 import (
-	"slices"
-
 	"github.com/pastenet/paste/internal/http1"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
@@ -132,33 +130,6 @@ func (l *loop) reclaim(i uint32) error {
 		l.drop = append(l.drop, f)
 	}
 	l.lent[i] = 0
-	return nil
-}
-
-// unlend takes all frames of stored values out of the TX ring, by empty slots
-// that the port looks at and does not send. It runs when nothing is left to
-// send.
-func (l *loop) unlend() error {
-	if !slices.ContainsFunc(l.lent, func(f uint32) bool { return f != 0 }) {
-		return nil
-	}
-	for range 2 { // one slot of a ring always stays empty
-		for l.tx.Space() > 0 {
-			i := l.tx.Head
-			if err := l.reclaim(i); err != nil {
-				return err
-			}
-			slot := l.tx.Slot(i)
-			slot.SetFd(-1)
-			slot.SetDoff(0)
-			slot.Len = 0
-			l.tx.Head = l.tx.Next(i)
-			l.tx.Cur = l.tx.Head
-		}
-		if err := l.ring.TxSync(); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 

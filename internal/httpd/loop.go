@@ -1,7 +1,6 @@
 package httpd
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -38,6 +37,7 @@ type loop struct {
 	lists     [][]pmem.Fragment // long fragment lists to be used again
 	maxFrames int
 	spare     int // descriptor kept to be able to refuse a connection when there is no other
+	timer     timer
 	warned    time.Time
 	muted     int // warnings not given since then
 
@@ -51,6 +51,7 @@ func newLoop(s *Server, i int, r Ring, replies *replies) *loop {
 		s: s, ring: r, rx: r.RX(), tx: r.TX(), replies: replies,
 		log:       logger(s.cfg.Logger, i),
 		syncs:     1,
+		timer:     newTimer(&s.cfg),
 		maxFrames: bodyFrames(s.pool),
 		spare:     -1,
 		lent:      make([]uint32, r.TX().NumSlots),
@@ -76,19 +77,19 @@ func (l *loop) run() error {
 	l.openSpare()
 	defer l.shut()
 	for !l.s.stop.Load() {
-		timeout := time.Duration(-1)
-		if len(l.closing) > 0 {
-			timeout = l.closingTimeout()
-		}
-		_, err := l.ring.Poll(timeout)
+		_, err := l.ring.Poll(l.pollTimeout())
 		l.syncs++
+		l.timer.advance()
 		if err != nil {
-			if !errors.Is(err, pasteapi.ErrRingCorrupt) {
-				return fmt.Errorf("poll: %w", err)
-			}
-			l.log.Error("ring was repaired", "err", err)
+			// With ErrRingCorrupt too: the ring works again, but requests that were
+			// answered stand in it once more, and answers are lost. It is a bug of
+			// this server, and clients that connect again know where they are.
+			return fmt.Errorf("poll: %w", err)
 		}
 		if err := l.batch(); err != nil {
+			return err
+		}
+		if err := l.expire(); err != nil {
 			return err
 		}
 		if len(l.closing) > 0 {
@@ -187,9 +188,7 @@ func (l *loop) shut() {
 	if l.spare >= 0 {
 		unix.Close(l.spare)
 	}
-	if err := l.unlend(); err != nil {
-		l.log.Warn("take stored values out of the tx ring", "err", err)
-	}
+	// Stored values that TX slots hold are the ring's to give up.
 	l.drop = append(l.drop, l.home...)
 	l.home = nil
 	l.dropFrames()

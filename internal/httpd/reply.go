@@ -39,7 +39,7 @@ var formField = [forms]string{"", "Connection: keep-alive\r\n", "Connection: clo
 type replies struct {
 	get, head, dropped, full, noMethod, stored [forms][]byte
 
-	goOn, tooLarge, busy []byte
+	goOn, tooLarge, busy, timeout []byte
 }
 
 func newReplies(responseBytes int) *replies {
@@ -56,6 +56,7 @@ func newReplies(responseBytes int) *replies {
 	r.goOn = []byte("HTTP/1.1 100 Continue\r\n\r\n")
 	r.tooLarge = render(413, formClose, "", "body is larger than the limit\n")
 	r.busy = render(503, formClose, "Retry-After: 1\r\n", "too many connections\n")
+	r.timeout = render(408, formClose, "", "the request took too long\n")
 	return r
 }
 

@@ -61,6 +61,7 @@ func (l *loop) input(c *conn, seg *segment) error {
 		rest = rest[n:]
 		off += n
 	}
+	l.received(c)
 	return nil
 }
 
@@ -69,6 +70,7 @@ func (l *loop) input(c *conn, seg *segment) error {
 func (l *loop) begin(c *conn, waiting bool) error {
 	r := &c.parser.Request
 	c.body, c.front, c.headroom = 0, 0, 0
+	l.expects(c, partBody)
 	switch {
 	case l.handler != nil:
 		c.status = stHandled
@@ -110,6 +112,7 @@ func (l *loop) finish(c *conn) error {
 	}
 	r := &c.parser.Request
 	l.n.Requests++
+	l.expects(c, partIdle)
 	var err error
 	if l.handler != nil {
 		l.x.c = c

@@ -42,6 +42,7 @@ type Stats struct {
 	StoredBytes uint64 `json:"stored_bytes"`
 	Malformed   uint64 `json:"malformed"` // requests refused by the parser
 	Full        uint64 `json:"full"`      // answered with 507
+	TimedOut    uint64 `json:"timed_out"` // connections that kept the server waiting
 	Batches     uint64 `json:"batches"`
 	Commits     uint64 `json:"commits"`
 }
@@ -55,6 +56,7 @@ func (s *Stats) add(o *Stats) {
 	s.StoredBytes += o.StoredBytes
 	s.Malformed += o.Malformed
 	s.Full += o.Full
+	s.TimedOut += o.TimedOut
 	s.Batches += o.Batches
 	s.Commits += o.Commits
 }
