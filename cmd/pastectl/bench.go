@@ -12,6 +12,7 @@ import (
 	"github.com/pastenet/paste/internal/bench"
 	"github.com/pastenet/paste/internal/loadgen"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 	"golang.org/x/sys/unix"
@@ -23,19 +24,24 @@ func newBenchCmd(e env) *cobra.Command {
 		Short: "Measure PASTE against ordinary socket servers on this machine",
 		Long: `Measure PASTE against ordinary socket servers, side by side on this machine.
 
-Builds a veth pair and two network namespaces, and runs one server after the
-other on a CPU of its own, with the receive processing of its end of the pair on
-the same CPU. The client is on another CPU. Every contender gets the same load,
-the same congestion control, the same kind of memory for its log and the same
-flush instruction. Rounds are interleaved; rates are medians over them, ratios
-medians of the ratios within each round.
+Gives every server a veth pair with two network namespaces, and runs all of them
+on one CPU, with the receive processing of their ends of the pairs on the same
+CPU. The client is on another CPU and puts its load on one server after the other;
+the others sleep. Every contender gets the same load, the same congestion control,
+the same kind of memory for its log and the same flush instruction. Rounds are
+interleaved; rates are medians over them, ratios medians of the ratios within
+each round. Many short rounds stand a noisy machine better than a few long ones.
 
 The contenders:
   paste       pastectl serve http --nic
   paste-copy  the same without --nic: payload is copied out of the kernel's TCP
   epoll       one thread, raw system calls
   io_uring    one thread, multishot receive into provided buffers in the pool
-  go-net      package net, a goroutine per connection`,
+  go-net      package net, a goroutine per connection
+
+and, if asked for:
+  paste-persist-copy  paste with --persist copy (wal)
+  paste@PROGRAM       another build of pastectl`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -50,12 +56,12 @@ The contenders:
 
 func newBenchWorkloadCmd(e env, w loadgen.Workload, short string, size int64) *cobra.Command {
 	cfg := bench.Config{Workload: w}
-	bytes, poolSize := sizeFlag(size), sizeFlag(1<<30)
+	bytes, poolSize := sizeFlag(size), sizeFlag(256<<20)
 	asJSON := false
 	cmd := &cobra.Command{
 		Use:     string(w),
 		Short:   short,
-		Example: fmt.Sprintf("  pastectl bench %s --connections 100 --size %d --duration 3s --contenders paste,epoll", w, size),
+		Example: fmt.Sprintf("  pastectl bench %s --connections 100 --size %d --contenders paste,epoll", w, size),
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg.Size, cfg.PoolSize = int(bytes), int64(poolSize)
@@ -82,20 +88,23 @@ func newBenchWorkloadCmd(e env, w loadgen.Workload, short string, size int64) *c
 		what = "body of a response"
 	}
 	f.Var(&bytes, "size", what)
-	f.DurationVar(&cfg.Duration, "duration", 3*time.Second, "time measured for each contender in each round")
-	f.DurationVar(&cfg.Warmup, "warmup", 500*time.Millisecond, "time before it that is not measured")
-	f.IntVar(&cfg.Rounds, "rounds", 3, "interleaved rounds")
+	addRoundFlags(f, &cfg)
 	f.StringSliceVar(&cfg.Contenders, "contenders", bench.Names(), "who takes part")
 	f.BoolVar(&cfg.RPS, "rps", false, "receive by packet steering instead of threaded NAPI: XDP then runs on the client's CPU")
 	f.BoolVar(&cfg.BusyPoll, "busy-poll", false, "servers and client poll without sleeping, for very few connections")
 	f.IntVar(&cfg.ServerCPU, "server-cpu", 1, "CPU of the server")
 	f.IntVar(&cfg.ClientCPU, "client-cpu", 0, "CPU of the client")
 	if w == loadgen.WAL {
-		f.StringVar(&cfg.Persist, "persist", "zero-copy", "how PASTE stores: zero-copy or copy")
 		f.Var(&poolSize, "pool-size", "size of each server's pool, on /dev/shm")
 	}
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+func addRoundFlags(f *pflag.FlagSet, cfg *bench.Config) {
+	f.DurationVar(&cfg.Duration, "duration", 500*time.Millisecond, "time measured for each contender in each round")
+	f.DurationVar(&cfg.Warmup, "warmup", 100*time.Millisecond, "time before it that is not measured")
+	f.IntVar(&cfg.Rounds, "rounds", 15, "interleaved rounds")
 }
 
 // newBenchHelperCmds are the commands that bench runs itself with, in a process

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/pastenet/paste/internal/bench"
 	"github.com/pastenet/paste/internal/benchkv"
@@ -22,14 +21,15 @@ func newBenchKVCmd(e env) *cobra.Command {
 		Long: `Measure "pastectl serve kv" side by side with other key-value stores that make a
 write durable before they answer it, on the same tmpfs:
 
-  paste   pastectl serve kv --nic
-  redis   redis-server, appendonly yes, appendfsync always, by its own protocol
-  bbolt   one epoll thread in Go over bbolt: one synced transaction per batch
-  pebble  one epoll thread in Go over pebble: one synced batch per batch
+  paste       pastectl serve kv --nic
+  paste-copy  the same without --nic
+  redis       redis-server, appendonly yes, appendfsync always, by its own protocol
+  bbolt       one epoll thread in Go over bbolt: one synced transaction per batch
+  pebble      one epoll thread in Go over pebble: one synced batch per batch
 
 Each store is filled with all keys first. Popular keys are spread over the key
 space.`,
-		Example: "  pastectl bench kv --put 50 --keys 100000 --duration 3s",
+		Example: "  pastectl bench kv --put 50 --keys 100000",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if kv.Keys < 1 || kv.PutPercent < 0 || kv.PutPercent > 100 || kv.Theta < 0 || kv.Theta >= 1 {
@@ -58,9 +58,7 @@ space.`,
 	f.IntVar(&kv.Keys, "keys", 100000, "number of keys")
 	f.IntVar(&kv.PutPercent, "put", 50, "percentage of requests that write")
 	f.Float64Var(&kv.Theta, "zipf", 0.99, "skew of the keys' popularity, from 0 (none) to below 1")
-	f.DurationVar(&cfg.Duration, "duration", 3*time.Second, "time measured for each contender in each round")
-	f.DurationVar(&cfg.Warmup, "warmup", 500*time.Millisecond, "time before it that is not measured")
-	f.IntVar(&cfg.Rounds, "rounds", 3, "interleaved rounds")
+	addRoundFlags(f, &cfg)
 	f.StringSliceVar(&cfg.Contenders, "contenders", benchkv.Names(), "who takes part")
 	f.IntVar(&cfg.ServerCPU, "server-cpu", 1, "CPU of the server")
 	f.IntVar(&cfg.ClientCPU, "client-cpu", 0, "CPU of the client")

@@ -1,12 +1,14 @@
 // Package bench measures PASTE against ordinary socket servers on one machine:
-// it builds a veth pair with two namespaces, runs one server after the other on
-// a CPU of its own, and puts the same load on each from another CPU.
+// it gives each server a veth pair with two namespaces, runs all of them on one
+// CPU, and puts the same load on one after the other from another CPU. Who is
+// not measured sleeps.
 //
 // What is the same for every contender: the CPU of the server and of the receive
 // processing of its end of the veth pair (threaded NAPI), the congestion control,
 // the client, the log's format and flush instruction, the kind of memory below
 // it. Rounds are interleaved and begin with another contender each time, so that
-// a drift of the machine hits everyone.
+// a drift of the machine hits everyone; as the servers stay, a round can be short,
+// and many short rounds are compared better than a few long ones.
 package bench
 
 import (
@@ -37,7 +39,13 @@ const Paste = "paste"
 // AF_XDP costs where the NIC has no zero-copy, as a veth has not.
 const PasteCopy = "paste-copy"
 
-// Names lists the contenders, in the order in which they are shown.
+// PastePersistCopy is PASTE with --persist copy: a body is copied into the log
+// instead of being kept in the buffer where it was received.
+const PastePersistCopy = "paste-persist-copy"
+
+// Names lists the contenders that take part by default, in the order in which
+// they are shown. Besides them there are PastePersistCopy and, for each name of
+// PASTE's, NAME@PROGRAM, which runs another build of pastectl.
 func Names() []string {
 	names := []string{Paste, PasteCopy}
 	for _, k := range contender.Kinds() {
@@ -63,8 +71,6 @@ type Config struct {
 	RPS                  bool
 	ServerCPU, ClientCPU int
 	PoolSize             int64
-	// Persist is PASTE's mode for wal: zero-copy or copy.
-	Persist string
 	// Dir on a tmpfs for the pools; /dev/shm when empty.
 	Dir string
 	// Exe is a program that understands the commands "bench exec" (Exec),
@@ -82,13 +88,13 @@ type Config struct {
 type Custom struct {
 	// Names of all contenders; the one called Paste is compared with the others.
 	Names []string
-	// Command returns a contender's program and arguments. dir is empty, for its
+	// Command returns a contender's program and arguments; exe is pastectl. dir is empty, for its
 	// data, and removed afterwards. The first line of output says that it runs.
-	Command func(name string, addr netip.AddrPort, nic, dir string) []string
-	// Prepare is called in the client's namespace before a measurement.
+	Command func(name, exe string, addr netip.AddrPort, nic, dir string) []string
+	// Prepare is called in the client's namespace before the first round.
 	Prepare func(ctx context.Context, name string, addr netip.AddrPort) error
-	// Load completes what the generator is told.
-	Load func(name string, c *loadgen.Config)
+	// Load completes what the generator is told in a round, which counts from 1.
+	Load func(name string, round int, c *loadgen.Config)
 	// Title says for the report what is special.
 	Title string
 }
@@ -113,8 +119,6 @@ type Sample struct {
 	ClientBusy float64
 	Non2xx     uint64
 	Errors     uint64
-	// Syscalls of the server per 1000 requests, negative when not known.
-	Syscalls float64
 }
 
 func (c *Config) fill() error {
@@ -140,7 +144,9 @@ func (c *Config) fill() error {
 		return errors.New("no contender")
 	}
 	for i, n := range c.Contenders {
-		if !slices.Contains(names, n) {
+		base, exe, other := strings.Cut(n, "@")
+		known := slices.Contains(names, base) || base == PastePersistCopy && c.Custom == nil
+		if !known || other && (exe == "" || !isPaste(base)) {
 			return fmt.Errorf("unknown contender %q: want %s", n, strings.Join(names, ", "))
 		}
 		if slices.Contains(c.Contenders[:i], n) {
@@ -168,11 +174,10 @@ func (c *Config) fill() error {
 	if c.Prefix == "" {
 		c.Prefix = "ben"
 	}
-	if c.Persist == "" {
-		c.Persist = "zero-copy"
-	}
 	return nil
 }
+
+func isPaste(name string) bool { return strings.HasPrefix(name, Paste) }
 
 // dirPrefix is followed by the owner's pid, so that what a killed run left can be
 // told from what is in use.
@@ -191,21 +196,6 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	}
 	defer os.RemoveAll(dir)
 
-	// Checksum offload stays on: as with a real NIC, nobody computes or verifies
-	// checksums in software who could leave that to the device.
-	net := lab.Config{Prefix: cfg.Prefix}
-	if !cfg.BusyPoll {
-		net.Pin = &lab.Pin{ServerCPU: cfg.ServerCPU, ClientCPU: cfg.ClientCPU, RPS: cfg.RPS}
-	}
-	// A thread that receives would have to wait for the one that spins on its
-	// CPU. Busy-polling, the sender's CPU does the receiving, as veth does by
-	// itself, for every contender.
-	l, err := lab.New(ctx, net)
-	if err != nil {
-		return nil, fmt.Errorf("bench: %w", err)
-	}
-	defer l.Close()
-
 	// Nothing of ours shall run on the server's CPU.
 	release, err := pinProcess(cfg.ClientCPU)
 	if err != nil {
@@ -213,14 +203,30 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	}
 	defer release()
 
+	stands := make(map[string]*stand)
+	defer func() {
+		for _, s := range stands {
+			s.close()
+		}
+	}()
+	for i, name := range cfg.Contenders {
+		s, err := newStand(ctx, &cfg, name, filepath.Join(dir, strconv.Itoa(i)))
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("bench: %w", context.Cause(ctx))
+		}
+		if err != nil {
+			return nil, fmt.Errorf("bench: start %s: %w", name, err)
+		}
+		stands[name] = s
+	}
+
 	samples := make(map[string][]Sample)
 	p := Progress{Rounds: cfg.Rounds, Steps: cfg.Rounds * len(cfg.Contenders)}
 	for round := range cfg.Rounds {
 		for i := range cfg.Contenders {
 			name := cfg.Contenders[(i+round)%len(cfg.Contenders)]
 			p.Contender, p.Round = name, round+1
-			m := &measurement{cfg: &cfg, lab: l, name: name, pool: filepath.Join(dir, "pool"), progress: p}
-			s, err := m.run(ctx)
+			s, err := stands[name].measure(ctx, p)
 			if ctx.Err() != nil {
 				return nil, fmt.Errorf("bench: %w", context.Cause(ctx))
 			}
@@ -236,7 +242,17 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 			}
 		}
 	}
-	return newReport(&cfg, samples), nil
+	syscalls := make(map[string]float64)
+	for name, s := range stands {
+		counts, err := s.server.stop()
+		if err != nil {
+			return nil, fmt.Errorf("bench: stop %s: %w", name, err)
+		}
+		if counts.Syscalls > 0 && counts.Requests > 0 {
+			syscalls[name] = float64(counts.Syscalls) / float64(counts.Requests) * 1000
+		}
+	}
+	return newReport(&cfg, samples, syscalls), nil
 }
 
 // sweep removes the pools of runs that were killed.
@@ -250,49 +266,84 @@ func sweep(dir string) {
 	}
 }
 
-// measurement is one contender in one round.
-type measurement struct {
-	cfg      *Config
-	lab      *lab.Lab
-	name     string
-	pool     string
-	progress Progress
+// stand is one contender with what it needs: a veth pair, a process, a place for
+// its data.
+type stand struct {
+	cfg    *Config
+	name   string
+	exe    string
+	addr   netip.AddrPort
+	pool   string
+	lab    *lab.Lab
+	server *server
 }
 
-func (m *measurement) run(ctx context.Context) (*Sample, error) {
-	if err := os.RemoveAll(m.pool); err != nil {
-		return nil, err
+// newStand starts a contender. What it needs on disk is removed with cfg.Dir.
+func newStand(ctx context.Context, cfg *Config, name, pool string) (_ *stand, err error) {
+	s := &stand{cfg: cfg, name: name, exe: cfg.Exe, pool: pool}
+	if base, exe, ok := strings.Cut(name, "@"); ok {
+		s.name, s.exe = base, exe
 	}
-	if m.cfg.Custom != nil {
-		if err := os.Mkdir(m.pool, 0o700); err != nil {
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	if cfg.Custom != nil {
+		if err := os.Mkdir(pool, 0o700); err != nil {
 			return nil, err
 		}
 	}
-	addr := netip.AddrPortFrom(m.lab.ServerIP4, 8080)
-	srv, err := startServer(ctx, m.lab, m.command(addr))
-	if err != nil {
+	// Checksum offload stays on: as with a real NIC, nobody computes or verifies
+	// checksums in software who could leave that to the device.
+	net := lab.Config{Prefix: cfg.Prefix}
+	if !cfg.BusyPoll {
+		net.Pin = &lab.Pin{ServerCPU: cfg.ServerCPU, ClientCPU: cfg.ClientCPU, RPS: cfg.RPS}
+	}
+	// A thread that receives would have to wait for the one that spins on its
+	// CPU. Busy-polling, the sender's CPU does the receiving, as veth does by
+	// itself, for every contender.
+	if s.lab, err = lab.New(ctx, net); err != nil {
 		return nil, err
 	}
-	defer srv.kill()
+	s.addr = netip.AddrPortFrom(s.lab.ServerIP4, 8080)
+	if s.server, err = startServer(ctx, s.lab, s.command()); err != nil {
+		return nil, err
+	}
+	if custom := cfg.Custom; custom != nil {
+		if err := s.lab.InClient(func() error { return custom.Prepare(ctx, s.name, s.addr) }); err != nil {
+			return nil, s.server.stderr.Explain(err)
+		}
+	}
+	return s, nil
+}
 
+func (s *stand) close() {
+	if s.server != nil {
+		s.server.kill()
+	}
+	if s.lab != nil {
+		s.lab.Close()
+	}
+}
+
+// measure puts load on the contender for one round.
+func (s *stand) measure(ctx context.Context, p Progress) (*Sample, error) {
 	live := new(loadgen.Live)
 	load := loadgen.Config{
-		Addr: addr, Workload: m.cfg.Workload, Connections: m.cfg.Connections, Size: m.cfg.Size,
-		Warmup: m.cfg.Warmup, Duration: m.cfg.Duration, CPU: m.cfg.ClientCPU, Live: live,
+		Addr: s.addr, Workload: s.cfg.Workload, Connections: s.cfg.Connections, Size: s.cfg.Size,
+		Warmup: s.cfg.Warmup, Duration: s.cfg.Duration, CPU: s.cfg.ClientCPU, Live: live,
 	}
-	if m.cfg.BusyPoll {
+	if s.cfg.BusyPoll {
 		load.Engine = loadgen.Spin
 	}
-	if custom := m.cfg.Custom; custom != nil {
-		if err := m.lab.InClient(func() error { return custom.Prepare(ctx, m.name, addr) }); err != nil {
-			return nil, srv.stderr.Explain(err)
-		}
-		custom.Load(m.name, &load)
+	if s.cfg.Custom != nil {
+		s.cfg.Custom.Load(s.name, p.Round, &load)
 	}
 	var from, to cpuTimes
 	var cpuErr error
 	load.OnWindow = func(open bool) {
-		t, err := readCPUTimes(m.cfg.ServerCPU, m.cfg.ClientCPU)
+		t, err := readCPUTimes(s.cfg.ServerCPU, s.cfg.ClientCPU)
 		if err != nil {
 			cpuErr = err
 		} else if open {
@@ -301,38 +352,31 @@ func (m *measurement) run(ctx context.Context) (*Sample, error) {
 			to = t
 		}
 	}
-	stop := m.watch(live)
+	stop := s.watch(live, p)
 	var res *loadgen.Result
-	err = m.lab.InClient(func() (err error) {
+	err := s.lab.InClient(func() (err error) {
 		res, err = loadgen.Run(ctx, load)
 		return err
 	})
 	stop()
 	if err != nil {
 		// A server that died says more about it than the client can.
-		return nil, srv.stderr.Explain(err)
+		return nil, s.server.stderr.Explain(err)
 	}
 	if cpuErr != nil {
 		return nil, cpuErr
 	}
-	counts, err := srv.stop()
-	if err != nil {
-		return nil, err
-	}
 	if res.Requests == 0 {
 		return nil, errors.New("not one request was answered")
 	}
-	s := &Sample{RPS: res.RPS(), Latency: res.Latency, Non2xx: res.Non2xx, Errors: res.Errors, Syscalls: -1}
-	s.ServerBusy, s.ClientBusy = to.busySince(from)
-	if counts.Syscalls > 0 && counts.Requests > 0 {
-		s.Syscalls = float64(counts.Syscalls) / float64(counts.Requests) * 1000
-	}
-	return s, nil
+	sample := &Sample{RPS: res.RPS(), Latency: res.Latency, Non2xx: res.Non2xx, Errors: res.Errors}
+	sample.ServerBusy, sample.ClientBusy = to.busySince(from)
+	return sample, nil
 }
 
 // watch reports progress until the returned function is called.
-func (m *measurement) watch(live *loadgen.Live) (stop func()) {
-	if m.cfg.Progress == nil {
+func (s *stand) watch(live *loadgen.Live, p Progress) (stop func()) {
+	if s.cfg.Progress == nil {
 		return func() {}
 	}
 	quit, done := make(chan struct{}), make(chan struct{})
@@ -341,11 +385,10 @@ func (m *measurement) watch(live *loadgen.Live) (stop func()) {
 		tick := time.NewTicker(100 * time.Millisecond)
 		defer tick.Stop()
 		start := time.Now()
-		p := m.progress
-		p.Total = m.cfg.Warmup + m.cfg.Duration
+		p.Total = s.cfg.Warmup + s.cfg.Duration
 		for {
 			p.Elapsed, p.Requests = min(time.Since(start), p.Total), live.Requests.Load()
-			m.cfg.Progress(p)
+			s.cfg.Progress(p)
 			select {
 			case <-quit:
 				return
@@ -356,36 +399,39 @@ func (m *measurement) watch(live *loadgen.Live) (stop func()) {
 	return func() { close(quit); <-done }
 }
 
-// command is the server's command line, without the program.
-func (m *measurement) command(addr netip.AddrPort) []string {
-	c := m.cfg
+// command is the server's command line.
+func (s *stand) command() []string {
+	c := s.cfg
 	args := []string{c.Exe, "bench", "exec", strconv.Itoa(c.ServerCPU)}
 	if c.Custom != nil {
-		return append(args, c.Custom.Command(m.name, addr, m.lab.ServerDev, m.pool)...)
+		return append(args, c.Custom.Command(s.name, s.exe, s.addr, s.lab.ServerDev, s.pool)...)
 	}
-	args = append(args, c.Exe)
-	if m.name == Paste || m.name == PasteCopy {
-		args = append(args, "serve", "http", "--listen", addr.String(),
-			"--pool", m.pool, "--pool-size", strconv.FormatInt(c.PoolSize, 10),
-			"--response-bytes", strconv.Itoa(m.responseBytes()), "--persist", c.Persist, "--on-full", "wrap", "--json")
-		if m.name == Paste {
-			args = append(args, "--nic", m.lab.ServerDev)
+	args = append(args, s.exe)
+	if !isPaste(s.name) {
+		serve := ServeConfig{Kind: contender.Kind(s.name), Addr: s.addr, ResponseBytes: s.responseBytes(), BusyPoll: c.BusyPoll}
+		if c.Workload == loadgen.WAL {
+			serve.Pool, serve.PoolSize = s.pool, c.PoolSize
 		}
-		if c.BusyPoll {
-			args = append(args, "--busy-poll")
-		}
-		return args
+		return append(args, serve.args()...)
 	}
-	s := ServeConfig{Kind: contender.Kind(m.name), Addr: addr, ResponseBytes: m.responseBytes(), BusyPoll: c.BusyPoll}
-	if c.Workload == loadgen.WAL {
-		s.Pool, s.PoolSize = m.pool, c.PoolSize
+	args = append(args, "serve", "http", "--listen", s.addr.String(),
+		"--pool", s.pool, "--pool-size", strconv.FormatInt(c.PoolSize, 10),
+		"--response-bytes", strconv.Itoa(s.responseBytes()), "--on-full", "wrap", "--json")
+	if s.name != PasteCopy {
+		args = append(args, "--nic", s.lab.ServerDev)
 	}
-	return append(args, s.args()...)
+	if s.name == PastePersistCopy {
+		args = append(args, "--persist", "copy")
+	}
+	if c.BusyPoll {
+		args = append(args, "--busy-poll")
+	}
+	return args
 }
 
-func (m *measurement) responseBytes() int {
-	if m.cfg.Workload == loadgen.WAL {
+func (s *stand) responseBytes() int {
+	if s.cfg.Workload == loadgen.WAL {
 		return 1 // nobody asks for it
 	}
-	return m.cfg.Size
+	return s.cfg.Size
 }

@@ -22,7 +22,8 @@ type Report struct {
 	Rounds      int               `json:"rounds"`
 	Seconds     float64           `json:"seconds_per_round"`
 	Contenders  []ContenderReport `json:"contenders"`
-	// Ratios of the median rates, PASTE's divided by the other's.
+	// Ratios of PASTE's rate to the other's in the same round, medians over the
+	// rounds.
 	Ratios map[string]float64 `json:"ratios"`
 }
 
@@ -57,11 +58,17 @@ type Latency struct {
 	P999 float64 `json:"p999"`
 }
 
-func newReport(cfg *Config, samples map[string][]Sample) *Report {
+// newReport sums up; syscalls are those of a server per 1000 requests, where it
+// counts them.
+func newReport(cfg *Config, samples map[string][]Sample, syscalls map[string]float64) *Report {
 	r := &Report{Workload: string(cfg.Workload), Connections: cfg.Connections, Size: cfg.Size, BusyPoll: cfg.BusyPoll,
 		Rounds: cfg.Rounds, Seconds: cfg.Duration.Seconds(), Ratios: map[string]float64{}}
 	for _, name := range cfg.Contenders {
-		r.Contenders = append(r.Contenders, newContenderReport(name, samples[name]))
+		c := newContenderReport(name, samples[name])
+		if calls, ok := syscalls[name]; ok {
+			c.Syscalls = &calls
+		}
+		r.Contenders = append(r.Contenders, c)
 	}
 	if cfg.Custom != nil {
 		r.Title = cfg.Custom.Title
@@ -107,9 +114,6 @@ func newContenderReport(name string, samples []Sample) ContenderReport {
 	c.ServerBusy = median(column(func(s *Sample) float64 { return s.ServerBusy }))
 	c.ClientBusy = median(column(func(s *Sample) float64 { return s.ClientBusy }))
 	c.ServerSaturated = c.ServerBusy >= Saturated
-	if calls := median(column(func(s *Sample) float64 { return s.Syscalls })); calls >= 0 {
-		c.Syscalls = &calls
-	}
 	all := hdrhistogram.Import(samples[0].Latency.Export())
 	for _, s := range samples[1:] {
 		all.Merge(s.Latency)

@@ -1,7 +1,7 @@
 // Package benchkv measures PASTE's key-value server side by side with others
 // that make every write durable before they answer it:
 //
-//   - paste: pastectl serve kv.
+//   - paste: pastectl serve kv --nic; paste-copy: the same without --nic.
 //   - redis: redis-server with appendonly and appendfsync always, over its own
 //     protocol. Rewriting of the file is switched off, which spares it a fork
 //     and a second writer during the measurement.
@@ -37,7 +37,7 @@ const (
 )
 
 // Names lists the contenders.
-func Names() []string { return []string{bench.Paste, Redis, Bbolt, Pebble} }
+func Names() []string { return []string{bench.Paste, bench.PasteCopy, Redis, Bbolt, Pebble} }
 
 // Config of the workload; the rest is bench.Config's.
 type Config struct {
@@ -56,27 +56,24 @@ func Run(ctx context.Context, cfg bench.Config, kv Config) (*bench.Report, error
 			return nil, ErrNoRedis
 		}
 	}
-	if cfg.Exe == "" {
-		cfg.Exe = "/proc/self/exe"
-	}
-	load := func(name string, c *loadgen.Config) {
+	load := func(name string, round int, c *loadgen.Config) {
 		c.Workload = loadgen.KV
-		c.KV = loadgen.KVConfig{Keys: kv.Keys, PutPercent: kv.PutPercent, Theta: kv.Theta, RESP: name == Redis, Seed: 1}
+		c.KV = loadgen.KVConfig{Keys: kv.Keys, PutPercent: kv.PutPercent, Theta: kv.Theta, RESP: name == Redis, Seed: uint64(round)}
 	}
 	cfg.Workload = loadgen.KV
 	cfg.Custom = &bench.Custom{
 		Names: Names(),
 		Title: fmt.Sprintf("%d%% GET and %d%% PUT, %d keys, Zipf %g", 100-kv.PutPercent, kv.PutPercent, kv.Keys, kv.Theta),
 		Load:  load,
-		Command: func(name string, addr netip.AddrPort, nic, dir string) []string {
-			return command(&cfg, name, addr, nic, dir)
+		Command: func(name, exe string, addr netip.AddrPort, nic, dir string) []string {
+			return command(&cfg, name, exe, addr, nic, dir)
 		},
 		Prepare: func(ctx context.Context, name string, addr netip.AddrPort) error {
 			if err := await(ctx, addr); err != nil {
 				return err
 			}
 			c := loadgen.Config{Addr: addr, Connections: min(cfg.Connections, 64), Size: cfg.Size, Duration: 5 * time.Minute, CPU: cfg.ClientCPU}
-			load(name, &c)
+			load(name, 0, &c)
 			c.KV.Preload = true
 			res, err := loadgen.Run(ctx, c)
 			if err == nil && (res.Non2xx > 0 || res.Acked < uint64(kv.Keys)) {
@@ -91,11 +88,15 @@ func Run(ctx context.Context, cfg bench.Config, kv Config) (*bench.Report, error
 	return bench.Run(ctx, cfg)
 }
 
-func command(cfg *bench.Config, name string, addr netip.AddrPort, nic, dir string) []string {
+func command(cfg *bench.Config, name, exe string, addr netip.AddrPort, nic, dir string) []string {
 	switch name {
-	case bench.Paste:
-		return []string{cfg.Exe, "serve", "kv", "--listen", addr.String(), "--nic", nic,
+	case bench.Paste, bench.PasteCopy:
+		args := []string{exe, "serve", "kv", "--listen", addr.String(),
 			"--pool", filepath.Join(dir, "pool"), "--pool-size", strconv.FormatInt(cfg.PoolSize, 10), "--json"}
+		if name == bench.Paste {
+			args = append(args, "--nic", nic)
+		}
+		return args
 	case Redis:
 		path, err := exec.LookPath("redis-server")
 		if err != nil {
@@ -104,7 +105,7 @@ func command(cfg *bench.Config, name string, addr netip.AddrPort, nic, dir strin
 		return []string{path, "--bind", addr.Addr().String(), "--port", strconv.Itoa(int(addr.Port())), "--protected-mode", "no",
 			"--dir", dir, "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0"}
 	}
-	return []string{cfg.Exe, "bench", "kvserver", name, addr.String(), dir}
+	return []string{exe, "bench", "kvserver", name, addr.String(), dir}
 }
 
 // await waits until somebody listens.

@@ -91,8 +91,8 @@ func TestServe(t *testing.T) {
 
 func TestCommands(t *testing.T) {
 	addr := netip.MustParseAddrPort("10.0.0.1:80")
-	cfg := &bench.Config{Exe: "exe", PoolSize: 7}
-	line := func(name string) string { return strings.Join(command(cfg, name, addr, "nic0", "dir"), " ") }
+	cfg := &bench.Config{PoolSize: 7}
+	line := func(name string) string { return strings.Join(command(cfg, name, "exe", addr, "nic0", "dir"), " ") }
 	qt.Check(t, qt.Equals(line(bench.Paste), "exe serve kv --listen 10.0.0.1:80 --nic nic0 --pool dir/pool --pool-size 7 --json"))
 	qt.Check(t, qt.Equals(line(Bbolt), "exe bench kvserver bbolt 10.0.0.1:80 dir"))
 	// Nobody's durability is weakened.
