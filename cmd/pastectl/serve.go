@@ -108,6 +108,9 @@ func (o *serveOptions) flags(cmd *cobra.Command) {
 	f.IntVar(&o.frameSize, "frame-size", pmem.DefaultFrameSize, "bytes per packet buffer if the pool has to be created: 2048 or 4096")
 	f.IntVar(&o.cfg.MaxConns, "max-connections", httpd.DefaultMaxConns, "connections per ring, beyond which clients get 503")
 	f.Var(&o.bodyLimit, "body-limit", "size beyond which a body gets 413")
+	f.DurationVar(&o.cfg.HeaderTimeout, "header-timeout", httpd.DefaultHeaderTimeout, "how long a request's header may take; 0: for ever")
+	f.DurationVar(&o.cfg.IdleTimeout, "idle-timeout", httpd.DefaultIdleTimeout, "how long a connection may wait for its next request; 0: for ever")
+	f.DurationVar(&o.cfg.StallTimeout, "stall-timeout", httpd.DefaultStallTimeout, "how long a client may take to send or to read 4 KiB; 0: for ever")
 	f.BoolVar(&o.durableAck, "durable-ack", false, "make payload durable before TCP acknowledges it")
 	f.DurationVar(&o.spin, "spin", serveSpin, "how long an idle server looks at its rings before it sleeps")
 	f.BoolVar(&o.busyPoll, "busy-poll", false, "never sleep: lower latency for a whole CPU")
@@ -128,6 +131,14 @@ func (o *serveOptions) check(cmd *cobra.Command, e env) error {
 		return newUsageError(cmd, errors.New("--max-connections, --body-limit and --rings must be positive"))
 	}
 	o.cfg.BodyLimit = int64(o.bodyLimit)
+	for _, limit := range []*time.Duration{&o.cfg.HeaderTimeout, &o.cfg.IdleTimeout, &o.cfg.StallTimeout} {
+		if *limit < 0 {
+			return newUsageError(cmd, errors.New("--header-timeout, --idle-timeout and --stall-timeout must not be negative"))
+		}
+		if *limit == 0 {
+			*limit = -1 // where 0 means the default
+		}
+	}
 	if o.cpu >= 0 {
 		for i := range o.rings {
 			o.cfg.CPUs = append(o.cfg.CPUs, o.cpu+i)
