@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"cmp"
 	"encoding/binary"
 	"net"
 	"testing"
@@ -19,12 +20,16 @@ var (
 	otherMAC = net.HardwareAddr{2, 0, 0, 0, 0, 2}
 )
 
-const ourPort = 8080
+const (
+	ourPort = 8080
+	ourVLAN = 10
+)
 
 // packet describes a frame; the zero value is nothing anybody would send.
 type packet struct {
 	dst      net.HardwareAddr
 	vlans    int
+	vid      uint16 // of the first tag, if not the one that the host is in
 	v6       bool
 	dstIP    net.IP
 	srcIP    net.IP // of IPv6
@@ -63,9 +68,10 @@ func (p *packet) build(t *testing.T) []byte {
 	stack := []gopacket.SerializableLayer{eth}
 	next := &eth.EthernetType
 	ip := 14
+	vid := cmp.Or(p.vid, ourVLAN)
 	for i := range p.vlans {
 		*next = layers.EthernetTypeDot1Q
-		tag := &layers.Dot1Q{VLANIdentifier: uint16(10 + i)}
+		tag := &layers.Dot1Q{VLANIdentifier: vid + uint16(i)}
 		next = &tag.Type
 		stack = append(stack, tag)
 		ip += 4
@@ -152,10 +158,9 @@ var decisions = []struct {
 	{"v4 one byte, padded to Ethernet's minimum", segment(func(p *packet) { p.payload = 1; p.padding = 5 }), wouldSteer},
 	{"v4 TCP options", segment(func(p *packet) { p.tcpOpts = true }), wouldSteer},
 	{"v4 VLAN", segment(func(p *packet) { p.vlans = 1 }), wouldSteer},
-	{"v4 VLAN, 802.1ad", segment(func(p *packet) {
-		p.vlans = 1
-		p.mangle = func(b []byte, _, _ int) []byte { binary.BigEndian.PutUint16(b[12:], 0x88a8); return b }
-	}), wouldSteer},
+	{"v4 VLAN, the last one", segment(func(p *packet) { p.vlans, p.vid = 1, 4094 }), wouldSteer},
+	{"v4 priority tag", segment(func(p *packet) { p.vlans, p.mangle = 1, put16Tag(5<<13) }), wouldSteer},
+	{"v4 VLAN and priority", segment(func(p *packet) { p.vlans, p.mangle = 1, put16Tag(7<<13|1<<12|ourVLAN) }), wouldSteer},
 	{"v4 FIN with data", segment(func(p *packet) { p.flags = func(t *layers.TCP) { t.FIN = true } }), wouldSteer},
 	{"v4 ECN bits", segment(func(p *packet) { p.flags = func(t *layers.TCP) { t.ECE, t.CWR = true, true } }), wouldSteer},
 	{"v6 data", segment(func(p *packet) { p.v6 = true }), wouldSteer},
@@ -186,6 +191,13 @@ var decisions = []struct {
 	{"ARP", segment(func(p *packet) { p.arp = true }), "pass_not_tcp"},
 	{"two VLAN tags", segment(func(p *packet) { p.vlans = 2 }), "pass_not_tcp"},
 
+	{"v4 VLAN that the host is not in", segment(func(p *packet) { p.vlans, p.vid = 1, 11 }), "pass_vlan"},
+	{"v6 VLAN that the host is not in", segment(func(p *packet) { p.v6, p.vlans, p.vid = true, 1, 4095 }), "pass_vlan"},
+	{"v4 VLAN, 802.1ad", segment(func(p *packet) {
+		p.vlans = 1
+		p.mangle = func(b []byte, _, _ int) []byte { binary.BigEndian.PutUint16(b[12:], 0x88a8); return b }
+	}), "pass_vlan"},
+	{"v4 VLAN, other MAC", segment(func(p *packet) { p.vlans, p.dst = 1, otherMAC }), "pass_address"},
 	{"v4 other MAC", segment(func(p *packet) { p.dst = otherMAC }), "pass_address"},
 	{"v4 broadcast MAC", segment(func(p *packet) { p.dst = layers.EthernetBroadcast }), "pass_address"},
 	{"v6 to link-local", segment(func(p *packet) { p.v6 = true; p.dstIP = net.ParseIP("fe80::1") }), "pass_address"},
@@ -230,6 +242,14 @@ func put16(at, _ int, v uint16) func([]byte, int, int) []byte {
 	}
 }
 
+// put16Tag overwrites the tag's priority and number.
+func put16Tag(tci uint16) func([]byte, int, int) []byte {
+	return func(b []byte, _, _ int) []byte {
+		binary.BigEndian.PutUint16(b[14:], tci)
+		return b
+	}
+}
+
 // TestDecisions runs the program on frames, without a NIC.
 func TestDecisions(t *testing.T) {
 	var objs steerObjects
@@ -238,6 +258,12 @@ func TestDecisions(t *testing.T) {
 	s := &Steer{maps: objs.steerMaps}
 	qt.Assert(t, qt.IsNil(s.configure(&nic{name: "none", mac: ourMAC})))
 	qt.Assert(t, qt.IsNil(s.AddPort(ourPort)))
+	var cfg steerNicConfig
+	qt.Assert(t, qt.IsNil(s.maps.SteerConfig.Lookup(uint32(0), &cfg)))
+	qt.Assert(t, qt.Equals(cfg.Vlans, [64]uint64{1}))
+	cfg.Vlans[ourVLAN/64] |= 1 << (ourVLAN % 64)
+	cfg.Vlans[63] |= 1 << 62
+	qt.Assert(t, qt.IsNil(s.maps.SteerConfig.Put(uint32(0), cfg)))
 
 	for _, d := range decisions {
 		t.Run(d.name, func(t *testing.T) {

@@ -17,7 +17,7 @@
 //
 //	<bpffs>/paste/<inode of the network namespace>/<NIC>/
 //	    link    the XDP link: removing it detaches the program
-//	    config  steer_config, the NIC's address
+//	    config  steer_config, the NIC's address and VLANs
 //	    ports   steer_ports, the TCP ports that are steered
 //	    xsks    steer_xsks, the AF_XDP socket of each RX queue
 //	    stats   steer_stats, the per-CPU counters

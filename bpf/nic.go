@@ -71,6 +71,31 @@ func lookupNIC(name string) (*nic, error) {
 	return n, nil
 }
 
+// vlans returns the numbers of the VLANs (802.1Q) that have a device on n in this
+// network namespace.
+func (n *nic) vlans() ([]int, error) {
+	var links []netlink.Link
+	for range 5 {
+		var err error
+		if links, err = netlink.LinkList(); err == nil {
+			break
+		}
+		// Some link changed meanwhile; what the last attempt saw will do.
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return nil, err
+		}
+	}
+	var ids []int
+	for _, l := range links {
+		// A device whose NIC is in another namespace has the NIC's number there.
+		if v, ok := l.(*netlink.Vlan); ok && v.ParentIndex == n.ifindex && v.NetNsID < 0 &&
+			v.VlanProtocol == netlink.VLAN_PROTOCOL_8021Q && v.VlanId < 4096 {
+			ids = append(ids, v.VlanId)
+		}
+	}
+	return ids, nil
+}
+
 // peerLink returns the other end of a veth pair, nil if it is in another
 // network namespace.
 func (n *nic) peerLink() netlink.Link {

@@ -21,6 +21,7 @@ enum steer_counter {
 	STEER_PASS_OPTIONS,  // IPv4 options or IPv6 extension header
 	STEER_PASS_NOT_TCP,  // another transport or network protocol
 	STEER_PASS_ADDRESS,  // another host's MAC address, or IPv6 link-local
+	STEER_PASS_VLAN,     // a VLAN that the host is not in, or an 802.1ad tag
 	STEER_PASS_MALFORMED,// headers or lengths that do not fit the frame
 	STEER_COUNTERS,
 };
@@ -28,6 +29,7 @@ enum steer_counter {
 struct nic_config {
 	__u8 mac[6]; // frames to other addresses pass
 	__u16 reserved;
+	__u64 vlans[64]; // bit by VLAN number: the host is in it
 };
 
 struct {
@@ -106,11 +108,14 @@ int paste_steer(struct xdp_md *ctx)
 		return count(STEER_PASS_MALFORMED, XDP_PASS);
 	at = eth + 1;
 	__u16 proto = eth->proto;
+	__u16 outer = proto;
+	__u32 vid = 0;
 	if (proto == bpf_htons(ETH_P_8021Q) || proto == bpf_htons(ETH_P_8021AD)) {
 		struct vlanhdr *vlan = at;
 		if ((void *)(vlan + 1) > end)
 			return count(STEER_PASS_MALFORMED, XDP_PASS);
 		proto = vlan->proto;
+		vid = bpf_ntohs(vlan->tci) & 0xfff;
 		at = vlan + 1;
 	}
 	if (proto != bpf_htons(ETH_P_IP) && proto != bpf_htons(ETH_P_IPV6))
@@ -125,6 +130,11 @@ int paste_steer(struct xdp_md *ctx)
 	for (int i = 0; i < 6; i++)
 		if (eth->dst[i] != cfg->mac[i])
 			return count(STEER_PASS_ADDRESS, XDP_PASS);
+
+	// It drops the tag, too. The kernel receives a tagged frame on the VLAN's
+	// device, or, if there is none, only to drop it; number 0 means no VLAN.
+	if (outer == bpf_htons(ETH_P_8021AD) || !(cfg->vlans[vid >> 6] >> (vid & 63) & 1))
+		return count(STEER_PASS_VLAN, XDP_PASS);
 
 	if (proto == bpf_htons(ETH_P_IP)) {
 		struct iphdr *ip = at;

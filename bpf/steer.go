@@ -66,6 +66,7 @@ var steerCounters = [...]string{
 	"pass_options",
 	"pass_not_tcp",
 	"pass_address",
+	"pass_vlan",
 	"pass_malformed",
 }
 
@@ -263,9 +264,16 @@ func (n *nic) holder(id uint32) string {
 }
 
 // configure writes the NIC's address, which the program compares with each
-// frame's destination.
+// frame's destination, and the VLANs on it.
 func (s *Steer) configure(n *nic) error {
+	vlans, err := n.vlans()
+	if err != nil {
+		return fmt.Errorf("interface %s: list its VLANs: %w", n.name, err)
+	}
 	cfg := steerNicConfig{Mac: [6]byte(n.mac)}
+	for _, id := range append(vlans, 0) { // 0 stands for none in a tag
+		cfg.Vlans[id/64] |= 1 << (id % 64)
+	}
 	if err := s.maps.SteerConfig.Put(uint32(0), cfg); err != nil {
 		return fmt.Errorf("interface %s: configure steering: %w", n.name, err)
 	}

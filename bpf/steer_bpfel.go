@@ -17,6 +17,7 @@ type steerNicConfig struct {
 	_        structs.HostLayout
 	Mac      [6]uint8
 	Reserved uint16
+	Vlans    [64]uint64
 }
 
 // Names of all BPF objects in the ELF.
