@@ -24,11 +24,22 @@ func (l *Log) Append(frags []Fragment, flush bool) (seq uint64, err error) {
 func (l *Log) AppendHeader(header []byte, frags []Fragment, flush bool) (seq uint64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.room(header, len(frags)); err != nil {
+	err = l.change(func() (err error) {
+		seq, err = l.append(header, frags, flush)
+		return err
+	})
+	if err != nil {
 		return 0, fmt.Errorf("append to log: %w", err)
 	}
+	return seq, nil
+}
+
+func (l *Log) append(header []byte, frags []Fragment, flush bool) (seq uint64, err error) {
+	if err := l.room(header, len(frags)); err != nil {
+		return 0, err
+	}
 	if err := l.takeRefs(frags); err != nil {
-		return 0, fmt.Errorf("append to log: %w", err)
+		return 0, err
 	}
 	fs := uint64(l.p.g.frameSize)
 	s := l.begun(header, len(frags))
@@ -53,10 +64,21 @@ func (l *Log) AppendCopy(payload []byte) (seq uint64, err error) {
 func (l *Log) AppendCopyHeader(header, payload []byte) (seq uint64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	err = l.change(func() (err error) {
+		seq, err = l.appendCopy(header, payload)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("append to log: %w", err)
+	}
+	return seq, nil
+}
+
+func (l *Log) appendCopy(header, payload []byte) (seq uint64, err error) {
 	fs := int(l.p.g.frameSize)
 	n := (len(payload) + fs - 1) / fs
 	if err := l.room(header, n); err != nil {
-		return 0, fmt.Errorf("append to log: %w", err)
+		return 0, err
 	}
 	if free := l.p.Free(); free < n {
 		return 0, l.noFrames(n, free)
@@ -72,7 +94,7 @@ func (l *Log) AppendCopyHeader(header, payload []byte) (seq uint64, err error) {
 		}
 		for _, f := range frames[:got] {
 			piece := payload[i*fs : min(len(payload), (i+1)*fs)]
-			l.p.dom.CopyNT(uint64(f)*uint64(fs), piece)
+			l.p.CopyNT(uint64(f)*uint64(fs), piece)
 			// The reference of Alloc becomes the log's.
 			s.fragment(Fragment{Frame: f, Len: uint16(len(piece))}, crc32.Checksum(piece, castagnoli))
 			i++
@@ -129,7 +151,7 @@ func (l *Log) takeRefs(frags []Fragment) error {
 }
 
 func (l *Log) noFrames(need, have int) error {
-	return fmt.Errorf("append to log: %w: %d frames are needed and %d of %d are free; truncate the log or create a larger pool",
+	return fmt.Errorf("%w: %d frames are needed and %d of %d are free; truncate the log or create a larger pool",
 		ErrFull, need, have, l.p.g.frames-l.p.g.first)
 }
 

@@ -141,7 +141,7 @@ func cutOff(err error) error {
 // is verified on the way: Dump fails at the first damage. progress may be nil;
 // it is called with the number of bytes written so far.
 func (p *Pool) Dump(w io.Writer, progress func(written uint64)) error {
-	if err := guard(func() error { return p.dump(w, progress) }); err != nil {
+	if err := p.Guard(func() error { return p.dump(w, progress) }); err != nil {
 		return fmt.Errorf("dump pool %s: %w", p.path, err)
 	}
 	return nil

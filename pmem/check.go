@@ -32,7 +32,7 @@ func (p *Pool) Check(ctx context.Context, progress func(done, total uint64), rep
 		report(err)
 		return ctx.Err()
 	}
-	err := guard(c.run)
+	err := p.Guard(c.run)
 	c.res.Frames = p.g.frames - p.g.first
 	c.res.Used = c.res.Frames - uint32(p.Free())
 	return c.res, err
@@ -148,7 +148,7 @@ func (c *checker) structures() error {
 		if k.Check == nil {
 			continue
 		}
-		if err := guard(func() error { return k.Check(c.p, name, r, c.report) }); err != nil {
+		if err := c.p.Guard(func() error { return k.Check(c.p, name, r, c.report) }); err != nil {
 			if c.ctx.Err() != nil {
 				return err
 			}

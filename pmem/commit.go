@@ -28,14 +28,13 @@ func (l *Log) Commit() error {
 	l.staged, l.inflight = l.spare[:0], n
 	l.mu.Unlock()
 
-	err := l.store(batch, tail)
+	err := l.p.storing(func() error { return l.store(batch, tail) })
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.spare = batch
 	if err != nil {
-		l.failed = fmt.Errorf("commit log: %w", err)
-		l.signal()
+		l.fail(fmt.Errorf("commit log: %w", err))
 		return l.failed
 	}
 	l.tail, l.last, l.inflight = tail+n, seq, 0
@@ -73,8 +72,15 @@ func (l *Log) Truncate(upTo uint64) error {
 	defer l.commitMu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.writable(); err != nil {
+	if err := l.change(func() error { return l.truncate(upTo) }); err != nil {
 		return fmt.Errorf("truncate log: %w", err)
+	}
+	return nil
+}
+
+func (l *Log) truncate(upTo uint64) error {
+	if err := l.writable(); err != nil {
+		return err
 	}
 	upTo = min(upTo, l.last-1)
 	if upTo < l.head.seq {
@@ -82,18 +88,18 @@ func (l *Log) Truncate(upTo uint64) error {
 	}
 	end, err := l.find(upTo + 1)
 	if err != nil {
-		return fmt.Errorf("truncate log: %w", err)
+		return err
 	}
 	lastOut, err := l.entryAt(end - 1)
 	if err != nil {
-		return fmt.Errorf("truncate log: %w", err)
+		return err
 	}
 	h := l.head
 	h.gen++
 	h.pos, h.seq, h.minEpoch, h.durable = end, upTo+1, lastOut.epoch, l.tail
 	if err := writeHead(l.p.mem, l.p.dom, &l.p.g, l.seed, &h); err != nil {
-		l.failed = fmt.Errorf("truncate log: %w", err)
-		return l.failed
+		l.fail(fmt.Errorf("truncate log: %w", err))
+		return err
 	}
 	from := l.head.pos
 	l.head = h

@@ -152,10 +152,12 @@ func blank(f *os.File, pl place) error {
 		return err
 	}
 	defer unix.Munmap(m)
-	if len(bytes.Trim(m[:daxAlign], "\x00")) != 0 {
-		return existsError(f.Name())
-	}
-	return nil
+	return guard(f.Name(), m, nil, func() error {
+		if len(bytes.Trim(m[:daxAlign], "\x00")) != 0 {
+			return existsError(f.Name())
+		}
+		return nil
+	})
 }
 
 // createIn formats a new pool in f, which the pool takes over on success.

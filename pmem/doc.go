@@ -128,9 +128,17 @@
 // a crash, no frame leaks, and none is given out twice. A frame that something
 // refers to is never given out by Alloc, so no NIC receives into it.
 //
+// Frames with payload may be shared, as by the log and a tree. What a structure
+// builds itself of, such as a tree's nodes, it claims alone (Sole): a pool in
+// which something else refers to such a frame is damaged, and Open names both.
+//
 // # Memory that goes away
 //
-// A load from a mapped file that was truncated, or whose medium fails, is a
-// fault. Open, Check, the readers of the log and Follow turn it into an error;
-// anywhere else, as when an application reads a payload, it ends the process.
+// A load or store in a mapped file that was truncated, or whose medium fails,
+// is a fault. Whatever of this package, of btree and of kv returns an error
+// turns that into one that wraps ErrTruncated and names the byte; where
+// something was to be stored, it wraps ErrIO as well, and the log or the tree
+// that was being changed has failed for good. Code that touches slices of the
+// pool by itself, such as a payload, does that under Pool.Guard, or the fault
+// ends the process, as any wild access does.
 package pmem

@@ -91,6 +91,8 @@ func (p *Pool) Fence() error { return p.dom.Fence() }
 
 // Persist is Flush followed by Fence.
 func (p *Pool) Persist(off, n uint64) error {
-	p.Flush(off, n)
-	return p.Fence()
+	return p.storing(func() error {
+		p.Flush(off, n)
+		return p.Fence()
+	})
 }

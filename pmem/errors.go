@@ -13,7 +13,8 @@ var (
 	ErrVersion = errors.New("unknown pool format version")
 	// ErrDamaged: a checksum or a value that was once durable is wrong.
 	ErrDamaged = errors.New("damaged pool")
-	// ErrTruncated: the file is shorter than its superblock says.
+	// ErrTruncated: the file is shorter than its superblock says, or became so
+	// while it was mapped; also memory that the medium cannot deliver.
 	ErrTruncated = errors.New("truncated pool")
 	// ErrLocked: another process has the pool open.
 	ErrLocked = errors.New("pool in use")

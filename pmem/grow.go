@@ -69,7 +69,7 @@ func grow(path string, size int64) error {
 		return err
 	}
 	defer unix.Munmap(m)
-	return guard(func() error { return growSuper(m, &msyncDomain{cpuDomain{m}, pl.backing.Staged()}, s, g) })
+	return guard(path, m, nil, func() error { return growSuper(m, &msyncDomain{cpuDomain{m}, pl.backing.Staged()}, s, g) })
 }
 
 // growSuper is the change itself: of both copies, a bad one first.

@@ -16,9 +16,10 @@ const (
 
 // Walker tells which data frames a structure owns: it calls use once for every
 // reference that the structure holds, so also twice for a frame that it refers
-// to twice. It runs at Open, before the pool can be written; it must bear any
-// content of the pool, return an error that wraps ErrDamaged when it does not
-// understand what it reads, and stop at the first error of use.
+// to twice, and says whether others may refer to that frame. It runs at Open,
+// before the pool can be written; it must bear any content of the pool, return
+// an error that wraps ErrDamaged when it does not understand what it reads, and
+// stop at the first error of use.
 type Walker func(p *Pool, r Root, use func(frame uint32, c Claim) error) error
 
 // Claim is what a structure says about a frame that it refers to.
@@ -112,7 +113,7 @@ func (p *Pool) walkRoots() {
 			}
 			return err
 		}
-		if err := guard(func() error { return k.Walk(p, r, use) }); err != nil {
+		if err := p.Guard(func() error { return k.Walk(p, r, use) }); err != nil {
 			blame(name, k, err)
 		}
 	}

@@ -1,6 +1,8 @@
 package pmem
 
 import (
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 )
@@ -103,6 +105,35 @@ func (l *Log) Len() int { return int(l.pubLast.Load() - l.pubHead.Load()) }
 // Used returns how many of the pool's LogEntries are taken, staged ones included.
 func (l *Log) Used() uint64 { return l.pubUsed.Load() }
 
+// change runs f, which changes the log, under its lock. The log has failed for
+// good when the pool's memory is gone, or when a panic in other memory, such
+// as a payload's that is copied, leaves the change half done.
+func (l *Log) change(f func() error) (err error) {
+	old, returned := debug.SetPanicOnFault(true), false
+	defer func() {
+		debug.SetPanicOnFault(old)
+		if returned {
+			return
+		}
+		l.fail(fmt.Errorf("%w: a panic interrupted a change of the log", ErrIO))
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %w", ErrIO, l.p.faultError(r))
+			l.failed = err
+		}
+	}()
+	err = f()
+	returned = true
+	return err
+}
+
+// fail ends the log for good.
+func (l *Log) fail(err error) {
+	if l.failed == nil {
+		l.failed = err
+		l.signal()
+	}
+}
+
 // close wakes those who wait, and leaves word up to where the log is durable,
 // so that what is missing later is damage and no interrupted commit.
 func (l *Log) close() (err error) {
@@ -114,7 +145,7 @@ func (l *Log) close() (err error) {
 		h := l.head
 		h.gen++
 		h.durable = l.tail
-		err = writeHead(l.p.mem, l.p.dom, &l.p.g, l.seed, &h)
+		err = l.p.storing(func() error { return writeHead(l.p.mem, l.p.dom, &l.p.g, l.seed, &h) })
 	}
 	l.closed = true
 	l.signal()

@@ -44,8 +44,8 @@ func firstBytes(f *os.File, pl place) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		copy(b, m)
-		return b, unix.Munmap(m)
+		err = guard(f.Name(), m, nil, func() error { copy(b, m); return nil })
+		return b, errors.Join(err, unix.Munmap(m))
 	}
 	n, err := f.ReadAt(b, 0)
 	if n > 0 || err == nil {

@@ -155,7 +155,7 @@ func newPool(mem []byte, s superblock, o Options, dom Domain) (*Pool, error) {
 		p.dom = &cpuDomain{mem}
 	}
 	p.log = &Log{p: p, seed: p.seed}
-	if err := guard(func() error { return p.recover(&s) }); err != nil {
+	if err := p.Guard(func() error { return p.recover(&s) }); err != nil {
 		return nil, err
 	}
 	return p, nil

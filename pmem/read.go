@@ -38,7 +38,7 @@ func (l *Log) at(pos, end uint64) (r Record, next uint64, err error) {
 		if pos = max(pos, l.head.pos); pos >= l.tail {
 			return Record{}, 0, nil
 		}
-		fault := guard(func() error {
+		fault := l.p.Guard(func() error {
 			r, next, err = l.recordAt(pos)
 			if l.p.Live() && (err != nil || r.Verify() != nil) && l.overtaken(pos) {
 				next, err = pos, nil
@@ -67,7 +67,7 @@ func (l *Log) Record(seq uint64) (r Record, err error) {
 	if seq < l.head.seq || seq >= l.last {
 		return Record{}, l.noRecord(seq)
 	}
-	fault := guard(func() error {
+	fault := l.p.Guard(func() error {
 		r, err = l.read(seq)
 		if l.p.Live() && (err != nil || r.Verify() != nil) && l.overtaken(l.head.pos) && seq < l.head.seq {
 			r, err = Record{}, fmt.Errorf("%w; it was truncated just now", l.noRecord(seq))
@@ -165,7 +165,11 @@ func (l *Log) held(seq uint64) (r Record, wake <-chan struct{}, err error) {
 		}
 		return Record{}, l.wake, nil
 	}
-	if r, err = l.read(seq); err != nil {
+	err = l.p.Guard(func() (err error) {
+		r, err = l.read(seq)
+		return err
+	})
+	if err != nil {
 		return Record{}, nil, err
 	}
 	return r, nil, l.takeRefs(r.Fragments)

@@ -30,6 +30,13 @@ func (r Record) Sum(i int) uint32 { return r.sums[i] }
 // Verify compares the payload with the checksums taken when it was appended.
 // ErrChecksum names the record and the fragment.
 func (r Record) Verify() error {
+	if r.p == nil { // the zero Record
+		return nil
+	}
+	return r.p.Guard(r.verify)
+}
+
+func (r *Record) verify() error {
 	for i, f := range r.Fragments {
 		if crc32.Checksum(r.Payload(i), castagnoli) != r.sums[i] {
 			return fmt.Errorf("record %d, fragment %d in frame %d: %w", r.Seq, i, f.Frame, ErrChecksum)
@@ -39,14 +46,22 @@ func (r Record) Verify() error {
 }
 
 // WriteTo writes the payload to w. It does not verify it.
-func (r Record) WriteTo(w io.Writer) (int64, error) {
-	var n int64
-	for i := range r.Fragments {
-		k, err := w.Write(r.Payload(i))
-		n += int64(k)
-		if err != nil {
-			return n, fmt.Errorf("write record %d: %w", r.Seq, err)
+func (r Record) WriteTo(w io.Writer) (n int64, err error) {
+	if r.p == nil {
+		return 0, nil
+	}
+	err = r.p.Guard(func() error {
+		for i := range r.Fragments {
+			k, err := w.Write(r.Payload(i))
+			n += int64(k)
+			if err != nil {
+				return err
+			}
 		}
+		return nil
+	})
+	if err != nil {
+		return n, fmt.Errorf("write record %d: %w", r.Seq, err)
 	}
 	return n, nil
 }

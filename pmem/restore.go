@@ -13,7 +13,7 @@ import (
 // file gets its name when all of it is there; a device that an interrupted
 // Restore leaves behind holds a part.
 func Restore(r io.Reader, path string, o Options) (*Pool, error) {
-	p, err := create(path, o, func(p *Pool) error { return p.restore(r) })
+	p, err := create(path, o, func(p *Pool) error { return p.Guard(func() error { return p.restore(r) }) })
 	if err != nil {
 		return nil, fmt.Errorf("restore pool: %w", err)
 	}

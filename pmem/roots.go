@@ -235,7 +235,7 @@ func (p *Pool) changeRoots(change func(list []namedRoot, i int, found bool) ([]n
 	if err != nil {
 		return err
 	}
-	if err := writeRoots(p.mem, p.dom, &p.g, p.seed, t.gen+1, list); err != nil {
+	if err := p.storing(func() error { return writeRoots(p.mem, p.dom, &p.g, p.seed, t.gen+1, list) }); err != nil {
 		return err
 	}
 	t.gen, t.list = t.gen+1, list

@@ -225,6 +225,10 @@ func writeSuperCopy(mem []byte, dom Domain, s *superblock, i int) error {
 // a file that Open names as incomplete, or one that it does not take for a
 // pool at all.
 func format(mem []byte, dom Domain, s superblock) error {
+	return guard("the new pool", mem, dom, func() error { return formatIn(mem, dom, s) })
+}
+
+func formatIn(mem []byte, dom Domain, s superblock) error {
 	s.state = stateCreating
 	if err := writeSuper(mem, dom, &s); err != nil {
 		return err

@@ -29,7 +29,7 @@ type visitor struct {
 // run visits everything. It returns the first error of use, each and found.
 func (v *visitor) run() error {
 	if v.height > 0 {
-		if err := v.visit(v.frame, v.height-1, nil, nil); err != nil {
+		if err := v.p.Guard(func() error { return v.visit(v.frame, v.height-1, nil, nil) }); err != nil {
 			return err
 		}
 	}

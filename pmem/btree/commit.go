@@ -40,7 +40,15 @@ func (c *Commit) Step(n int) (done bool, err error) {
 	if t.pending != c {
 		return true, nil
 	}
-	defer t.guard(&err)
+	err = t.change(func() error {
+		done, err = c.step(n)
+		return err
+	})
+	return done, err
+}
+
+func (c *Commit) step(n int) (done bool, err error) {
+	t := c.t
 	t.changing = true
 	k := min(n, len(c.dirty))
 	for _, f := range c.dirty[:k] {

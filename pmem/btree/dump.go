@@ -66,7 +66,7 @@ const restoreBatch = 4096
 // Restore makes a new tree of that name from what Dump wrote. It reads no more
 // than that. A restore that failed leaves a tree with the keys so far.
 func Restore(p *pmem.Pool, name string, r io.Reader) error {
-	if err := restore(p, name, r); err != nil {
+	if err := p.Guard(func() error { return restore(p, name, r) }); err != nil {
 		return fmt.Errorf("restore tree %q: %w", name, err)
 	}
 	return nil

@@ -26,8 +26,16 @@ func (v *view) Len() uint64 { return v.count }
 // What it refers to stays until the tree is changed or the snapshot closed.
 func (v *view) Get(key []byte, val *Value) (found bool, err error) {
 	defer v.guardRead(&err)
+	err = v.p.Guard(func() error {
+		found = v.get(key, val)
+		return nil
+	})
+	return found, err
+}
+
+func (v *view) get(key []byte, val *Value) (found bool) {
 	if v.height == 0 {
-		return false, nil
+		return false
 	}
 	frame := v.frame
 	for level := v.height - 1; ; level-- {
@@ -40,18 +48,21 @@ func (v *view) Get(key []byte, val *Value) (found bool, err error) {
 		if found {
 			v.decode(n, n.value(i), val)
 		}
-		return found, nil
+		return found
 	}
 }
 
 // Ascend calls fn with every entry from the first key that is not smaller than
-// from, in order, until fn returns false. fn must not change the tree.
+// from, in order, until fn returns false. fn must not change the tree. It may
+// look at the pool as it likes: it runs under pmem.Pool.Guard.
 func (v *view) Ascend(from []byte, fn func(Entry) bool) (err error) {
 	defer v.guardRead(&err)
-	if v.height > 0 {
-		v.ascend(v.frame, v.height-1, from, fn)
-	}
-	return nil
+	return v.p.Guard(func() error {
+		if v.height > 0 {
+			v.ascend(v.frame, v.height-1, from, fn)
+		}
+		return nil
+	})
 }
 
 func (v *view) ascend(frame uint32, level int, from []byte, fn func(Entry) bool) bool {
@@ -82,10 +93,12 @@ func (v *view) ascend(frame uint32, level int, from []byte, fn func(Entry) bool)
 // fn must not change the tree.
 func (v *view) Descend(from []byte, fn func(Entry) bool) (err error) {
 	defer v.guardRead(&err)
-	if v.height > 0 {
-		v.descendFrom(v.frame, v.height-1, from, fn)
-	}
-	return nil
+	return v.p.Guard(func() error {
+		if v.height > 0 {
+			v.descendFrom(v.frame, v.height-1, from, fn)
+		}
+		return nil
+	})
 }
 
 func (v *view) descendFrom(frame uint32, level int, from []byte, fn func(Entry) bool) bool {
@@ -117,6 +130,7 @@ func (v *view) descendFrom(frame uint32, level int, from []byte, fn func(Entry) 
 	return true
 }
 
+// guardRead turns the panic of damaged nodes into an error.
 func (v *view) guardRead(err *error) {
 	if r := recover(); r != nil {
 		*err = damaged(v.name, r)

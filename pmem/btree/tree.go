@@ -168,16 +168,27 @@ func (t *Tree) usable() error {
 	return t.failed
 }
 
-// guard turns the panic of damaged nodes into an error. A change that was
-// interrupted by one may be half done; then the tree is not usable afterwards.
-func (t *Tree) guard(err *error) {
-	if r := recover(); r != nil {
-		*err = damaged(t.name, r)
-		if t.changing {
-			t.failed = *err
+// change runs f and turns the panic of damaged nodes, and a fault in the pool's
+// memory, into an error. A change that was interrupted may be half done; then
+// the tree is not usable afterwards.
+func (t *Tree) change(f func() error) (err error) {
+	defer func() {
+		r := recover()
+		d, isDamage := r.(*damage)
+		if isDamage {
+			err = damaged(t.name, d)
 		}
-	}
-	t.changing = false
+		if t.changing && t.failed == nil {
+			if t.failed = err; r != nil && !isDamage {
+				t.failed = fmt.Errorf("tree %q: a panic interrupted a change", t.name)
+			}
+		}
+		t.changing = false
+		if r != nil && !isDamage {
+			panic(r)
+		}
+	}()
+	return t.p.Guard(f)
 }
 
 // verify makes sure that a node which is about to be copied is what was

@@ -25,20 +25,23 @@ func (t *Tree) Put(key []byte, v *Value) (replaced bool, err error) {
 	if err := t.need(2*t.height+2+more, false); err != nil {
 		return false, fmt.Errorf("put: %w", err)
 	}
-	defer t.guard(&err)
-	if t.height > 0 {
-		t.descend(key)
-	}
-	t.changing = true
-	first := uint32(0)
-	if more > 0 {
-		first = t.writeOverflow(v.Frags)
-	}
-	for _, f := range v.Frags {
-		t.p.Ref(f.Frame)
-	}
-	t.cell = v.encode(t.cell[:0], first)
-	return t.put(key, t.cell), nil
+	err = t.change(func() error {
+		if t.height > 0 {
+			t.descend(key)
+		}
+		t.changing = true
+		first := uint32(0)
+		if more > 0 {
+			first = t.writeOverflow(v.Frags)
+		}
+		for _, f := range v.Frags {
+			t.p.Ref(f.Frame)
+		}
+		t.cell = v.encode(t.cell[:0], first)
+		replaced = t.put(key, t.cell)
+		return nil
+	})
+	return replaced, err
 }
 
 // put changes the tree along the noted way.
@@ -193,22 +196,24 @@ func (t *Tree) Delete(key []byte) (found bool, err error) {
 	if t.height == 0 || len(key) > MaxKey {
 		return false, nil
 	}
-	defer t.guard(&err)
-	n := t.descend(key)
-	i, found := n.find(key)
-	if !found {
-		return false, nil
-	}
-	if err := t.need(t.height, true); err != nil {
-		return false, fmt.Errorf("delete: %w", err)
-	}
-	t.changing = true
-	t.dropValue(n, n.value(i))
-	n = t.ownPath()
-	n.remove(i)
-	t.count--
-	t.shrink()
-	return true, nil
+	err = t.change(func() error {
+		n := t.descend(key)
+		var i int
+		if i, found = n.find(key); !found {
+			return nil
+		}
+		if err := t.need(t.height, true); err != nil {
+			return fmt.Errorf("delete: %w", err)
+		}
+		t.changing = true
+		t.dropValue(n, n.value(i))
+		n = t.ownPath()
+		n.remove(i)
+		t.count--
+		t.shrink()
+		return nil
+	})
+	return found && err == nil, err
 }
 
 // shrink removes or merges nodes on the noted way that have become too empty.

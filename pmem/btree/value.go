@@ -226,7 +226,8 @@ func (t *view) overflow(n node, b []byte, fn func(frame uint32, o overflowFrame)
 	}
 }
 
-// SumOf returns the CRC-32C of fragments, in order: a Value's Sum.
+// SumOf returns the CRC-32C of fragments, in order: a Value's Sum. As AppendTo,
+// it has no error for memory that is gone.
 func SumOf(p *pmem.Pool, frags []pmem.Fragment) uint32 {
 	var sum uint32
 	for _, f := range frags {
@@ -237,14 +238,26 @@ func SumOf(p *pmem.Pool, frags []pmem.Fragment) uint32 {
 
 // Verify compares the value's content with its checksum: pmem.ErrChecksum.
 func (v *Value) Verify(p *pmem.Pool) error {
-	if len(v.Frags) == 0 || SumOf(p, v.Frags) == v.Sum {
+	if len(v.Frags) == 0 {
 		return nil
+	}
+	var sum uint32
+	if err := p.Guard(func() error { sum = SumOf(p, v.Frags); return nil }); err != nil || sum == v.Sum {
+		return err
 	}
 	return fmt.Errorf("value of %d bytes from frame %d on: %w", v.Size(), v.Frags[0].Frame, pmem.ErrChecksum)
 }
 
 // WriteTo writes the value, without what lies in front of it, to w.
-func (v *Value) WriteTo(p *pmem.Pool, w io.Writer) (int64, error) {
+func (v *Value) WriteTo(p *pmem.Pool, w io.Writer) (n int64, err error) {
+	err = p.Guard(func() error {
+		n, err = v.writeTo(p, w)
+		return err
+	})
+	return n, err
+}
+
+func (v *Value) writeTo(p *pmem.Pool, w io.Writer) (int64, error) {
 	if len(v.Frags) == 0 {
 		n, err := w.Write(v.Inline)
 		return int64(n), err
@@ -262,7 +275,8 @@ func (v *Value) WriteTo(p *pmem.Pool, w io.Writer) (int64, error) {
 	return sum, nil
 }
 
-// AppendTo appends the value, without what lies in front of it, to b.
+// AppendTo appends the value, without what lies in front of it, to b. It is for
+// memory that stays; pmem.Pool.Guard is for a file that may be truncated.
 func (v *Value) AppendTo(p *pmem.Pool, b []byte) []byte {
 	if len(v.Frags) == 0 {
 		return append(b, v.Inline...)

@@ -223,7 +223,7 @@ func TestCrashFindsMissingCalls(t *testing.T) {
 	sites := map[string]bool{}
 	for seed := range uint64(30) {
 		qt.Assert(t, qt.IsNil(crashRun(seed, func(c pmemsim.Call) bool {
-			if strings.HasPrefix(c.Site, "btree.") || strings.HasPrefix(c.Site, "kv.") || strings.HasPrefix(c.Site, "pmem.(*Log).Append") {
+			if strings.HasPrefix(c.Site, "btree.") || strings.HasPrefix(c.Site, "kv.") || strings.HasPrefix(c.Site, "pmem.(*Log).append") {
 				sites[c.Op+" in "+c.Site] = true
 			}
 			return false

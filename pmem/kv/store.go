@@ -81,7 +81,11 @@ type Store struct {
 // Open opens the store in p, or makes an empty one. The pool's log must not be
 // used by anybody else.
 func Open(p *pmem.Pool, o Options) (*Store, error) {
-	s, err := open(p, o)
+	var s *Store
+	err := p.Guard(func() (err error) {
+		s, err = open(p, o)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("open key-value store: %w", err)
 	}
@@ -155,18 +159,7 @@ func (s *Store) Stats() Stats {
 // Release gives up; an inline value is copied. With Options.Verify a value
 // that is not what was put is pmem.ErrChecksum.
 func (s *Store) Get(key []byte, v *Value) (found bool, err error) {
-	s.mu.RLock()
-	found, err = s.tree.Get(key, v)
-	if found && err == nil {
-		for _, f := range v.Frags {
-			s.p.Ref(f.Frame)
-		}
-		if len(v.Frags) == 0 {
-			v.Inline = append([]byte(nil), v.Inline...)
-		}
-	}
-	s.mu.RUnlock()
-	if err != nil || !found {
+	if found, err = s.get(key, v); err != nil || !found {
 		return false, err
 	}
 	if s.o.Verify {
@@ -176,6 +169,25 @@ func (s *Store) Get(key []byte, v *Value) (found bool, err error) {
 		}
 	}
 	return true, nil
+}
+
+func (s *Store) get(key []byte, v *Value) (found bool, err error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if found, err = s.tree.Get(key, v); err != nil || !found {
+		return false, err
+	}
+	for _, f := range v.Frags {
+		s.p.Ref(f.Frame)
+	}
+	if len(v.Frags) > 0 {
+		return true, nil
+	}
+	err = s.p.Guard(func() error {
+		v.Inline = append([]byte(nil), v.Inline...)
+		return nil
+	})
+	return err == nil, err
 }
 
 // Release gives up the references that Get took.

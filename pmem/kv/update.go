@@ -31,12 +31,16 @@ func (s *Store) Put(key []byte, v *Value, front int) (replaced bool, err error) 
 	if err := s.logRoom(len(v.Frags) + 1); err != nil {
 		return false, fmt.Errorf("put: %w", err)
 	}
-	replaced, err = s.put(key, v, front)
+	try := func() (err error) {
+		replaced, err = s.put(key, v, front)
+		return err
+	}
+	err = s.p.Guard(try)
 	if errors.Is(err, pmem.ErrFull) {
 		if _, err := s.makeRoom(); err != nil {
 			return false, fmt.Errorf("put: %w", err)
 		}
-		replaced, err = s.put(key, v, front)
+		err = s.p.Guard(try)
 	}
 	if err != nil {
 		return false, fmt.Errorf("put: %w", err)
@@ -64,10 +68,16 @@ func (s *Store) PutBytes(key, b []byte) (replaced bool, err error) {
 		return false, fmt.Errorf("put: %w: %d frames are needed, %d are free", pmem.ErrFull, len(frames), n)
 	}
 	var v Value
-	for _, f := range frames {
-		k := copy(s.p.Frame(f), b)
-		v.Frags = append(v.Frags, pmem.Fragment{Frame: f, Len: uint16(k)})
-		b = b[k:]
+	err = s.p.Guard(func() error {
+		for _, f := range frames {
+			k := copy(s.p.Frame(f), b)
+			v.Frags = append(v.Frags, pmem.Fragment{Frame: f, Len: uint16(k)})
+			b = b[k:]
+		}
+		return nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("put: %w", err)
 	}
 	return s.Put(key, &v, 0)
 }
@@ -86,12 +96,16 @@ func (s *Store) Delete(key []byte) (found bool, err error) {
 	if err := s.logRoom(1); err != nil {
 		return false, fmt.Errorf("delete: %w", err)
 	}
-	found, err = s.delete(key)
+	try := func() (err error) {
+		found, err = s.delete(key)
+		return err
+	}
+	err = s.p.Guard(try)
 	if errors.Is(err, pmem.ErrFull) {
 		if _, err := s.makeRoom(); err != nil {
 			return false, fmt.Errorf("delete: %w", err)
 		}
-		found, err = s.delete(key)
+		err = s.p.Guard(try)
 	}
 	if err != nil {
 		return false, fmt.Errorf("delete: %w", err)
