@@ -31,15 +31,19 @@ const (
 // ErrArchive: what was to be restored is no archive, or a damaged one.
 var ErrArchive = errors.New("damaged archive")
 
-// sectionWriter writes one section; Close ends it.
+// sectionWriter writes sections; each begins with begin and ends with Close.
 type sectionWriter struct {
 	w   io.Writer
 	buf []byte
 	sum uint32
 }
 
-func newSection(w io.Writer, kind byte) *sectionWriter {
-	return &sectionWriter{w: w, buf: append(make([]byte, 0, chunkMax), kind)}
+func newSectionWriter(w io.Writer) *sectionWriter {
+	return &sectionWriter{w: w, buf: make([]byte, 0, chunkMax)}
+}
+
+func (s *sectionWriter) begin(kind byte) {
+	s.buf, s.sum = append(s.buf[:0], kind), 0
 }
 
 func (s *sectionWriter) Write(b []byte) (n int, err error) {
@@ -151,11 +155,12 @@ func (p *Pool) dump(w io.Writer, progress func(uint64)) error {
 	if len(p.problems) > 0 {
 		return p.problems[0]
 	}
-	out := bufio.NewWriterSize(&countingWriter{w: w, report: progress}, 1<<20)
+	out := bufio.NewWriterSize(&countingWriter{w: w, report: progress}, min(1<<20, len(p.mem)))
 	if _, err := out.WriteString(archiveMagic); err != nil {
 		return err
 	}
-	if err := p.dumpLog(out); err != nil {
+	s := newSectionWriter(out)
+	if err := p.dumpLog(s); err != nil {
 		return err
 	}
 	for name, r := range p.Roots() {
@@ -163,7 +168,7 @@ func (p *Pool) dump(w io.Writer, progress func(uint64)) error {
 		if !ok || k.Dump == nil {
 			return fmt.Errorf("%w: root %q is of kind %#x, which cannot be dumped", ErrKind, name, r.Kind)
 		}
-		s := newSection(out, sectionRoot)
+		s.begin(sectionRoot)
 		s.Write(append([]byte{byte(len(name))}, name...))
 		binary.Write(s, le, r.Kind)
 		if err := k.Dump(p, name, r, s); err != nil {
@@ -173,14 +178,15 @@ func (p *Pool) dump(w io.Writer, progress func(uint64)) error {
 			return err
 		}
 	}
-	if err := newSection(out, sectionEnd).Close(); err != nil {
+	s.begin(sectionEnd)
+	if err := s.Close(); err != nil {
 		return err
 	}
 	return out.Flush()
 }
 
-func (p *Pool) dumpLog(w io.Writer) error {
-	s := newSection(w, sectionLog)
+func (p *Pool) dumpLog(s *sectionWriter) error {
+	s.begin(sectionLog)
 	binary.Write(s, le, p.log.Head())
 	for r, err := range p.log.Records() {
 		if err == nil {

@@ -107,17 +107,22 @@ func FuzzTree(f *testing.F) {
 	f.Add(uint16(0), []byte{1}, true)
 	f.Add(uint16(24), []byte{0, 0, 255, 255}, true)
 	f.Add(uint16(32), []byte{255, 7, 0, 0}, false)
-	mem := make([]byte, 1<<20)
+	sound := make([]byte, 400<<10)
+	p, err := pmem.FormatMemory(sound, nil, pmem.Options{FrameSize: 2048, LogEntries: 32})
+	qt.Assert(f, qt.IsNil(err))
+	tr, err := btree.Create(p, "t", btree.Options{Reserve: 8})
+	qt.Assert(f, qt.IsNil(err))
+	for i := range 150 {
+		qt.Assert(f, qt.IsNil(put(tr, fmt.Sprintf("key%04d", i), make([]byte, i%60), 5*(i%30/29))))
+	}
+	qt.Assert(f, qt.IsNil(tr.Commit()))
+	mem := make([]byte, len(sound))
 	f.Fuzz(func(t *testing.T, at uint16, b []byte, seal bool) {
-		clear(mem)
-		p, err := pmem.FormatMemory(mem, nil, pmem.Options{FrameSize: 2048, LogEntries: 32})
+		copy(mem, sound)
+		p, err := pmem.OpenMemory(mem, nil, pmem.Options{NoFlush: true})
 		qt.Assert(t, qt.IsNil(err))
-		tr, err := btree.Create(p, "t", btree.Options{})
+		tr, err := btree.Open(p, "t", btree.Options{Reserve: 8})
 		qt.Assert(t, qt.IsNil(err))
-		for i := range 150 {
-			qt.Assert(t, qt.IsNil(put(tr, fmt.Sprintf("key%04d", i), make([]byte, i%60), 5*(i%30/29))))
-		}
-		qt.Assert(t, qt.IsNil(tr.Commit()))
 		r, _ := p.Root("t")
 		n := p.Frame(r.Frame + uint32(at)%4)
 		if n == nil {
