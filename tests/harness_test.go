@@ -22,6 +22,7 @@ import (
 	"github.com/pastenet/paste/internal/httpd"
 	"github.com/pastenet/paste/internal/lab"
 	"github.com/pastenet/paste/pasteapi"
+	"github.com/pastenet/paste/pmem/kv"
 )
 
 // patience bounds every wait. It is for a test that hangs, not for one that is
@@ -49,16 +50,17 @@ func poolFile(t testing.TB) string {
 	return path
 }
 
-// event is a line of `serve http --json`.
+// event is a line of `serve --json`.
 type event struct {
 	Event   string           `json:"event"`
 	URL     string           `json:"url"`
 	Records uint64           `json:"records"`
+	KV      *kv.Stats        `json:"kv"`
 	Port    *pasteapi.Status `json:"port"`
 	HTTP    *httpd.Stats     `json:"http"`
 }
 
-// server is a `pastectl serve http` in a lab's server namespace.
+// server is a `pastectl serve` in a lab's server namespace.
 type server struct {
 	t      testing.TB
 	cmd    *lab.Cmd
@@ -72,19 +74,35 @@ type server struct {
 	exit   error         // valid then
 }
 
-// serve starts a server on the lab's veth over a pool, and waits until it is
-// ready. A later flag overrides an earlier one, so args can change any of the
-// usual ones.
+// serve starts a server of HTTP on the lab's veth over a pool, and waits until
+// it is ready. A later flag overrides an earlier one, so args can change any of
+// the usual ones.
 func serve(t testing.TB, l *lab.Lab, pool string, args ...string) *server {
 	t.Helper()
-	s, err := tryServe(t, l, pool, args...)
+	return serveKind(t, l, "http", pool, args...)
+}
+
+// serveKind is serve for one of "http" and "kv".
+func serveKind(t testing.TB, l *lab.Lab, kind, pool string, args ...string) *server {
+	t.Helper()
+	s, err := start(t, l, kind, pool, args...)
 	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.IsNil(s.wait()))
 	return s
 }
 
 func tryServe(t testing.TB, l *lab.Lab, pool string, args ...string) (*server, error) {
+	s, err := start(t, l, "http", pool, args...)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.wait()
+}
+
+// start does not wait until the server is ready.
+func start(t testing.TB, l *lab.Lab, kind, pool string, args ...string) (*server, error) {
 	s := &server{t: t, pool: pool, events: make(chan event, 16), done: make(chan struct{})}
-	s.cmd = l.ServerCommand(context.Background(), pastectl, append([]string{"serve", "http", "--json",
+	s.cmd = l.ServerCommand(context.Background(), pastectl, append([]string{"serve", kind, "--json",
 		"--nic", l.ServerDev, "--listen", net.JoinHostPort(l.ServerIP4.String(), "8080"),
 		"--pool", pool, "--pool-size", "64MiB"}, args...)...)
 	stdout, err := s.cmd.StdoutPipe()
@@ -108,16 +126,20 @@ func tryServe(t testing.TB, l *lab.Lab, pool string, args ...string) (*server, e
 		s.exit = s.cmd.Wait()
 	}()
 	t.Cleanup(s.kill)
+	return s, nil
+}
+
+func (s *server) wait() error {
 	select {
 	case s.ready = <-s.events:
 	case <-s.done:
-		return nil, fmt.Errorf("server ended: %w: %s", s.exit, s.stderr.String())
+		return fmt.Errorf("server ended: %w: %s", s.exit, s.stderr.String())
 	case <-time.After(patience):
-		return nil, fmt.Errorf("server is not ready: %s", s.stderr.String())
+		return fmt.Errorf("server is not ready: %s", s.stderr.String())
 	}
 	s.url = s.ready.URL
 	s.addr = strings.TrimPrefix(s.url, "http://")
-	return s, nil
+	return nil
 }
 
 // kill is kill -9.
