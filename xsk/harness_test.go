@@ -31,11 +31,11 @@ const (
 	ringSize  = 256
 )
 
-// requireRoot skips where devices and namespaces cannot be made.
+// requireRoot fails where devices and namespaces cannot be made.
 func requireRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("needs root: network namespaces, veth, XDP")
+		t.Fatal("network namespaces, veth and XDP need root")
 	}
 }
 
