@@ -98,7 +98,8 @@ struct {
 struct overflow {
 	__u32 first;	// sequence number of the first byte without a record
 	__u32 next;	// of the byte after the last one that was passed
-	__u32 overlaps; // skbs that repeated bytes: nobody can tell where they lie
+	__u32 overlaps; // skbs that repeat bytes and could not be cut: nobody can
+			// tell where those lie
 	__u32 reserved;
 };
 
@@ -195,6 +196,27 @@ INLINE struct delivery *copied(struct __sk_buff *ctx, __u32 len)
 	return 0;
 }
 
+// ADJUST_MAX is the most bytes that one bpf_skb_adjust_room takes away
+// (sk_skb_adjust_room in net/core/filter.c).
+#define ADJUST_MAX 0xfff
+
+// cut takes away the first `n` of an skb's `len` bytes, which the socket had
+// before: recv() would repeat them. It fails for want of memory only.
+INLINE int cut(struct __sk_buff *ctx, __u32 n, __u32 len)
+{
+	if ((int)n <= 0)
+		return 0;
+	if (n >= len)
+		return -1; // TCP does not queue such a thing
+	for (int i = 0; i <= 0xffff / ADJUST_MAX && n > 0; i++) {
+		__u32 step = n < ADJUST_MAX ? n : ADJUST_MAX;
+		if (bpf_skb_adjust_room(ctx, -(int)step, 0, 0))
+			return -1;
+		n -= step;
+	}
+	return n > 0 ? -1 : 0;
+}
+
 SEC("sk_skb/stream_verdict")
 int paste_verdict(struct __sk_buff *ctx)
 {
@@ -214,7 +236,7 @@ int paste_verdict(struct __sk_buff *ctx)
 	if (*(volatile __u32 *)&ctl->overflows) {
 		struct overflow *o = bpf_map_lookup_elem(&ticket_overflowed, &cookie);
 		if (o) {
-			if ((int)(seq - o->next) < 0)
+			if (cut(ctx, o->next - seq, len))
 				o->overlaps++;
 			o->next = seq + len;
 			count(TICKET_STRAY_OVERFLOW);

@@ -328,8 +328,8 @@ func (r *Ring) closeSent() error {
 
 // CloseCause tells, after a close notice, why a connection ended: nil for an
 // orderly FIN, else an errno such as ECONNRESET, or ErrTxOverflow. EPROTO means
-// that the delivery ring overflowed and a retransmission made the bytes
-// ambiguous, so that none of them are given out.
+// that the delivery ring overflowed, a retransmission then repeated bytes, and
+// the kernel had no memory to cut them off, so that none are given out.
 func (r *Ring) CloseCause(fd int) error {
 	if c := r.lookup(fd); c != nil {
 		return c.cause
