@@ -175,7 +175,7 @@ func (p *Pool) recover(s *superblock) error {
 		p.problem(err)
 	}
 	if err := p.log.recover(); err != nil {
-		return err
+		p.problem(err) // the structures can be looked at all the same
 	}
 	p.walkRoots()
 	p.progress.finish(uint64(p.g.frames - p.g.first))

@@ -34,7 +34,11 @@ func (v *visitor) run() error {
 		}
 	}
 	if v.keys != v.count {
-		return v.found(fmt.Errorf("tree %q: %w: %d keys were found, the root says %d", v.name, pmem.ErrDamaged, v.keys, v.count))
+		err := fmt.Errorf("%w: %d keys were found, the root says %d", pmem.ErrDamaged, v.keys, v.count)
+		if v.name != "" {
+			err = fmt.Errorf("tree %q: %w", v.name, err)
+		}
+		return v.found(err)
 	}
 	return nil
 }
