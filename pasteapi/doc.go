@@ -86,7 +86,8 @@
 // A Ring belongs to one goroutine at a time; with more than one CPU, use one ring
 // for each, on a locked thread if CPUs are to be fixed. A connection is
 // registered to one ring, best the one that its NIC queue belongs to (queue j:
-// ring j modulo Rings); on another one it works by the copy path. From any
+// ring j modulo Rings); on another one it works by the copy path. With a listener
+// for each ring, [Ring.PlaceConnections] sees to that. From any
 // goroutine may be called: everything of Port but Close while a ring is in use,
 // and Wake and Stats of a Ring.
 //

@@ -17,7 +17,7 @@ const acceptBurst = 64
 // descriptor that was closed.
 func (l *loop) accept() {
 	for range acceptBurst {
-		fd, _, err := unix.Accept4(l.s.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		fd, _, err := unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch err {
 		case nil:
 			l.welcome(fd)
@@ -86,7 +86,7 @@ func (l *loop) refuseWithSpare() bool {
 		return false
 	}
 	unix.Close(l.spare)
-	fd, _, err := unix.Accept4(l.s.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+	fd, _, err := unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 	if err == nil {
 		l.refuse(fd, "out of file descriptors: raise the limit (ulimit -n)")
 	}

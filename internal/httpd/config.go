@@ -13,6 +13,8 @@ import (
 // applies.
 type Ring interface {
 	RX() *pasteapi.NetmapRing
+	Queues() int
+	PlaceConnections(listeners ...int) error
 	TX() *pasteapi.NetmapRing
 	Register(fd int) error
 	Unregister(fd int) error

@@ -76,6 +76,9 @@ func (r *fakeRing) close() {
 
 func (r *fakeRing) RX() *pasteapi.NetmapRing { return r.rx }
 func (r *fakeRing) TX() *pasteapi.NetmapRing { return r.tx }
+func (r *fakeRing) Queues() int              { return 0 }
+
+func (r *fakeRing) PlaceConnections(...int) error { return nil }
 
 func (r *fakeRing) Register(fd int) error {
 	if r.conns[fd] != nil {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -21,7 +22,10 @@ const backlog = 8192
 // listen makes a non-blocking listening socket. It is not net.Listen because
 // that makes multipath TCP listeners, which a sockmap does not take, and
 // because an event loop has no use for the runtime's poller.
-func listen(addr string) (fd int, bound netip.AddrPort, err error) {
+//
+// With share, sockets for which allowSharing was called may have the same
+// address.
+func listen(addr string, share bool) (fd int, bound netip.AddrPort, err error) {
 	ap, err := parseAddr(addr)
 	if err != nil {
 		return -1, bound, fmt.Errorf("listen on %q: %w", addr, err)
@@ -44,6 +48,11 @@ func listen(addr string) (fd int, bound netip.AddrPort, err error) {
 	}
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return fd, bound, os.NewSyscallError("setsockopt", err)
+	}
+	if share {
+		if err := allowSharing(fd); err != nil {
+			return fd, bound, err
+		}
 	}
 	var sa unix.Sockaddr = &unix.SockaddrInet4{Port: int(ap.Port())}
 	if family == unix.AF_INET6 {
@@ -89,6 +98,40 @@ func listen(addr string) (fd int, bound netip.AddrPort, err error) {
 		ap = netip.AddrPortFrom(ap.Addr(), uint16(got.Port))
 	}
 	return fd, ap, nil
+}
+
+// allowSharing lets further sockets of this user listen on the same address.
+func allowSharing(fd int) error {
+	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
+}
+
+// spread makes a listening socket for each ring of several, and has the kernel
+// give a new connection to the one whose ring its frames arrive at. The first
+// is the server's, and the only one if that is of no use. It was bound alone, so
+// that two servers on one address are still found out.
+func (s *Server) spread(rings []Ring) (fds []int, err error) {
+	fds = []int{s.fd}
+	if len(rings) == 1 || slices.ContainsFunc(rings, func(r Ring) bool { return r.Queues() == 0 }) {
+		return fds, nil
+	}
+	defer func() {
+		if err != nil {
+			for _, fd := range fds[1:] {
+				unix.Close(fd)
+			}
+		}
+	}()
+	if err := allowSharing(s.fd); err != nil {
+		return fds, err
+	}
+	for range rings[1:] {
+		fd, _, err := listen(s.addr.String(), true)
+		if err != nil {
+			return fds, err
+		}
+		fds = append(fds, fd)
+	}
+	return fds, rings[0].PlaceConnections(fds...)
 }
 
 // parseAddr reads "ip:port", ":port" or "localhost:port". Other names are

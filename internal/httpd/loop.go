@@ -17,6 +17,7 @@ import (
 type loop struct {
 	s       *Server
 	ring    Ring
+	fd      int // listening socket
 	rx, tx  *pasteapi.NetmapRing
 	log     *slog.Logger
 	replies *replies
@@ -71,7 +72,7 @@ func logger(l *slog.Logger, ring int) *slog.Logger {
 
 // run serves until the server is stopped.
 func (l *loop) run() error {
-	if err := l.ring.Watch(l.s.fd); err != nil {
+	if err := l.ring.Watch(l.fd); err != nil {
 		return fmt.Errorf("watch listening socket: %w", err)
 	}
 	l.openSpare()
@@ -96,7 +97,7 @@ func (l *loop) run() error {
 			l.reap()
 		}
 		for _, fd := range l.ring.Ready() {
-			if fd == l.s.fd {
+			if fd == l.fd {
 				l.accept()
 			}
 		}
@@ -182,7 +183,7 @@ func (l *loop) shut() {
 			l.destroy(c)
 		}
 	}
-	if err := l.ring.Unwatch(l.s.fd); err != nil {
+	if err := l.ring.Unwatch(l.fd); err != nil {
 		l.log.Warn("unwatch listening socket", "err", err)
 	}
 	if l.spare >= 0 {

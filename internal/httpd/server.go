@@ -21,7 +21,7 @@ type Server struct {
 	pool  *pmem.Pool
 	addr  netip.AddrPort
 	stop  atomic.Bool
-	fd    int // listening socket, shared by the loops; -1 when closed
+	fd    int // listening socket, of the first loop; -1 when closed
 	loops []*loop
 	mu    sync.Mutex // of fd and loops, except for the loops themselves
 
@@ -68,7 +68,7 @@ func New(cfg Config, pool *pmem.Pool) (*Server, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, fmt.Errorf("new http server: %w", err)
 	}
-	fd, addr, err := listen(cfg.Addr)
+	fd, addr, err := listen(cfg.Addr, false)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +95,10 @@ func (s *Server) Close() error {
 // commits what was received, sends what was answered, closes all connections
 // and the listening socket, and returns nil. It also returns when a ring fails
 // for good. The rings must use the server's pool and belong to the server
-// until Run has returned. It can be called once.
+// until Run has returned. It can be called once. Several rings must be all of a
+// port's, in their order, and Run be called in the network namespace of New: where
+// each ring has a NIC queue, each gets a listening socket, and thereby the
+// connections whose frames it sees.
 func (s *Server) Run(ctx context.Context, rings ...Ring) error {
 	if len(rings) == 0 {
 		return errors.New("run http server: no ring")
@@ -106,11 +109,22 @@ func (s *Server) Run(ctx context.Context, rings ...Ring) error {
 		s.mu.Unlock()
 		return errors.New("run http server: closed or running already")
 	}
+	fds, err := s.spread(rings)
+	if err != nil {
+		s.mu.Unlock()
+		return fmt.Errorf("run http server: %w", errors.Join(err, s.Close()))
+	}
 	for i, r := range rings {
 		s.loops = append(s.loops, newLoop(s, i, r, replies))
+		s.loops[i].fd = fds[i%len(fds)]
 	}
 	s.mu.Unlock()
 	defer s.Close()
+	defer func() {
+		for _, fd := range fds[1:] {
+			unix.Close(fd)
+		}
+	}()
 	var wg sync.WaitGroup
 	errs := make([]error, len(s.loops))
 	halt := func() {
