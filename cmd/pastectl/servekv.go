@@ -27,9 +27,13 @@ pool file where the interface put them, and sent from there.
   GET    /k?prefix=P&after=K&limit=N  keys in order, one per line, percent-encoded
 
 A change is durable before it is answered. When the pool is full, PUT gets 507;
-everything stored is still served, and DELETE makes room. A value that is not
-what was stored gets 500, and the others are served; a pool whose log is damaged
-is refused ("pastectl pool check").
+everything stored is still served, and DELETE makes room.
+
+A value that is not what was stored gets 500, and the others are served. A pool
+with a damaged record in its log, or a damaged node of its tree, is refused, as it
+would have lost keys without a word. What describes the pool exists twice: one bad
+copy is made anew, and two are refused. "pastectl pool check" says what is wrong
+where.
 
 The pool is created if there is none. The interface is attached for as long as
 the server runs, unless "pastectl attach" did that. Without --nic, and for
