@@ -78,7 +78,11 @@ func attach(f *os.File, pl place, size uint64, o Options, isNew bool) (a attachm
 		// MAP_SYNC: the file's blocks are durable before a store can reach them.
 		mapped, err := a.add(f, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED_VALIDATE|unix.MAP_SYNC)
 		if err == nil {
-			a.dom = &daxDomain{mem: a.mem, mapped: mapped}
+			d := &daxDomain{mem: a.mem, mapped: mapped, cpu: &cpuDomain{mapped}}
+			if o.NoFlush {
+				d.cpu = &noDomain{mapped}
+			}
+			a.dom = d
 		} else if !errors.Is(err, unix.EOPNOTSUPP) {
 			return a, err
 		}
@@ -115,15 +119,7 @@ func enoughMemory(f *os.File, size uint64) error {
 const loadStep = 4 << 20
 
 // load reads a staged pool from its file, leaving out holes.
-//
-// What an earlier process wrote and could not sync may still be in the page
-// cache, looking durable. So the cache is synced, which reports an error that
-// nobody has heard of yet, and dropped: what is read comes from the medium.
 func load(f *os.File, mem []byte, progress func(done, total uint64)) error {
-	if err := (diskFile{f}).Sync(); err != nil && !errors.Is(err, unix.EINVAL) {
-		return fmt.Errorf("%w: %w", ErrIO, err)
-	}
-	unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED) // advice: nothing to do if it is not taken
 	size := uint64(len(mem))
 	for off := uint64(0); off < size; {
 		start, err := unix.Seek(int(f.Fd()), int64(off), unix.SEEK_DATA)

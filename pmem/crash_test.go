@@ -53,28 +53,41 @@ func newCrashModel() *crashModel {
 
 // crashRun lives through several crashes of one small pool and returns the
 // first broken promise.
-func crashRun(seed uint64, drop func(pmemsim.Call) bool) (err error) {
+func crashRun(seed uint64, drop func(pmemsim.Call) bool) error {
+	return crashRunOn(seed, drop, func(mem []byte, sim *pmemsim.Memory) ([]byte, Domain) { return mem, sim })
+}
+
+// daxRun is crashRun with frames in DRAM and what is kept in the simulated memory.
+func daxRun(seed uint64, drop func(pmemsim.Call) bool) error {
+	return crashRunOn(seed, drop, func(mem []byte, sim *pmemsim.Memory) ([]byte, Domain) {
+		frames := bytes.Clone(mem)
+		return frames, &daxDomain{mem: frames, mapped: mem, cpu: sim}
+	})
+}
+
+func crashRunOn(seed uint64, drop func(pmemsim.Call) bool, on func([]byte, *pmemsim.Memory) ([]byte, Domain)) error {
 	rng := rand.New(rand.NewPCG(seed, 1))
-	g, err := layout(200<<10, 2048, 32)
+	mem, g, err := smallPool()
 	if err != nil {
 		return err
 	}
-	mem := make([]byte, g.size)
-	c := pmemsim.New(mem, rng)
-	if err := format(mem, c, superblock{geometry: g, uuid: UUID{1}, created: now()}); err != nil {
-		return err
-	}
 	m := newCrashModel()
-	for range 6 {
-		mem := c.Crash()
-		c = pmemsim.New(mem, rng)
-		c.Region, c.Drop = regionOf(&g), drop
-		c.CrashAfter(1 + rng.IntN(80))
-		if _, err := pmemsim.Run(func() error { return crashLife(mem, c, m, rng) }); err != nil {
-			return err
-		}
+	setup := func(sim *pmemsim.Memory) { sim.Region, sim.Drop = regionOf(&g), drop }
+	_, err = pmemsim.Lives(6, 80, mem, rng, setup, func(mem []byte, sim *pmemsim.Memory) error {
+		mem, d := on(mem, sim)
+		return crashLife(mem, d, m, rng)
+	})
+	return err
+}
+
+// smallPool makes an empty pool.
+func smallPool() ([]byte, geometry, error) {
+	g, err := layout(200<<10, 2048, 32)
+	if err != nil {
+		return nil, g, err
 	}
-	return nil
+	mem := make([]byte, g.size)
+	return mem, g, format(mem, &noDomain{mem}, superblock{geometry: g, uuid: UUID{1}, created: now()})
 }
 
 // crashLife opens the pool, checks what is there, and works until the crash.

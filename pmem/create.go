@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,7 +14,9 @@ import (
 // memory is reserved at once. It fails with ErrExists if path exists, or, for
 // a device-DAX device, if its first 2 MiB are not all zero, unless o.Overwrite
 // is set. A crash during Create leaves no file, or on a device one that is
-// recognised as ErrIncomplete.
+// recognised as ErrIncomplete. An existing file is replaced in one step, and
+// stays if there is an error; a crash meanwhile may leave a second file behind,
+// whose name is path with the suffix ".new-" and a number.
 func Create(path string, o Options) (*Pool, error) {
 	p, err := create(path, o, func(*Pool) error { return nil })
 	if err != nil {
@@ -89,35 +90,25 @@ func create(path string, o Options, fill func(*Pool) error) (*Pool, error) {
 		}
 		defer old.Close()
 	}
-	f, temporary, err := createFile(path)
+	f, err := newDraft(path)
 	if err != nil {
 		return nil, err
 	}
-	if temporary != "" {
-		defer os.Remove(temporary)
-	}
-	p, err := createIn(f, pl, o)
+	defer f.tidy()
+	p, err := createIn(f.File, pl, o)
 	if err != nil {
 		f.Close()
 		return nil, err
 	}
-	err = fill(p)
-	if err == nil && pl.backing.Staged() {
-		err = f.Sync()
-	}
-	if err == nil && exists {
-		err = os.Remove(path)
-	}
-	if err == nil {
-		err = publish(f, temporary, path)
-	}
-	if err == nil && pl.backing.Staged() {
-		err = syncDir(filepath.Dir(path))
+	if err = fill(p); err == nil {
+		// Its content is durable already.
+		err = f.publish(exists, pl.backing.Staged() && !o.NoFlush)
 	}
 	if err != nil {
 		p.Close()
 		return nil, err
 	}
+	p.isNew = true
 	return p, nil
 }
 

@@ -8,7 +8,7 @@ import (
 
 // Domain is how stores to a pool's memory become durable. Offsets are bytes
 // from the start of the pool. Every store of this package is followed by Flush
-// of its range, or goes through CopyNT, so whatever keeps these four promises
+// of its range, so whatever keeps these three promises
 // can stand behind a pool: the CPU's cache instructions, a file that is
 // written to, or a test's image of what would have survived.
 //
@@ -17,8 +17,6 @@ import (
 type Domain interface {
 	// Flush starts to make every line in [off, off+n) durable.
 	Flush(off, n uint64)
-	// CopyNT stores src at off, past the caches, and flushes it.
-	CopyNT(off uint64, src []byte)
 	// Order promises that a crash which finds anything flushed after it finds
 	// everything flushed before it; ordered is false when the domain cannot
 	// promise that at a lower cost than Fence's, and then it does nothing.
@@ -60,11 +58,15 @@ func (p *Pool) Flush(off, n uint64) {
 	}
 }
 
-// CopyNT stores src at byte off of the pool, past the caches, and flushes it.
+// CopyNT stores src at byte off of the pool and flushes it, past the caches
+// where that spares a flush.
 func (p *Pool) CopyNT(off uint64, src []byte) {
-	if len(src) > 0 {
-		p.dom.CopyNT(off, src)
+	if c, ok := p.dom.(*cpuDomain); ok {
+		c.CopyNT(off, src)
+		return
 	}
+	copy(p.mem[off:], src)
+	p.Flush(off, uint64(len(src)))
 }
 
 // Store64 stores v at byte off, a multiple of 8, in one piece: a crash finds

@@ -2,11 +2,8 @@ package pmem
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"sync"
-
-	"golang.org/x/sys/unix"
 )
 
 // storage is the part of a file that a fileDomain needs; tests make it fail.
@@ -50,11 +47,6 @@ func (d *fileDomain) Flush(off, n uint64) {
 		return
 	}
 	d.pending = append(d.pending, s)
-}
-
-func (d *fileDomain) CopyNT(off uint64, src []byte) {
-	copy(d.mem[off:], src)
-	d.Flush(off, uint64(len(src)))
 }
 
 // Order does nothing: it would cost a sync of its own.
@@ -108,41 +100,25 @@ func (d *fileDomain) write(batch []span) error {
 	return d.file.Sync()
 }
 
-// diskFile is the storage that is a file.
-type diskFile struct{ *os.File }
-
-func (f diskFile) Sync() error {
-	for {
-		// The file keeps its size, so that its inode need not be written.
-		switch err := unix.Fdatasync(int(f.Fd())); err {
-		case nil:
-			return nil
-		case unix.EINTR:
-		default:
-			return &os.PathError{Op: "fdatasync", Path: f.Name(), Err: err}
-		}
-	}
-}
-
 // daxDomain makes stores to memory durable in a file on fs-DAX, which cannot
 // be a UMEM itself: Flush stores the range into the mapped file, past the
 // caches.
 type daxDomain struct {
 	mem    []byte
-	mapped []byte
-	mu     sync.Mutex // two flushes of one line must not overtake each other
+	mapped []byte      // the file
+	cpu    interface { // stores to mapped
+		CopyNT(off uint64, src []byte)
+		Order() (bool, error)
+		Fence() error
+	}
+	mu sync.Mutex // two flushes of one line must not overtake each other
 }
 
 func (d *daxDomain) Flush(off, n uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	CopyNT(d.mapped[off:off+n], d.mem[off:off+n])
+	d.cpu.CopyNT(off, d.mem[off:off+n])
 }
 
-func (d *daxDomain) CopyNT(off uint64, src []byte) {
-	copy(d.mem[off:], src)
-	d.Flush(off, uint64(len(src)))
-}
-
-func (d *daxDomain) Order() (bool, error) { fence(); return true, nil }
-func (d *daxDomain) Fence() error         { fence(); return nil }
+func (d *daxDomain) Order() (bool, error) { return d.cpu.Order() }
+func (d *daxDomain) Fence() error         { return d.cpu.Fence() }

@@ -1,6 +1,7 @@
 package pmem
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -47,29 +48,42 @@ func grow(path string, size int64) error {
 		return fmt.Errorf("%w: %s has %d bytes, %d were asked for", ErrSize, path, pl.devSize, g.size)
 	}
 	if pl.backing != BackingDAX {
-		var st unix.Stat_t
-		if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-			return os.NewSyscallError("fstat", err)
-		}
-		if uint64(st.Size) < s.size {
-			return fmt.Errorf("%w: %s has %d bytes, its superblock says %d", ErrTruncated, path, st.Size, s.size)
-		}
-		if err := reserve(f, g.size); err != nil {
+		if err := lengthen(f, pl, s.size, g.size); err != nil {
 			return err
 		}
-		// The file has its length before the superblock speaks of it.
-		if pl.backing.Staged() {
-			if err := f.Sync(); err != nil {
-				return fmt.Errorf("%w: %w", ErrIO, err)
-			}
-		}
+	}
+	if pl.backing.Staged() {
+		return growSuper(b, &fileDomain{mem: b, file: diskFile{f}}, s, g)
 	}
 	m, err := mapFile(f, roundUp(superReach, unit), unix.PROT_READ|unix.PROT_WRITE, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Munmap(m)
-	return guard(path, m, nil, func() error { return growSuper(m, &msyncDomain{cpuDomain{m}, pl.backing.Staged()}, s, g) })
+	return guard(path, m, nil, func() error { return growSuper(m, &cpuDomain{m}, s, g) })
+}
+
+// lengthen makes the file of a pool of size bytes longer; after an error it has
+// the length that it had.
+func lengthen(f *os.File, pl place, size, to uint64) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return &os.PathError{Op: "fstat", Path: f.Name(), Err: err}
+	}
+	if uint64(st.Size) < size {
+		return fmt.Errorf("%w: %s has %d bytes, its superblock says %d", ErrTruncated, f.Name(), st.Size, size)
+	}
+	err := reserve(f, to)
+	// The file has its length before the superblock speaks of it.
+	if err == nil && pl.backing.Staged() {
+		if err = (diskFile{f}).Sync(); err != nil {
+			err = fmt.Errorf("%w: %w", ErrIO, err)
+		}
+	}
+	if err != nil && uint64(st.Size) < to {
+		err = errors.Join(err, diskFile{f}.resize(uint64(st.Size)))
+	}
+	return err
 }
 
 // growSuper is the change itself: of both copies, a bad one first.
@@ -81,23 +95,4 @@ func growSuper(mem []byte, dom Domain, s superblock, g geometry) error {
 	}
 	s.geometry = g
 	return writeSuper(mem, dom, &s)
-}
-
-// msyncDomain is for a few pages of a mapped file of any kind.
-type msyncDomain struct {
-	cpuDomain
-	sync bool
-}
-
-func (d *msyncDomain) Order() (bool, error) { return true, d.Fence() }
-
-func (d *msyncDomain) Fence() error {
-	fence()
-	if !d.sync {
-		return nil
-	}
-	if err := unix.Msync(d.mem, unix.MS_SYNC); err != nil {
-		return fmt.Errorf("%w: %w", ErrIO, os.NewSyscallError("msync", err))
-	}
-	return nil
 }

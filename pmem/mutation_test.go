@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"testing"
 
 	"github.com/go-quicktest/qt"
@@ -12,16 +13,22 @@ import (
 )
 
 // scenarios are what this package does to a pool. Each returns the first broken
-// promise; drop leaves calls of the domain out.
-var scenarios = map[string]func(seed uint64, drop func(pmemsim.Call) bool) error{
-	"work":   crashRun,
-	"create": createRun,
-	"grow":   growRun,
-	"mend":   mendRun,
-	"torn":   tornRun,
+// promise; drop leaves calls out that make something durable.
+var scenarios = map[string]pmemsim.Scenario{
+	"work":      crashRun,
+	"dax work":  daxRun,
+	"create":    createRun,
+	"grow":      growRun,
+	"mend":      mendRun,
+	"torn":      tornRun,
+	"restore":   restoreRun,
+	"file work": fileWorkRun,
+	"new file":  newFileRun,
+	"grow file": growFileRun,
 }
 
 func TestCrashScenarios(t *testing.T) {
+	needDisk(t)
 	for name, run := range scenarios {
 		for seed := range uint64(200) {
 			qt.Assert(t, qt.IsNil(run(seed, nil)), qt.Commentf("%s, seed %d", name, seed))
@@ -29,33 +36,28 @@ func TestCrashScenarios(t *testing.T) {
 	}
 }
 
-// TestCrashFindsMissingCalls leaves out every flush, order and fence of the
-// package in turn, wherever it is called from and whatever part of the pool it
-// is for: a scenario must notice each.
-func TestCrashFindsMissingCalls(t *testing.T) {
-	sites := map[pmemsim.Call][]string{}
-	for name, run := range scenarios {
-		seen := map[pmemsim.Call]bool{}
-		for seed := range uint64(100) {
-			run(seed, func(c pmemsim.Call) bool { seen[c] = true; return false })
-		}
-		for c := range seen {
-			sites[c] = append(sites[c], name)
-		}
-	}
-	for missing, in := range sites {
-		t.Run(fmt.Sprintf("%s of %s in %s", missing.Op, missing.Region, missing.Site), func(t *testing.T) {
-			for seed := range uint64(5000) {
-				for _, name := range in {
-					if err := scenarios[name](seed, func(c pmemsim.Call) bool { return c == missing }); err != nil {
-						t.Logf("%s, seed %d: %v", name, seed, err)
-						return
-					}
-				}
-			}
-			t.Error("nothing noticed that it is missing")
-		})
-	}
+// TestMutations leaves out every flush, fence and sync of the package in turn,
+// and each of these for every part of the pool that it is used for.
+func TestMutations(t *testing.T) {
+	needDisk(t)
+	const cpu = "an instruction of the CPU: only a power failure shows that it was executed"
+	pmemsim.Mutation{
+		Files:     []string{"*.go"},
+		Scenarios: scenarios,
+		Untested: map[string]string{
+			"Flush":                    cpu,
+			"Fence":                    cpu,
+			"Persist":                  cpu,
+			"CopyNT":                   cpu,
+			"flushRange":               cpu,
+			"copyLinesNT":              cpu,
+			"(*cpuDomain).Flush":       cpu,
+			"(*cpuDomain).CopyNT":      cpu,
+			"(*cpuDomain).Order":       cpu,
+			"(*cpuDomain).Fence":       cpu,
+			"(*Pool).CopyNT: c.CopyNT": "it stores as well, as every test on real memory shows; otherwise " + cpu,
+		},
+	}.Run(t)
 }
 
 // crashAgain runs work on mem until a crash, or to its end, and returns what
@@ -168,12 +170,8 @@ func growRun(seed uint64, drop func(pmemsim.Call) bool) error {
 // next one opens it, and one that finished has mended it.
 func mendRun(seed uint64, drop func(pmemsim.Call) bool) error {
 	rng := rand.New(rand.NewPCG(seed, 5))
-	g, err := layout(200<<10, 2048, 32)
+	mem, g, err := smallPool()
 	if err != nil {
-		return err
-	}
-	mem := make([]byte, g.size)
-	if err := format(mem, &noDomain{mem}, superblock{geometry: g, uuid: UUID{1}, created: now()}); err != nil {
 		return err
 	}
 	for _, copies := range [][2]uint64{{70, 2048 + 70}, {headOffset(&g, 0) + 16, headOffset(&g, 1) + 16}, {rootsOffset(&g, 0) + 60, rootsOffset(&g, 1) + 60}} {
@@ -240,4 +238,73 @@ func tornRun(seed uint64, drop func(pmemsim.Call) bool) error {
 		err = fmt.Errorf("the torn record came back")
 	}
 	return err
+}
+
+// restoreRun restores a pool into memory: after a crash what is there is whole.
+func restoreRun(seed uint64, drop func(pmemsim.Call) bool) error {
+	rng := rand.New(rand.NewPCG(seed, 7))
+	mem, g, err := smallPool()
+	if err != nil {
+		return err
+	}
+	archive, err := smallArchive()
+	if err != nil {
+		return err
+	}
+	image, finished, err := crashAgain(mem, &g, rng, 20, drop, func(d Domain) error {
+		p, err := OpenMemory(mem, d, Options{})
+		if err != nil {
+			return err
+		}
+		return p.restore(bytes.NewReader(archive))
+	})
+	if err != nil {
+		return err
+	}
+	p, err := OpenMemory(image, nil, Options{})
+	if err != nil {
+		return err
+	}
+	return archived(p, finished)
+}
+
+// smallArchive is the dump of a pool with a record and a root that leads to a frame.
+var smallArchive = sync.OnceValues(func() ([]byte, error) {
+	mem, _, err := smallPool()
+	if err != nil {
+		return nil, err
+	}
+	p, err := OpenMemory(mem, &noDomain{mem}, Options{})
+	if err != nil {
+		return nil, err
+	}
+	var f [1]uint32
+	p.Alloc(f[:])
+	copy(p.Frame(f[0]), "frame")
+	p.Log().AppendCopy([]byte("record"))
+	err = errors.Join(p.Log().Commit(), p.SetRoot("root", Root{Kind: KindFrame, Frame: f[0]}))
+	var b bytes.Buffer
+	err = errors.Join(err, p.Dump(&b, nil))
+	return b.Bytes(), err
+})
+
+// archived checks that a pool holds what smallArchive does, or, unless all is
+// set, a part.
+func archived(p *Pool, all bool) error {
+	r, ok := p.Root("root")
+	if !ok && all || ok && string(bytes.TrimRight(p.Frame(r.Frame), "\x00")) != "frame" {
+		return fmt.Errorf("root %v, its frame holds %q", ok, p.Frame(r.Frame))
+	}
+	rec, err := p.Log().Record(1)
+	if errors.Is(err, ErrNoRecord) && !all {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	if rec.WriteTo(&b); b.String() != "record" {
+		return fmt.Errorf("record %q", b.String())
+	}
+	return nil
 }

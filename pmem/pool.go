@@ -51,6 +51,7 @@ type Pool struct {
 	uuid     UUID
 	created  time.Time
 	readOnly bool
+	isNew    bool   // made by this process
 	writer   string // who holds a live pool
 	seed     uint32 // of checksums: the pool's name
 	dom      Domain
@@ -93,6 +94,11 @@ func open(path string, o Options) (*Pool, error) {
 }
 
 func openIn(f *os.File, pl place, o Options) (*Pool, error) {
+	if pl.backing.Staged() && !o.ReadOnly {
+		if err := settle(f); err != nil {
+			return nil, err
+		}
+	}
 	b, err := firstBytes(f, pl)
 	if err != nil {
 		return nil, err
@@ -263,6 +269,9 @@ func (p *Pool) Created() time.Time { return p.created }
 
 // ReadOnly reports whether the pool was opened without the right to write.
 func (p *Pool) ReadOnly() bool { return p.readOnly }
+
+// IsNew reports whether opening the pool has created it, as opposed to found it.
+func (p *Pool) IsNew() bool { return p.isNew }
 
 // Live reports whether the pool was opened read-only while a writer had it
 // open. What is read is then a snapshot of a pool that changes underneath:

@@ -261,7 +261,7 @@ func TestTruncatedWhileMapped(t *testing.T) {
 // tmpfs stands in for it, which is mapped the same way.
 func TestDAXDomain(t *testing.T) {
 	mem, mapped := make([]byte, 200<<10), make([]byte, 200<<10)
-	d := &daxDomain{mem: mem, mapped: mapped}
+	d := &daxDomain{mem: mem, mapped: mapped, cpu: &cpuDomain{mapped}}
 	p, err := FormatMemory(mem, d, Options{LogEntries: 32})
 	qt.Assert(t, qt.IsNil(err))
 	p.Log().AppendCopyHeader([]byte("h"), bytes.Repeat([]byte("x"), 3000))

@@ -2,7 +2,9 @@ package pmemsim
 
 import (
 	"bytes"
+	"maps"
 	"math/rand/v2"
+	"slices"
 )
 
 const sector = 512 // bytes that a disk writes in one piece
@@ -43,7 +45,7 @@ func (d *Disk) step() {
 
 // settle lets a share of the dirty sectors reach the medium.
 func (d *Disk) settle(share float64) {
-	for s := range d.dirty {
+	for _, s := range slices.Sorted(maps.Keys(d.dirty)) {
 		if d.rng.Float64() < share {
 			copy(d.durable[s*sector:(s+1)*sector], d.cached[s*sector:])
 		}

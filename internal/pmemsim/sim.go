@@ -13,10 +13,10 @@ package pmemsim
 
 import (
 	"bytes"
+	"fmt"
+	"maps"
 	"math/rand/v2"
-	"runtime"
-	"strconv"
-	"strings"
+	"slices"
 )
 
 const line = 64 // bytes of a cache line
@@ -48,13 +48,6 @@ type Memory struct {
 	last    string // region flushed last
 }
 
-// Call is one call of the domain.
-type Call struct {
-	Op     string // "flush", "order" or "fence"
-	Site   string // the function that called, and its line in it: "pmem.(*Log).Commit:312"
-	Region string // that Region gave, of a fence the one flushed last; none of an order
-}
-
 // crash is what the simulated crash panics with.
 type crash struct{}
 
@@ -75,6 +68,25 @@ func (m *Memory) CrashAfter(n int) {
 	}
 }
 
+// Lives runs life n times, each over what the one before left behind in its
+// memory: a crash ends it at one of its first calls to the domain. setup, if not
+// nil, is called with every new Memory. The result is what the last crash left,
+// or the first error of a life that was not cut off.
+func Lives(n, calls int, mem []byte, rng *rand.Rand, setup func(*Memory), life func(mem []byte, sim *Memory) error) ([]byte, error) {
+	for i := range n {
+		sim := New(mem, rng)
+		if setup != nil {
+			setup(sim)
+		}
+		sim.CrashAfter(1 + rng.IntN(calls))
+		if _, err := Run(func() error { return life(mem, sim) }); err != nil {
+			return nil, fmt.Errorf("life %d: %w", i, err)
+		}
+		mem = sim.Crash()
+	}
+	return mem, nil
+}
+
 // Run calls f and reports whether the simulated crash ended it. Other panics
 // go through.
 func Run(f func() error) (crashed bool, err error) {
@@ -91,8 +103,8 @@ func Run(f func() error) (crashed bool, err error) {
 
 // Crash returns what is found after a crash now. The Memory is of no use afterwards.
 func (m *Memory) Crash() []byte {
-	for at, b := range m.pending { // a flush under way may have finished
-		if m.rng.IntN(2) == 0 {
+	for _, at := range slices.Sorted(maps.Keys(m.pending)) {
+		if b := m.pending[at]; m.rng.IntN(2) == 0 { // a flush under way may have finished
 			copy(m.durable[at:], b[:])
 		}
 	}
@@ -113,31 +125,11 @@ func (m *Memory) step(op string) (dropped bool) {
 	if m.Drop == nil {
 		return false
 	}
-	c := Call{Op: op, Site: site(), Region: m.last}
+	c := Call{Op: op, Region: m.last, stack: stack(false)}
 	if op == "order" { // its place says it all
 		c.Region = ""
 	}
 	return m.Drop(c)
-}
-
-// helpers of pmem that only pass a call on: not they are the site.
-var helpers = []string{"pmemsim.", "pmem.(*Pool).Flush", "pmem.(*Pool).CopyNT", "pmem.(*Pool).Fence", "pmem.(*Pool).Persist"}
-
-// site names the first caller that is no mere helper.
-func site() string {
-	var pcs [16]uintptr
-	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs[:])])
-next:
-	for {
-		f, more := frames.Next()
-		name := f.Function[strings.LastIndexByte(f.Function, '/')+1:]
-		for _, h := range helpers {
-			if more && strings.HasPrefix(name, h) {
-				continue next
-			}
-		}
-		return name + ":" + strconv.Itoa(f.Line)
-	}
 }
 
 // evict lets a share of the dirty words become durable.
@@ -180,7 +172,7 @@ func (m *Memory) Flush(off, n uint64) {
 	}
 }
 
-// CopyNT implements pmem.Domain.
+// CopyNT stores src at off and flushes it.
 func (m *Memory) CopyNT(off uint64, src []byte) {
 	copy(m.mem[off:], src)
 	m.Flush(off, uint64(len(src)))

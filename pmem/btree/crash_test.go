@@ -1,6 +1,7 @@
 package btree_test
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -29,38 +30,114 @@ func crashRun(seed uint64, drop func(pmemsim.Call) bool) error {
 	}
 	// What the crash may leave: the last commit, or the one under way.
 	acked, next := map[string]string{}, map[string]string{}
-	for life := range 4 {
-		sim := pmemsim.New(mem, rng)
-		sim.Drop = drop
-		sim.CrashAfter(1 + rng.IntN(120))
-		_, err := pmemsim.Run(func() error {
-			p, err := pmem.OpenMemory(mem, sim, o)
-			if err != nil {
-				return fmt.Errorf("life %d: %w", life, err)
-			}
-			t, err := btree.Open(p, "t", btree.Options{Reserve: 8})
-			if err != nil {
-				return err
-			}
-			found, frames, err := contents(p, t)
-			if err != nil {
-				return err
-			}
-			if !maps.Equal(found, acked) && !maps.Equal(found, next) {
-				return fmt.Errorf("life %d: %d keys, acknowledged %d, or %d with the commit under way", life, len(found), len(acked), len(next))
-			}
-			if used := int(p.Frames()-p.FirstFrame()) - p.Free(); used != frames {
-				return fmt.Errorf("life %d: %d frames in use, %d reachable", life, used, frames)
-			}
-			acked, next = found, found
-			return crashWork(t, rng, &acked, &next)
-		})
+	setup := func(sim *pmemsim.Memory) { sim.Drop = drop }
+	_, err = pmemsim.Lives(4, 120, mem, rng, setup, func(mem []byte, sim *pmemsim.Memory) error {
+		p, err := pmem.OpenMemory(mem, sim, o)
 		if err != nil {
 			return err
 		}
-		mem = sim.Crash()
+		t, err := btree.Open(p, "t", btree.Options{Reserve: 8})
+		if err != nil {
+			return err
+		}
+		found, err := whole(p, t)
+		if err != nil {
+			return err
+		}
+		if !maps.Equal(found, acked) && !maps.Equal(found, next) {
+			return fmt.Errorf("%d keys, acknowledged %d, or %d with the commit under way", len(found), len(acked), len(next))
+		}
+		acked, next = found, found
+		return crashWork(t, rng, &acked, &next)
+	})
+	return err
+}
+
+// whole reads the tree of a pool that holds nothing else, and looks for frames
+// that nothing owns.
+func whole(p *pmem.Pool, t *btree.Tree) (map[string]string, error) {
+	found, frames, err := contents(p, t)
+	if err != nil {
+		return nil, err
+	}
+	if used := int(p.Frames()-p.FirstFrame()) - p.Free(); used != frames {
+		return nil, fmt.Errorf("%d frames in use, %d reachable", used, frames)
+	}
+	return found, nil
+}
+
+// restoreRun restores a tree until a crash: what is there then is a part of it,
+// and all when it had finished.
+func restoreRun(seed uint64, drop func(pmemsim.Call) bool) error {
+	rng := rand.New(rand.NewPCG(seed, 5))
+	want, dump, err := crashDump()
+	if err != nil {
+		return err
+	}
+	o := pmem.Options{FrameSize: 2048, LogEntries: 32}
+	mem := make([]byte, 512<<10)
+	if _, err := pmem.FormatMemory(mem, nil, o); err != nil {
+		return err
+	}
+	sim := pmemsim.New(mem, rng)
+	sim.Drop = drop
+	sim.CrashAfter(1 + rng.IntN(100))
+	crashed, err := pmemsim.Run(func() error {
+		p, err := pmem.OpenMemory(mem, sim, o)
+		if err != nil {
+			return err
+		}
+		return btree.Restore(p, "t", bytes.NewReader(dump))
+	})
+	if err != nil {
+		return err
+	}
+	mem = sim.Crash()
+	p, err := pmem.OpenMemory(mem, nil, o)
+	if err != nil {
+		return err
+	}
+	t, err := btree.Open(p, "t", btree.Options{})
+	if err != nil {
+		if _, ok := p.Root("t"); !ok && crashed {
+			return nil
+		}
+		return err
+	}
+	found, err := whole(p, t)
+	if err != nil {
+		return err
+	}
+	if !maps.Equal(found, want) && (!crashed || len(found) > 0) {
+		return fmt.Errorf("%d keys of %d restored, crashed: %v", len(found), len(want), crashed)
 	}
 	return nil
+}
+
+// crashDump returns the content of a tree, and its dump.
+func crashDump() (want map[string]string, dump []byte, err error) {
+	p, err := pmem.FormatMemory(make([]byte, 512<<10), nil, pmem.Options{FrameSize: 2048, LogEntries: 32})
+	if err != nil {
+		return nil, nil, err
+	}
+	t, err := btree.Create(p, "t", btree.Options{})
+	if err != nil {
+		return nil, nil, err
+	}
+	want = map[string]string{}
+	rng := rand.New(rand.NewPCG(1, 1))
+	for range 60 {
+		if err := crashChange(t, rng, want); err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := t.Commit(); err != nil {
+		return nil, nil, err
+	}
+	r, _ := p.Root("t")
+	var b bytes.Buffer
+	err = btree.Dump(p, "t", r, &b)
+	return want, b.Bytes(), err
 }
 
 // contents reads the whole tree, and counts the frames that it owns.
@@ -146,28 +223,11 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// TestCrashFindsMissingCalls leaves out every flush and fence of this package
-// in turn: the simulation must notice each.
-func TestCrashFindsMissingCalls(t *testing.T) {
-	sites := map[string]bool{}
-	for seed := range uint64(20) {
-		qt.Assert(t, qt.IsNil(crashRun(seed, func(c pmemsim.Call) bool {
-			if strings.HasPrefix(c.Site, "btree.(*") {
-				sites[c.Op+" in "+c.Site] = true
-			}
-			return false
-		})))
-	}
-	qt.Assert(t, qt.IsTrue(len(sites) >= 2), qt.Commentf("%v", sites))
-	for site := range sites {
-		t.Run(site, func(t *testing.T) {
-			for seed := range uint64(1000) {
-				if err := crashRun(seed, func(c pmemsim.Call) bool { return c.Op+" in "+c.Site == site }); err != nil {
-					t.Logf("seed %d: %v", seed, err)
-					return
-				}
-			}
-			t.Error("nothing noticed that it is missing")
-		})
-	}
+// TestMutations leaves out every flush and fence of this package in turn: one of
+// the scenarios must notice.
+func TestMutations(t *testing.T) {
+	pmemsim.Mutation{
+		Files:     []string{"*.go"},
+		Scenarios: map[string]pmemsim.Scenario{"work": crashRun, "restore": restoreRun},
+	}.Run(t)
 }

@@ -69,36 +69,31 @@ func crashRun(seed uint64, drop func(pmemsim.Call) bool) error {
 		return err
 	}
 	m := &crashModel{acked: map[string]string{}}
-	for life := range 5 {
-		sim := pmemsim.New(mem, rng)
-		sim.Drop = drop
-		sim.CrashAfter(1 + rng.IntN(250))
-		_, err := pmemsim.Run(func() error {
-			p, err := pmem.OpenMemory(mem, sim, po)
-			if err != nil {
-				return err
-			}
-			s, err := kv.Open(p, o)
-			if err != nil {
-				return err
-			}
-			found, err := contents(s)
-			if err != nil {
-				return err
-			}
-			if err := m.settle(found); err != nil {
-				return err
-			}
-			for {
-				if err := crashWork(s, rng, m); err != nil {
-					return err
-				}
-			}
-		})
+	setup := func(sim *pmemsim.Memory) { sim.Drop = drop }
+	mem, err := pmemsim.Lives(5, 250, mem, rng, setup, func(mem []byte, sim *pmemsim.Memory) error {
+		p, err := pmem.OpenMemory(mem, sim, po)
 		if err != nil {
-			return fmt.Errorf("life %d: %w", life, err)
+			return err
 		}
-		mem = sim.Crash()
+		s, err := kv.Open(p, o)
+		if err != nil {
+			return err
+		}
+		found, err := contents(s)
+		if err != nil {
+			return err
+		}
+		if err := m.settle(found); err != nil {
+			return err
+		}
+		for {
+			if err := crashWork(s, rng, m); err != nil {
+				return err
+			}
+		}
+	})
+	if err != nil {
+		return err
 	}
 	return leaks(mem, po, o)
 }
@@ -216,29 +211,13 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// TestCrashFindsMissingCalls leaves out every flush and fence that the store's
-// changes and checkpoints cause in turn: the simulation must notice each. The
-// log's heads and the table of roots have tests of their own in pmem.
-func TestCrashFindsMissingCalls(t *testing.T) {
-	sites := map[string]bool{}
-	for seed := range uint64(30) {
-		qt.Assert(t, qt.IsNil(crashRun(seed, func(c pmemsim.Call) bool {
-			if strings.HasPrefix(c.Site, "btree.") || strings.HasPrefix(c.Site, "kv.") || strings.HasPrefix(c.Site, "pmem.(*Log).append") {
-				sites[c.Op+" in "+c.Site] = true
-			}
-			return false
-		})))
-	}
-	qt.Assert(t, qt.IsTrue(len(sites) >= 3), qt.Commentf("%v", sites))
-	for site := range sites {
-		t.Run(site, func(t *testing.T) {
-			for seed := range uint64(1500) {
-				if err := crashRun(seed, func(c pmemsim.Call) bool { return c.Op+" in "+c.Site == site }); err != nil {
-					t.Logf("seed %d: %v", seed, err)
-					return
-				}
-			}
-			t.Error("nothing noticed that it is missing")
-		})
-	}
+// TestMutations leaves out in turn every flush and fence that the store's
+// changes and checkpoints cause, in the log, the tree and here: the store must
+// notice, too.
+func TestMutations(t *testing.T) {
+	pmemsim.Mutation{
+		Files:     []string{"*.go", "../append.go", "../btree/commit.go"},
+		Scenarios: map[string]pmemsim.Scenario{"work": crashRun},
+		Untested:  map[string]string{"(*Log).appendCopy": "values lie in frames already"},
+	}.Run(t)
 }
