@@ -257,7 +257,7 @@ func TestDecisions(t *testing.T) {
 	defer objs.Close()
 	s := &Steer{maps: objs.steerMaps}
 	qt.Assert(t, qt.IsNil(s.configure(&nic{name: "none", mac: ourMAC})))
-	qt.Assert(t, qt.IsNil(s.AddPort(ourPort)))
+	qt.Assert(t, qt.IsNil(s.AddPort(ourPort, 0)))
 	var cfg steerNicConfig
 	qt.Assert(t, qt.IsNil(s.maps.SteerConfig.Lookup(uint32(0), &cfg)))
 	qt.Assert(t, qt.Equals(cfg.Vlans, [64]uint64{1}))

@@ -21,6 +21,7 @@
 //	    ports   steer_ports, the TCP ports that are steered
 //	    xsks    steer_xsks, the AF_XDP socket of each RX queue
 //	    stats   steer_stats, the per-CPU counters
+//	    flows   steer_flows, which connections have segments in user space
 //
 // It is built in <bpffs>/paste/tmp-… and renamed when it is complete, so a
 // crash at any moment leaves either all of it or a temporary directory that

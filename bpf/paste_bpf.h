@@ -86,6 +86,7 @@ static void (*bpf_ringbuf_discard)(void *data, __u64 flags) = (void *)133;
 
 #define bpf_htons(x) ((__u16)__builtin_bswap16((__u16)(x)))
 #define bpf_ntohs(x) bpf_htons(x)
+#define bpf_ntohl(x) __builtin_bswap32(x)
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "only little-endian targets are supported"
 #endif

@@ -21,6 +21,7 @@ const (
 	pinPorts  = "ports"
 	pinXsks   = "xsks"
 	pinStats  = "stats"
+	pinFlows  = "flows"
 )
 
 // tmpPrefix cannot begin the name of a network namespace's directory, which is
@@ -252,6 +253,7 @@ func (s *Steer) pins() []mapPin {
 		{pinPorts, steerMapSteerPorts, &s.maps.SteerPorts},
 		{pinXsks, steerMapSteerXsks, &s.maps.SteerXsks},
 		{pinStats, steerMapSteerStats, &s.maps.SteerStats},
+		{pinFlows, steerMapSteerFlows, &s.maps.SteerFlows},
 	}
 }
 

@@ -82,11 +82,11 @@ func TestPinnedLife(t *testing.T) {
 	s, err := OpenSteer(dir, p.nic)
 	qt.Assert(t, qt.IsNil(err))
 	for _, port := range []uint16{80, 65535, 256, 80} {
-		qt.Assert(t, qt.IsNil(s.AddPort(port)))
+		qt.Assert(t, qt.IsNil(s.AddPort(port, 0)))
 	}
 	qt.Assert(t, qt.IsNil(s.RemovePort(256)))
 	qt.Assert(t, qt.IsNil(s.RemovePort(256)))
-	qt.Assert(t, qt.IsNotNil(s.AddPort(0)))
+	qt.Assert(t, qt.IsNotNil(s.AddPort(0, 0)))
 	qt.Assert(t, qt.IsNil(s.Close()))
 	s, err = OpenSteer(dir, p.nic)
 	qt.Assert(t, qt.IsNil(err))
@@ -114,11 +114,11 @@ func TestPortsFull(t *testing.T) {
 	defer s.Close()
 	limit := int(s.maps.SteerPorts.MaxEntries())
 	for port := range limit {
-		qt.Assert(t, qt.IsNil(s.AddPort(uint16(port+1))))
+		qt.Assert(t, qt.IsNil(s.AddPort(uint16(port+1), 0)))
 	}
-	err = s.AddPort(uint16(limit + 1))
+	err = s.AddPort(uint16(limit+1), 0)
 	qt.Assert(t, qt.ErrorMatches(err, ".*all 1024 entries are in use.*"))
-	qt.Assert(t, qt.IsNil(s.AddPort(1)))
+	qt.Assert(t, qt.IsNil(s.AddPort(1, 0)))
 	qt.Assert(t, qt.IsNotNil(s.SetSocket(256, 0)))
 	qt.Assert(t, qt.IsNotNil(s.SetSocket(-1, 0)))
 	qt.Assert(t, qt.IsNotNil(s.SetSocket(0, 0))) // no AF_XDP socket
@@ -229,7 +229,7 @@ func TestCrashedDetach(t *testing.T) {
 				qt.Assert(t, qt.IsNil(s.Close()))
 				pins, err := filepath.Glob(filepath.Join(dir, "paste", "*", p.nic, "*"))
 				qt.Assert(t, qt.IsNil(err))
-				qt.Assert(t, qt.HasLen(pins, 5))
+				qt.Assert(t, qt.HasLen(pins, 6))
 				for _, pin := range pins {
 					if filepath.Base(pin) != left {
 						qt.Assert(t, qt.IsNil(os.Remove(pin)))

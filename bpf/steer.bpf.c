@@ -23,6 +23,7 @@ enum steer_counter {
 	STEER_PASS_ADDRESS,  // another host's MAC address, or IPv6 link-local
 	STEER_PASS_VLAN,     // a VLAN that the host is not in, or an 802.1ad tag
 	STEER_PASS_MALFORMED,// headers or lengths that do not fit the frame
+	STEER_PASS_SMALL,    // ours, below the port's copybreak
 	STEER_COUNTERS,
 };
 
@@ -39,7 +40,9 @@ struct {
 	__type(value, struct nic_config);
 } steer_config SEC(".maps");
 
-// Local ports that are ours; the key is in network byte order.
+// Local ports that are ours; the key is in network byte order, the value the
+// copybreak: payloads below it are not worth the way through user space. The
+// kernel receives them as ever, and the verdict program copies them.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1024);
@@ -54,6 +57,31 @@ struct {
 	__type(key, __u32);
 	__type(value, __u32);
 } steer_xsks SEC(".maps");
+
+// A small segment must not overtake an earlier one of its connection that is
+// still on its way through user space: TCP would think of loss. So the last
+// byte that went that way is noted here, and user space notes it too when it
+// has injected it; while the two differ everything is steered. Connections that
+// share an entry are steered now and then without need, no more.
+#define FLOWS 8192
+struct flow {
+	__u32 steered;	// sequence number after the last segment, written here
+	__u32 injected; // the same, written by user space
+};
+
+// Shared with user space through mmap.
+struct steer_order {
+	__u32 all[256]; // by RX queue: user space is behind, let nothing pass it
+	struct flow flows[FLOWS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct steer_order);
+} steer_flows SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -75,16 +103,23 @@ INLINE int link_local(const __u8 *addr)
 	return addr[0] == 0xfe && (addr[1] & 0xc0) == 0x80;
 }
 
+INLINE __u32 mix(__u32 h, __u32 word)
+{
+	return (h ^ word) * 0x9e3779b1; // 2^32 divided by the golden ratio
+}
+
 // tcp decides on the segment whose TCP header is at `at` and whose IP packet
-// says that `len` bytes of header and payload belong to it.
-INLINE int tcp(struct xdp_md *ctx, void *at, void *end, __u32 len)
+// says that `len` bytes of header and payload belong to it. addrs is a hash of
+// the packet's addresses.
+INLINE int tcp(struct xdp_md *ctx, void *at, void *end, __u32 len, __u32 addrs)
 {
 	struct tcphdr *th = at;
 	if ((void *)(th + 1) > end)
 		return count(STEER_PASS_MALFORMED, XDP_PASS);
 
 	__u16 port = th->dest;
-	if (!bpf_map_lookup_elem(&steer_ports, &port))
+	__u32 *copybreak = bpf_map_lookup_elem(&steer_ports, &port);
+	if (!copybreak)
 		return count(STEER_PASS_PORT, XDP_PASS);
 
 	__u32 header = (th->doff_res >> 4) * 4;
@@ -93,8 +128,20 @@ INLINE int tcp(struct xdp_md *ctx, void *at, void *end, __u32 len)
 	if (header == len || th->flags & (TCP_SYN | TCP_RST | TCP_URG))
 		return count(STEER_PASS_CONTROL, XDP_PASS);
 
-	int verdict = bpf_redirect_map(&steer_xsks, ctx->rx_queue_index, XDP_PASS);
-	return count(verdict == XDP_PASS ? STEER_PASS_NO_SOCKET : STEER_REDIRECT, verdict);
+	__u32 zero = 0, queue = ctx->rx_queue_index;
+	struct steer_order *order = bpf_map_lookup_elem(&steer_flows, &zero);
+	if (!order)
+		return count(STEER_PASS_NO_SOCKET, XDP_PASS);
+	struct flow *f = &order->flows[mix(addrs, *(__u32 *)th) / (0x100000000 / FLOWS)];
+	if (len - header < *copybreak && !*(volatile __u32 *)&order->all[queue & 255] &&
+	    f->steered == *(volatile __u32 *)&f->injected)
+		return count(STEER_PASS_SMALL, XDP_PASS);
+
+	int verdict = bpf_redirect_map(&steer_xsks, queue, XDP_PASS);
+	if (verdict == XDP_PASS)
+		return count(STEER_PASS_NO_SOCKET, XDP_PASS);
+	f->steered = bpf_ntohl(th->seq) + len - header;
+	return count(STEER_REDIRECT, verdict);
 }
 
 SEC("xdp")
@@ -149,7 +196,7 @@ int paste_steer(struct xdp_md *ctx)
 		__u32 len = bpf_ntohs(ip->tot_len);
 		if (len < sizeof(*ip))
 			return count(STEER_PASS_MALFORMED, XDP_PASS);
-		return tcp(ctx, ip + 1, end, len - sizeof(*ip));
+		return tcp(ctx, ip + 1, end, len - sizeof(*ip), mix(mix(0, ip->saddr), ip->daddr));
 	}
 
 	struct ipv6hdr *ip6 = at;
@@ -162,5 +209,8 @@ int paste_steer(struct xdp_md *ctx)
 	// the socket, which is bound to the interface, and answer with RST.
 	if (link_local(ip6->daddr) || link_local(ip6->saddr))
 		return count(STEER_PASS_ADDRESS, XDP_PASS);
-	return tcp(ctx, ip6 + 1, end, bpf_ntohs(ip6->payload_len));
+	__u32 addrs = 0, *word = (__u32 *)ip6->saddr;
+	for (int i = 0; i < 8; i++) // the destination follows
+		addrs = mix(addrs, word[i]);
+	return tcp(ctx, ip6 + 1, end, bpf_ntohs(ip6->payload_len), addrs);
 }

@@ -48,9 +48,10 @@ type SteerInfo struct {
 // Steer is the XDP program on one NIC with its maps. Its methods may be called
 // from several goroutines at once.
 type Steer struct {
-	link link.Link
-	maps steerMaps
-	info SteerInfo
+	link  link.Link
+	maps  steerMaps
+	info  SteerInfo
+	order []byte // mapped memory, once Order was called
 
 	closeOnce sync.Once
 	closeErr  error
@@ -68,6 +69,7 @@ var steerCounters = [...]string{
 	"pass_address",
 	"pass_vlan",
 	"pass_malformed",
+	"pass_small",
 }
 
 // AttachSteer attaches the steering program to a NIC. As long as no port is
@@ -286,13 +288,17 @@ func portKey(port uint16) (key [2]byte) {
 	return key
 }
 
-// AddPort steers the segments of local TCP port p from now on. Adding a port
-// twice is no error.
-func (s *Steer) AddPort(p uint16) error {
+// AddPort steers the segments of local TCP port p from now on, but for those
+// with less payload than copybreak bytes, which pass unless they would overtake
+// a steered one (see Order). Adding a port again changes its copybreak.
+func (s *Steer) AddPort(p uint16, copybreak int) error {
 	if p == 0 {
 		return fmt.Errorf("interface %s: steer port 0: a TCP port is 1 to 65535", s.info.NIC)
 	}
-	err := s.maps.SteerPorts.Put(portKey(p), uint32(1))
+	if copybreak < 0 || copybreak > math.MaxInt32 {
+		return fmt.Errorf("interface %s: steer port %d: copybreak of %d bytes: must not be negative", s.info.NIC, p, copybreak)
+	}
+	err := s.maps.SteerPorts.Put(portKey(p), uint32(copybreak))
 	if errors.Is(err, unix.E2BIG) {
 		return fmt.Errorf("interface %s: steer port %d: all %d entries are in use; remove another port first: %w",
 			s.info.NIC, p, s.maps.SteerPorts.MaxEntries(), err)
@@ -380,6 +386,9 @@ func (s *Steer) Close() error {
 	s.closeOnce.Do(func() {
 		if s.link != nil {
 			s.closeErr = s.link.Close()
+		}
+		if s.order != nil {
+			s.closeErr = errors.Join(s.closeErr, unix.Munmap(s.order))
 		}
 		s.closeErr = errors.Join(s.closeErr, s.maps.Close())
 		if s.closeErr != nil {

@@ -20,11 +20,22 @@ type steerNicConfig struct {
 	Vlans    [64]uint64
 }
 
+type steerSteerOrder struct {
+	_     structs.HostLayout
+	All   [256]uint32
+	Flows [8192]struct {
+		_        structs.HostLayout
+		Steered  uint32
+		Injected uint32
+	}
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	steerMapSteerConfig = "steer_config"
+	steerMapSteerFlows  = "steer_flows"
 	steerMapSteerPorts  = "steer_ports"
 	steerMapSteerStats  = "steer_stats"
 	steerMapSteerXsks   = "steer_xsks"
@@ -81,6 +92,7 @@ type steerProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type steerMapSpecs struct {
 	SteerConfig *ebpf.MapSpec `ebpf:"steer_config"`
+	SteerFlows  *ebpf.MapSpec `ebpf:"steer_flows"`
 	SteerPorts  *ebpf.MapSpec `ebpf:"steer_ports"`
 	SteerStats  *ebpf.MapSpec `ebpf:"steer_stats"`
 	SteerXsks   *ebpf.MapSpec `ebpf:"steer_xsks"`
@@ -113,6 +125,7 @@ func (o *steerObjects) Close() error {
 // It can be passed to loadSteerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type steerMaps struct {
 	SteerConfig *ebpf.Map `ebpf:"steer_config"`
+	SteerFlows  *ebpf.Map `ebpf:"steer_flows"`
 	SteerPorts  *ebpf.Map `ebpf:"steer_ports"`
 	SteerStats  *ebpf.Map `ebpf:"steer_stats"`
 	SteerXsks   *ebpf.Map `ebpf:"steer_xsks"`
@@ -121,6 +134,7 @@ type steerMaps struct {
 func (m *steerMaps) Close() error {
 	return _SteerClose(
 		m.SteerConfig,
+		m.SteerFlows,
 		m.SteerPorts,
 		m.SteerStats,
 		m.SteerXsks,

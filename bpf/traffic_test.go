@@ -115,7 +115,7 @@ func TestTrafficPasses(t *testing.T) {
 			s, err := AttachSteer(SteerOptions{NIC: p.nic, Mode: mode, Pin: pin, BPFFS: dir})
 			qt.Assert(t, qt.IsNil(err))
 			both()
-			qt.Assert(t, qt.IsNil(s.AddPort(steered)))
+			qt.Assert(t, qt.IsNil(s.AddPort(steered, 0)))
 			both()
 			counters, err := s.Counters()
 			qt.Assert(t, qt.IsNil(err))

@@ -7,6 +7,7 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/pastenet/paste/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -30,6 +31,8 @@ type conn struct {
 	inflight    int
 	merge       mergeKey    // where the next segment may be added
 	held        []heldFrame // received but not injected while sending is stuck
+	flow        bpf.Flow
+	stopped     bool // nothing of it may pass the NIC queue
 
 	// Sending.
 	queue    []txItem // what the kernel has not taken yet
@@ -157,6 +160,7 @@ func newConn(fd int) (*conn, error) {
 		return nil, os.NewSyscallError("getsockopt", err)
 	}
 	c.cookie = cookie
+	c.flow = c.flowEntry()
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, os.NewSyscallError("fcntl", err)
 	}

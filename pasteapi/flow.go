@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/pastenet/paste/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -100,6 +101,14 @@ func (s *segment) flow6(f []byte) flow6 {
 	}
 }
 
+// flow is the connection's entry in the order of segments.
+func (s *segment) flow(f []byte) bpf.Flow {
+	if s.v6 {
+		return bpf.FlowOf(f[s.l3+8:s.l3+40], f[s.l4:])
+	}
+	return bpf.FlowOf(f[s.l3+12:s.l3+20], f[s.l4:])
+}
+
 // partialChecksum says whether the TCP checksum covers the pseudo header only,
 // which is what a local sender with checksum offload leaves (CHECKSUM_PARTIAL,
 // include/linux/skbuff.h).
@@ -189,6 +198,15 @@ func key6(src, dst netip.AddrPort) flow6 {
 	copy(k.addrs[0:], s[:])
 	copy(k.addrs[16:], d[:])
 	return k
+}
+
+// flowEntry is segment.flow of what the peer sends.
+func (c *conn) flowEntry() bpf.Flow {
+	addrs := append(c.peer.Addr().AsSlice(), c.local.Addr().AsSlice()...)
+	var p [4]byte
+	binary.BigEndian.PutUint16(p[0:], c.peer.Port())
+	binary.BigEndian.PutUint16(p[2:], c.local.Port())
+	return bpf.FlowOf(addrs, p[:])
 }
 
 // addrPort reads a socket address; an IPv4 address inside IPv6 counts as IPv4,

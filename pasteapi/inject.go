@@ -7,6 +7,7 @@ import (
 	"os"
 	"unsafe"
 
+	"github.com/pastenet/paste/bpf"
 	"github.com/pastenet/paste/internal/uring"
 	"golang.org/x/sys/unix"
 )
@@ -18,6 +19,7 @@ import (
 // but for segments that TCP keeps because something before them is missing.
 type injector struct {
 	tap     *tap
+	order   *bpf.Order
 	partial bool // frames may carry partial checksums (the NIC is a veth)
 	io      *uring.Ring
 	batch   []packet
@@ -36,6 +38,7 @@ type packet struct {
 	// What decides whether a segment may be merged.
 	frame   []byte // the first frame
 	seg     segment
+	flow    bpf.Flow
 	nextSeq uint32
 	size    int // payload of every segment but the last
 	total   int // payload so far
@@ -56,12 +59,12 @@ const injectorSize = 512
 // stay below 64 KiB.
 const mergeLimit = 60 << 10
 
-func newInjector(t *tap, partial bool) (injector, error) {
+func newInjector(t *tap, order *bpf.Order, partial bool) (injector, error) {
 	io, err := uring.New(injectorSize, uring.Options{})
 	if err != nil {
 		return injector{}, fmt.Errorf("create io_uring for injection: %w", err)
 	}
-	return injector{tap: t, partial: partial, io: io, batch: make([]packet, 0, injectorSize), serial: 1}, nil
+	return injector{tap: t, order: order, partial: partial, io: io, batch: make([]packet, 0, injectorSize), serial: 1}, nil
 }
 
 func (j *injector) close() error {
@@ -99,7 +102,7 @@ func (j *injector) add(f []byte, s *segment, ticket uint32) {
 	j.batch = j.batch[:n+1]
 	p := &j.batch[n]
 	p.header, p.len, p.more = unsafe.Pointer(h), uint32(vnetHeaderSize+s.end-start), p.more[:0]
-	p.frame, p.seg = f, *s
+	p.frame, p.seg, p.flow = f, *s, s.flow(f)
 	p.size = s.end - s.payload
 	p.total = p.size
 	p.nextSeq = s.seq + uint32(p.size)
@@ -181,6 +184,7 @@ func (j *injector) flush() (failed uint64, err error) {
 	if len(batch) == 1 && len(batch[0].more) == 0 {
 		// A plain write is quicker than a batch of one.
 		_, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(j.tap.fd), uintptr(batch[0].header), uintptr(batch[0].len))
+		j.order.Injected(batch[0].flow, batch[0].nextSeq)
 		switch errno {
 		case 0:
 			return 0, nil
@@ -203,6 +207,9 @@ func (j *injector) flush() (failed uint64, err error) {
 	}
 	if _, err := j.io.Submit(); err != nil {
 		return 0, fmt.Errorf("inject: %w", err)
+	}
+	for i := range batch {
+		j.order.Injected(batch[i].flow, batch[i].nextSeq)
 	}
 	for {
 		cqe, ok := j.io.PeekCQE()

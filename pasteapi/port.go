@@ -46,11 +46,25 @@ type Options struct {
 	// a fence per batch, and covers what comes in place, not the copy path. What
 	// leads to the frames after a crash is up to the application's structures.
 	DurableAck bool
+	// Copybreak is the payload in bytes below which a segment is not worth the
+	// way through AF_XDP: the kernel receives it as ever, and its payload is
+	// copied into a buffer once TCP has accepted it (network drivers call that
+	// rx-copybreak). 0 = 256 where the NIC has zero-copy, else 1400, as a frame
+	// that the driver copies anyway gains from AF_XDP only if it can be merged
+	// with others; negative, or with DurableAck: none. Where a connection's large
+	// segments are on their way, its small ones follow them.
+	Copybreak int
 	// BPFFS is where `pastectl attach` pinned the NIC; "" = /sys/fs/bpf.
 	BPFFS string
 	// Logger gets the few things worth telling; nil = slog.Default().
 	Logger *slog.Logger
 }
+
+// Defaults of Options.Copybreak.
+const (
+	copybreakZeroCopy = 256
+	copybreakCopy     = 1400
+)
 
 func (o *Options) complete() error {
 	if o.Pool == nil {
@@ -87,6 +101,7 @@ type Port struct {
 	rings   []*Ring
 	control *control
 	steer   *bpf.Steer
+	order   *bpf.Order
 	umem    *xsk.Umem
 	socks   []*xsk.Socket // on the NIC, by queue
 	taps    []*tap        // one a ring
@@ -174,7 +189,11 @@ func (p *Port) openSteer() (err error) {
 		return err
 	}
 	// Ports of an earlier application that was killed.
-	return p.steer.ResetPorts()
+	if err := p.steer.ResetPorts(); err != nil {
+		return err
+	}
+	p.order, err = p.steer.Order()
+	return err
 }
 
 // openSockets binds the NIC's queues to the pool's memory and makes the
@@ -197,6 +216,7 @@ func (p *Port) openSockets(ifindex int, veth bool) (err error) {
 		p.socks = append(p.socks, s)
 		r := p.rings[q%o.Rings]
 		r.nics = append(r.nics, s)
+		r.order = p.order
 		r.refill(s)
 		if err := r.watch(s.Fd(), watchNIC); err != nil {
 			return err
@@ -208,7 +228,7 @@ func (p *Port) openSockets(ifindex int, veth bool) (err error) {
 			return err
 		}
 		p.taps = append(p.taps, t)
-		if r.inj, err = newInjector(t, veth); err != nil {
+		if r.inj, err = newInjector(t, p.order, veth); err != nil {
 			return err
 		}
 		if err := r.tk.AttachTag(t.ifindex); err != nil {
@@ -233,12 +253,28 @@ func (p *Port) Steer(port uint16) error {
 		return ErrClosed
 	}
 	if p.steer != nil {
-		if err := p.steer.AddPort(port); err != nil {
+		if err := p.steer.AddPort(port, p.copybreak()); err != nil {
 			return err
 		}
 	}
 	p.ports = append(p.ports, port)
 	return nil
+}
+
+// copybreak is the one in effect.
+func (p *Port) copybreak() int {
+	switch {
+	case p.opts.DurableAck || p.opts.Copybreak < 0:
+		return 0
+	case p.opts.Copybreak > 0:
+		return p.opts.Copybreak
+	}
+	for _, s := range p.socks {
+		if s.ZeroCopy() {
+			return copybreakZeroCopy
+		}
+	}
+	return copybreakCopy
 }
 
 // Unsteer ends Steer. Connections stay registered and use the copy path.

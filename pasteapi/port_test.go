@@ -205,7 +205,7 @@ func TestEcho(t *testing.T) {
 	for _, noCsum := range []bool{false, true} {
 		t.Run(fmt.Sprintf("complete checksums %v", noCsum), func(t *testing.T) {
 			l := newLab(t, lab.Config{NoTxChecksum: noCsum})
-			s := startEcho(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20), DurableAck: noCsum}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
+			s := startEcho(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20), DurableAck: noCsum, Copybreak: -1}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
 			addr := net.JoinHostPort(l.ServerIP4.String(), "7000")
 			for i, size := range []int{1, 100, 1448, 5000, 1 << 20, 8 << 20} {
 				qt.Check(t, qt.IsNil(roundTrip(dial(t, l, addr), random(size, int64(i)), 1<<16)), qt.Commentf("%d bytes", size))
@@ -244,7 +244,7 @@ func TestRings(t *testing.T) {
 	var servers [2]*echoServer
 	var port *pasteapi.Port
 	err := l.InServer(func() (err error) {
-		port, err = pasteapi.Open(context.Background(), pasteapi.Options{NIC: l.ServerDev, Pool: pool, Rings: 2})
+		port, err = pasteapi.Open(context.Background(), pasteapi.Options{NIC: l.ServerDev, Pool: pool, Rings: 2, Copybreak: -1})
 		return err
 	})
 	qt.Assert(t, qt.IsNil(err))

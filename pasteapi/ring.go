@@ -30,6 +30,8 @@ type Ring struct {
 	spin    int64 // nanoseconds; negative: for ever
 
 	nics    []*xsk.Socket // this ring's NIC queues
+	order   *bpf.Order    // nil without a NIC
+	behind  bool          // the NIC queues let nothing pass, see updateBehind
 	inj     injector
 	tk      *bpf.Ticket
 	tickets *tickets

@@ -46,6 +46,7 @@ func (r *Ring) RxSync() (int, error) {
 		return 0, err
 	}
 	r.emit()
+	r.updateBehind()
 	return int(r.rxView.distance(r.rxView.head, r.rxView.tail)), nil
 }
 
@@ -67,6 +68,20 @@ func (r *Ring) receive() error {
 	}
 	r.drain()
 	return nil
+}
+
+// updateBehind stops segments from passing the NIC queues while the application
+// has no room for them: what waits there makes TCP's window close, what the
+// kernel delivers takes buffers.
+func (r *Ring) updateBehind() {
+	behind := r.rxFull || r.starved
+	if behind == r.behind {
+		return
+	}
+	r.behind = behind
+	for _, s := range r.nics {
+		r.order.SteerAll(s.Queue(), behind)
+	}
 }
 
 // flush injects the batch.
@@ -167,6 +182,12 @@ func (r *Ring) resume(c *conn) {
 			}
 		}
 		r.inject(h.frame, h.off, h.len)
+	}
+	if c.stopped {
+		c.stopped = false
+		if len(held) == 0 {
+			r.order.Resume(c.flow)
+		}
 	}
 	if len(r.inj.batch) > 0 {
 		// A device that takes nothing any more shows in the next sync; TCP

@@ -246,6 +246,10 @@ func (r *Ring) postpone(c *conn, i uint32, off int) {
 	c.queue = append(c.queue, item)
 	c.queued += n
 	r.stats.TxPostponed++
+	if c.queued > r.txLimit/4 && r.order != nil && !c.stopped {
+		c.stopped = true
+		r.order.Hold(c.flow)
+	}
 }
 
 // bytesOf are the bytes of an item that are still to be sent.

@@ -17,7 +17,7 @@ import (
 func TestForeignVLAN(t *testing.T) {
 	l := newLab(t, lab.Config{})
 	addr := net.JoinHostPort(l.ServerIP4.String(), "7000")
-	s := startEcho(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20)}, addr)
+	s := startEcho(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20), Copybreak: -1}, addr)
 	conn := dial(t, l, addr)
 	defer conn.Close()
 	echo := func(want string) {

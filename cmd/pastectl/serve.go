@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -47,6 +48,7 @@ type serveOptions struct {
 	busyPoll   bool
 	durableAck bool
 	spin       time.Duration
+	copybreak  int
 	mode       bpf.XDPMode
 	json       bool
 }
@@ -112,6 +114,7 @@ func (o *serveOptions) flags(cmd *cobra.Command) {
 	f.DurationVar(&o.cfg.IdleTimeout, "idle-timeout", httpd.DefaultIdleTimeout, "how long a connection may wait for its next request; 0: for ever")
 	f.DurationVar(&o.cfg.StallTimeout, "stall-timeout", httpd.DefaultStallTimeout, "how long a client may take to send or to read 4 KiB; 0: for ever")
 	f.BoolVar(&o.durableAck, "durable-ack", false, "make payload durable before TCP acknowledges it")
+	f.IntVar(&o.copybreak, "copybreak", 0, "let segments with less payload than this many bytes pass AF_XDP, and copy them: 0 = 256 if the NIC has zero-copy, else 1400; negative: none pass")
 	f.DurationVar(&o.spin, "spin", serveSpin, "how long an idle server looks at its rings before it sleeps")
 	f.BoolVar(&o.busyPoll, "busy-poll", false, "never sleep: lower latency for a whole CPU")
 	f.IntVar(&o.rings, "rings", 1, "ring pairs, each with a thread")
@@ -160,11 +163,12 @@ type serveEvent struct {
 }
 
 func serveHTTP(ctx context.Context, e env, o *serveOptions) (err error) {
-	pool, err := pmem.OpenOrCreate(o.pool, pmem.Options{Size: int64(o.poolSize), FrameSize: o.frameSize})
+	pool, err := o.openPool()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, pool.Close()) }()
+	started := false
+	defer func() { err = errors.Join(err, closePool(pool, started)) }()
 	srv, err := httpd.New(o.cfg, pool)
 	if err != nil {
 		return err
@@ -189,6 +193,7 @@ func serveHTTP(ctx context.Context, e env, o *serveOptions) (err error) {
 		return fmt.Errorf("write: %w", err)
 	}
 
+	started = true
 	err = srv.Run(ctx, ringsOf(port)...)
 	status = port.Status()
 	stats := srv.Stats()
@@ -201,13 +206,27 @@ func serveHTTP(ctx context.Context, e env, o *serveOptions) (err error) {
 	return err
 }
 
+// openPool opens the pool, or makes one.
+func (o *serveOptions) openPool() (*pmem.Pool, error) {
+	return pmem.OpenOrCreate(o.pool, pmem.Options{Size: int64(o.poolSize), FrameSize: o.frameSize})
+}
+
+// closePool closes a server's pool. One that was made for a server which then
+// could not start is removed, while its lock still keeps others out.
+func closePool(pool *pmem.Pool, started bool) (err error) {
+	if !started && pool.IsNew() {
+		err = os.Remove(pool.Path())
+	}
+	return errors.Join(err, pool.Close())
+}
+
 // open opens the port that a server receives from. reply is the size of the
 // largest reply in bytes: one that nobody reads yet must fit.
 func (o *serveOptions) open(ctx context.Context, pool *pmem.Pool, srv *httpd.Server, reply int) (*pasteapi.Port, error) {
 	opts := pasteapi.Options{
 		NIC: o.nic, Pool: pool, Rings: o.rings, MaxConns: o.cfg.MaxConns,
 		TxLimit: max(4<<20, reply),
-		XDPMode: o.mode, Spin: o.spin, DurableAck: o.durableAck, BPFFS: bpffsPath(), Logger: o.cfg.Logger,
+		XDPMode: o.mode, Spin: o.spin, DurableAck: o.durableAck, Copybreak: o.copybreak, BPFFS: bpffsPath(), Logger: o.cfg.Logger,
 	}
 	if o.busyPoll {
 		opts.Spin = -1

@@ -1,0 +1,81 @@
+package bpf
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Order keeps small segments, which the steering program lets pass, from
+// overtaking large ones of the same connection, which go through user space. It
+// is memory shared with the program (struct steer_order in steer.bpf.c). Its
+// methods may be called from any goroutine until the Steer is closed.
+//
+// It is about speed only: a segment that overtakes another one is put back in
+// its place by TCP, which takes it for a sign of loss, however.
+type Order struct{ shared *steerSteerOrder }
+
+// Order maps the memory and forgets what is in it, as only the application that
+// receives needs it. It is called once, by that application.
+func (s *Steer) Order() (*Order, error) {
+	if s.order == nil {
+		page := os.Getpagesize()
+		size := (int(unsafe.Sizeof(steerSteerOrder{})) + page - 1) &^ (page - 1)
+		b, err := unix.Mmap(s.maps.SteerFlows.FD(), 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		if err != nil {
+			return nil, fmt.Errorf("interface %s: map the order of segments: %w", s.info.NIC, err)
+		}
+		s.order = b
+	}
+	o := &Order{(*steerSteerOrder)(unsafe.Pointer(&s.order[0]))}
+	*o.shared = steerSteerOrder{}
+	return o, nil
+}
+
+// Flow is an entry of Order: that of a connection and of those that share it.
+type Flow uint16
+
+const flowBits = 13 // entries: 8192, FLOWS in steer.bpf.c
+
+// FlowOf returns the entry of a received segment: addrs are the source and
+// destination address, ports the first four bytes of the TCP header, both as
+// they stand in the packet.
+func FlowOf(addrs, ports []byte) Flow {
+	h := uint32(0)
+	for ; len(addrs) >= 4; addrs = addrs[4:] {
+		h = mix(h, binary.NativeEndian.Uint32(addrs))
+	}
+	return Flow(mix(h, binary.NativeEndian.Uint32(ports)) >> (32 - flowBits))
+}
+
+func mix(h, word uint32) uint32 { return (h ^ word) * 0x9e3779b1 }
+
+// Injected notes that TCP has the segment that ends before sequence number end.
+func (o *Order) Injected(f Flow, end uint32) {
+	atomic.StoreUint32(&o.shared.Flows[f].Injected, end)
+}
+
+// Hold has all segments of a connection steered until Resume.
+func (o *Order) Hold(f Flow) {
+	e := &o.shared.Flows[f]
+	atomic.StoreUint32(&e.Injected, atomic.LoadUint32(&e.Steered)+1)
+}
+
+// Resume ends Hold, once nothing that was steered is held back.
+func (o *Order) Resume(f Flow) {
+	e := &o.shared.Flows[f]
+	atomic.StoreUint32(&e.Injected, atomic.LoadUint32(&e.Steered))
+}
+
+// SteerAll has every segment of an RX queue steered, or no longer.
+func (o *Order) SteerAll(queue int, all bool) {
+	v := uint32(0)
+	if all {
+		v = 1
+	}
+	atomic.StoreUint32(&o.shared.All[queue%len(o.shared.All)], v)
+}
