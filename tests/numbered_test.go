@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	"github.com/go-quicktest/qt"
@@ -171,8 +170,18 @@ func (w *writers) noted() bool {
 func (w *writers) end() map[string][]note {
 	w.t.Helper()
 	w.wg.Wait()
-	qt.Assert(w.t, qt.IsNil(w.wrk.Process.Signal(syscall.SIGINT))) // it has read all there is within 0.1 s
-	qt.Assert(w.t, qt.IsNil(w.wrk.Wait()), qt.Commentf("%s", &w.out))
+	waitFor(w.t, func() bool {
+		for i := range wrkThreads {
+			// It cannot be there yet, before wrk's thread runs.
+			text, _ := os.ReadFile(filepath.Join(w.dir, "w"+strconv.Itoa(i)))
+			if !bytes.Contains(text, []byte("gone\n")) {
+				return false
+			}
+		}
+		return true
+	})
+	qt.Assert(w.t, qt.IsNil(w.wrk.Process.Kill()), qt.Commentf("%s", &w.out))
+	_ = w.wrk.Wait() // killed
 	qt.Assert(w.t, qt.IsNil(errors.Join(w.errs...)))
 	all := w.curls
 	for i := range wrkThreads {
@@ -180,6 +189,9 @@ func (w *writers) end() map[string][]note {
 		text, err := os.ReadFile(filepath.Join(w.dir, name))
 		qt.Assert(w.t, qt.IsNil(err))
 		for line := range strings.Lines(string(text)) {
+			if line == "gone\n" {
+				break
+			}
 			var n note
 			_, err := fmt.Sscanf(line, "%d %d %d\n", &n.n, &n.size, &n.answer)
 			qt.Assert(w.t, qt.IsNil(err), qt.Commentf("%s: %q", name, line))

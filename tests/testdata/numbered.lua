@@ -12,7 +12,8 @@
 -- Thread T writes a line "NUMBER SIZE ANSWER" into DIR/wT for every 2xx, before
 -- it looks at the next response: ANSWER is the record's number (KIND http) or
 -- the status (kv). Any other status goes into DIR/wT.failed, but for 507 from
--- http, whose log nobody truncates.
+-- http, whose log nobody truncates. A line "gone" says that the server is: T has
+-- seen all answers that there are.
 --
 -- Requests are numbered from FIRST + 1. In a kv, request n is about key
 -- wT-(n mod KEYS); it deletes it when n is divisible by DELETE (SIZE 0, and 404
@@ -36,7 +37,7 @@ function init(args)
 	acks:setvbuf("no")
 	number = first
 	batch = {}
-	answered = depth
+	answered, unanswered = depth, 0
 	get = wrk.format("GET", kind == "kv" and "/k/none" or "/"):rep(depth)
 	seen = false -- a response
 end
@@ -66,8 +67,15 @@ local function format(n)
 end
 
 function request()
-	if answered == 0 then
-		ffi.C.usleep(1000) -- the server is away: leave its CPU to it
+	if answered < depth then
+		-- Once is not enough: wrk's first call is not for sending.
+		unanswered = unanswered + 1
+		if unanswered == 2 then
+			acks:write("gone\n")
+		end
+		ffi.C.usleep(1000) -- leave the CPU to others
+	else
+		unanswered = 0
 	end
 	answered = 0
 	if not seen then
