@@ -205,10 +205,21 @@ func (r *Ring) freeHeld(c *conn) {
 
 // refill posts free frames to a NIC queue.
 func (r *Ring) refill(s *xsk.Socket) {
-	want := s.FillFree()
-	if want < 32 {
-		return
+	if want := s.FillFree(); want >= 32 {
+		r.post(s, want)
 	}
+	// Also when nothing was posted: a driver that has found the ring empty may
+	// raise the flag only after frames were put there and the flag was read.
+	if s.FillNeedsWakeup() {
+		r.stats.Syscalls++
+		if err := s.WakeRx(); err != nil {
+			r.stats.WakeErrors++
+		}
+	}
+}
+
+// post gives the NIC up to want frames.
+func (r *Ring) post(s *xsk.Socket, want int) {
 	if need := want + freeFloor; len(r.free) < need {
 		var batch [256]uint32
 		n := r.pool.Alloc(batch[:min(need-len(r.free), len(batch))])
@@ -224,10 +235,4 @@ func (r *Ring) refill(s *xsk.Socket) {
 		r.stats.NoFrames++
 	}
 	r.starved = r.starved || want > fillSize-64
-	if s.FillNeedsWakeup() {
-		r.stats.Syscalls++
-		if err := s.WakeRx(); err != nil {
-			r.stats.WakeErrors++
-		}
-	}
 }
