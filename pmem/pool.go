@@ -51,7 +51,7 @@ type Pool struct {
 	uuid     UUID
 	created  time.Time
 	readOnly bool
-	isNew    bool   // made by this process
+	isNew    bool   // its file was made by this process
 	writer   string // who holds a live pool
 	seed     uint32 // of checksums: the pool's name
 	dom      Domain
@@ -270,7 +270,8 @@ func (p *Pool) Created() time.Time { return p.created }
 // ReadOnly reports whether the pool was opened without the right to write.
 func (p *Pool) ReadOnly() bool { return p.readOnly }
 
-// IsNew reports whether opening the pool has created it, as opposed to found it.
+// IsNew reports whether this process has made the pool's file, as opposed to
+// found it. A device is never new.
 func (p *Pool) IsNew() bool { return p.isNew }
 
 // Live reports whether the pool was opened read-only while a writer had it

@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 	"github.com/pastenet/paste/pasteapi"
+	"github.com/pastenet/paste/pmem"
 )
 
 // serveDir is a directory in which a pool can be made.
@@ -70,6 +71,37 @@ func TestServeErrors(t *testing.T) {
 	}
 	err = serveCommand(t.Context(), io.Discard, "http", "--nic", "nosuchnic0", "--listen", "127.0.0.1:0", "--pool", pool, "--pool-size", "16MiB")
 	qt.Check(t, qt.ErrorMatches(err, "serve http: .*nosuchnic0.*"))
+}
+
+// A server that cannot start leaves no pool behind that it made, and those that
+// it found as they were.
+func TestServeFailedStart(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	qt.Assert(t, qt.IsNil(err))
+	defer ln.Close()
+	for _, kind := range []string{"http", "kv"} {
+		dir := serveDir(t)
+		pool := filepath.Join(dir, "pool")
+		fail := func(args ...string) {
+			t.Helper()
+			args = append([]string{kind, "--pool", pool, "--pool-size", "16MiB"}, args...)
+			qt.Check(t, qt.IsNotNil(serveCommand(t.Context(), io.Discard, args...)))
+		}
+		fail("--listen", ln.Addr().String())
+		fail("--listen", "127.0.0.1:0", "--nic", "nosuchnic0")
+		left, err := os.ReadDir(dir)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Assert(t, qt.HasLen(left, 0))
+
+		p, err := pmem.Create(pool, pmem.Options{Size: 16 << 20})
+		qt.Assert(t, qt.IsNil(err))
+		qt.Assert(t, qt.IsNil(p.Close()))
+		fail("--listen", ln.Addr().String())
+		q, err := pmem.Open(pool, pmem.Options{})
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.Equals(q.UUID(), p.UUID()))
+		q.Close()
+	}
 }
 
 // TestServeWithoutNIC runs the command as a user does, restarts it over the

@@ -7,7 +7,6 @@ import (
 	"fmt"
 
 	"github.com/pastenet/paste/internal/kvd"
-	"github.com/pastenet/paste/pmem"
 	"github.com/pastenet/paste/pmem/kv"
 	"github.com/spf13/cobra"
 )
@@ -60,11 +59,12 @@ Prints one line when it is ready, and one when SIGINT or SIGTERM ends it.`,
 }
 
 func serveKV(ctx context.Context, e env, o *serveOptions, verify bool) (err error) {
-	pool, err := pmem.OpenOrCreate(o.pool, pmem.Options{Size: int64(o.poolSize), FrameSize: o.frameSize})
+	pool, err := o.openPool()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, pool.Close()) }()
+	started := false
+	defer func() { err = errors.Join(err, closePool(pool, started)) }()
 	store, err := kv.Open(pool, kv.Options{Verify: verify})
 	if err != nil {
 		return err
@@ -94,6 +94,7 @@ func serveKV(ctx context.Context, e env, o *serveOptions, verify bool) (err erro
 		return fmt.Errorf("write: %w", err)
 	}
 
+	started = true
 	err = srv.Run(ctx, ringsOf(port)...)
 	status = port.Status()
 	stats := srv.Stats()
