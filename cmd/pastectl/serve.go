@@ -42,6 +42,7 @@ type serveOptions struct {
 	nic        string
 	pool       string
 	poolSize   sizeFlag
+	sizeGiven  bool
 	frameSize  int
 	rings      int
 	cpu        int
@@ -106,7 +107,7 @@ func (o *serveOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.nic, "nic", "", "interface to receive from; without it all payload is copied")
 	f.StringVar(&o.cfg.Addr, "listen", "", "address and port to listen on, such as 10.0.0.1:8080 or [fd00::1]:8080")
 	f.StringVar(&o.pool, "pool", "", "pool file, on tmpfs, hugetlbfs or a device-DAX device")
-	f.Var(&o.poolSize, "pool-size", "size of the pool if it has to be created")
+	f.Var(&o.poolSize, "pool-size", "size of the pool if it has to be created; of a device, all of it if this is not given")
 	f.IntVar(&o.frameSize, "frame-size", pmem.DefaultFrameSize, "bytes per packet buffer if the pool has to be created: 2048 or 4096")
 	f.IntVar(&o.cfg.MaxConns, "max-connections", httpd.DefaultMaxConns, "connections per ring, beyond which clients get 503")
 	f.Var(&o.bodyLimit, "body-limit", "size beyond which a body gets 413")
@@ -134,6 +135,7 @@ func (o *serveOptions) check(cmd *cobra.Command, e env) error {
 		return newUsageError(cmd, errors.New("--max-connections, --body-limit and --rings must be positive"))
 	}
 	o.cfg.BodyLimit = int64(o.bodyLimit)
+	o.sizeGiven = cmd.Flag("pool-size").Changed
 	for _, limit := range []*time.Duration{&o.cfg.HeaderTimeout, &o.cfg.IdleTimeout, &o.cfg.StallTimeout} {
 		if *limit < 0 {
 			return newUsageError(cmd, errors.New("--header-timeout, --idle-timeout and --stall-timeout must not be negative"))
@@ -208,13 +210,19 @@ func serveHTTP(ctx context.Context, e env, o *serveOptions) (err error) {
 
 // openPool opens the pool, or makes one.
 func (o *serveOptions) openPool() (*pmem.Pool, error) {
-	return pmem.OpenOrCreate(o.pool, pmem.Options{Size: int64(o.poolSize), FrameSize: o.frameSize})
+	size := int64(o.poolSize)
+	// The default is for files: a device is taken as it is.
+	if st, err := os.Stat(o.pool); err == nil && st.Mode()&os.ModeCharDevice != 0 && !o.sizeGiven {
+		size = 0
+	}
+	return pmem.OpenOrCreate(o.pool, pmem.Options{Size: size, FrameSize: o.frameSize})
 }
 
 // closePool closes a server's pool. One that was made for a server which then
-// could not start is removed, while its lock still keeps others out.
+// could not start is removed, while its lock still keeps others out; on a
+// device, whose name is not ours to remove, it stays.
 func closePool(pool *pmem.Pool, started bool) (err error) {
-	if !started && pool.IsNew() {
+	if !started && pool.IsNew() && pool.Backing() != pmem.BackingDAX {
 		err = os.Remove(pool.Path())
 	}
 	return errors.Join(err, pool.Close())
