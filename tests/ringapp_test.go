@@ -277,7 +277,12 @@ func newPool(t testing.TB, size int64) *pmem.Pool {
 // startEcho runs the usual echo application on port 7000 of the lab's NIC.
 func startEcho(t testing.TB, l *lab.Lab) *ringApp {
 	t.Helper()
-	return new(ringApp).start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20)},
+	return startEchoCopybreak(t, l, 0)
+}
+
+func startEchoCopybreak(t testing.TB, l *lab.Lab, copybreak int) *ringApp {
+	t.Helper()
+	return new(ringApp).start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20), Copybreak: copybreak},
 		net.JoinHostPort(l.ServerIP4.String(), "7000"))
 }
 

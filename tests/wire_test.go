@@ -201,18 +201,23 @@ func damage(f []byte, rng *rand.Rand) bool {
 // Whatever the wire does to the frames, in both directions, the application
 // gets the bytes that were sent, and every frame comes back to the pool.
 func TestBadWire(t *testing.T) {
-	for name, f := range map[string]fate{
-		"loss":       {drop: 100},
-		"duplicates": {repeat: 100},
-		"reordering": {delay: 100},
-		"damage":     {damage: 100},
-		"everything": {drop: 25, repeat: 25, delay: 25, damage: 25},
+	for _, c := range []struct {
+		name      string
+		copybreak int // negative: every segment has a ticket
+		fate
+	}{
+		{"loss", -1, fate{drop: 100}},
+		{"duplicates", -1, fate{repeat: 100}},
+		{"reordering", 0, fate{delay: 100}},
+		{"damage", 0, fate{damage: 100}},
+		{"everything", -1, fate{drop: 25, repeat: 25, delay: 25, damage: 25}},
+		{"everything, small segments pass", 0, fate{drop: 25, repeat: 25, delay: 25, damage: 25}},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(c.name, func(t *testing.T) {
 			l := newLab(t, lab.Config{NoTxChecksum: true})
-			a := startEcho(t, l)
-			badWire(t, l.Client, l.ClientDev, 50, f)
-			badWire(t, l.Server, l.ServerDev, 50, f)
+			a := startEchoCopybreak(t, l, c.copybreak)
+			badWire(t, l.Client, l.ClientDev, 50, c.fate)
+			badWire(t, l.Server, l.ServerDev, 50, c.fate)
 			parallel(t, 8, func(i int) error {
 				return tripFrom(l, a.addr, random(1<<20, int64(i)), 1+i*5000)
 			})
