@@ -92,13 +92,25 @@ func (c *conn) pop() {
 // before closing it. It is made non-blocking and TCP_NODELAY (as upstream
 // does).
 //
-// ErrNotConnected is an ordinary event too: the peer may have reset it.
+// Errors: ErrNotSocket and ErrNotConnected, which is an ordinary event too, as
+// the peer may have reset it; ErrRegistered, also when another ring has the
+// socket; ErrTooManyConns; ErrNoBuffers when the pool has no frame for what waits
+// in the socket; ErrClosed.
+//
+// A descriptor that was closed without Unregister counts as unregistered when
+// its number comes again for another socket. Until then its connection counts
+// among Options.MaxConns.
 func (r *Ring) Register(fd int) error {
 	if r.closed {
 		return ErrClosed
 	}
-	if r.lookup(fd) != nil {
-		return fmt.Errorf("register fd %d: %w", fd, ErrRegistered)
+	if c := r.lookup(fd); c != nil {
+		if !c.gone() {
+			return fmt.Errorf("register fd %d: %w", fd, ErrRegistered)
+		}
+		if err := r.Unregister(fd); err != nil {
+			return err
+		}
 	}
 	if r.conns >= r.maxConns {
 		return fmt.Errorf("register fd %d: %w: the limit is %d (Options.MaxConns)", fd, ErrTooManyConns, r.maxConns)
@@ -106,6 +118,9 @@ func (r *Ring) Register(fd int) error {
 	c, err := newConn(fd)
 	if err != nil {
 		return fmt.Errorf("register fd %d: %w", fd, err)
+	}
+	if r.byCookie[c.cookie] != nil {
+		return fmt.Errorf("register fd %d: %w, by another descriptor", fd, ErrRegistered)
 	}
 	if err := r.adopt(c); err != nil {
 		return fmt.Errorf("register fd %d: %w", fd, err)
@@ -139,7 +154,10 @@ func newConn(fd int) (*conn, error) {
 		if proto == unix.IPPROTO_MPTCP {
 			return nil, fmt.Errorf("%w: it is multipath tcp (net.ListenConfig: SetMultipathTCP(false))", ErrNotSocket)
 		}
-		return nil, errors.Join(ErrNotSocket, os.NewSyscallError("getsockopt", err))
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrNotSocket, os.NewSyscallError("getsockopt", err))
+		}
+		return nil, ErrNotSocket
 	}
 	peer, err := unix.Getpeername(fd)
 	if err != nil {
@@ -189,6 +207,9 @@ func (r *Ring) adopt(c *conn) (err error) {
 		r.freeItems(c)
 		if errors.Is(err, unix.EOPNOTSUPP) {
 			return fmt.Errorf("%w: it is not in state ESTABLISHED", ErrNotConnected)
+		}
+		if errors.Is(err, unix.EBUSY) {
+			return fmt.Errorf("%w: another ring, or another program, has it in a sockmap", ErrRegistered)
 		}
 		return err
 	}
@@ -243,6 +264,13 @@ func (r *Ring) drainSocket(c *conn) error {
 	}
 }
 
+// gone says whether the socket was closed without Unregister: the descriptor is
+// closed, or another socket's.
+func (c *conn) gone() bool {
+	cookie, err := unix.GetsockoptUint64(c.fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+	return err != nil || cookie != c.cookie
+}
+
 func (r *Ring) lookup(fd int) *conn {
 	if fd < 0 || fd >= len(r.byFd) {
 		return nil
@@ -255,6 +283,13 @@ func (r *Ring) lookup(fd int) *conn {
 // kernel has not taken yet (see TxQueued), are dropped. Call it before
 // close(2).
 func (r *Ring) Unregister(fd int) error {
+	if r.closed {
+		return ErrClosed
+	}
+	return r.unregister(fd)
+}
+
+func (r *Ring) unregister(fd int) error {
 	c := r.lookup(fd)
 	if c == nil {
 		return fmt.Errorf("unregister fd %d: %w", fd, ErrNotRegistered)
@@ -268,7 +303,8 @@ func (r *Ring) Unregister(fd int) error {
 	if c.copyOnly {
 		err = errors.Join(err, r.tk.ClearOverflow(c.cookie))
 	}
-	if e := unix.EpollCtl(r.epoll, unix.EPOLL_CTL_DEL, fd, nil); e != nil && e != unix.ENOENT && e != unix.EBADF {
+	if e := unix.EpollCtl(r.epoll, unix.EPOLL_CTL_DEL, fd, nil); e != nil && e != unix.ENOENT && e != unix.EBADF && e != unix.EPERM {
+		// Those say that the descriptor was closed, or is another one by now.
 		err = errors.Join(err, os.NewSyscallError("epoll_ctl", e))
 	}
 	for slot := c.firstTicket; slot != none; {
@@ -298,6 +334,9 @@ func (r *Ring) Unregister(fd int) error {
 // received from it and the descriptor is the ring's. Not for a descriptor that
 // a net.Conn owns.
 func (r *Ring) CloseAfterSend(fd int) error {
+	if r.closed {
+		return ErrClosed
+	}
 	c := r.lookup(fd)
 	if c == nil {
 		return fmt.Errorf("close fd %d: %w", fd, ErrNotRegistered)

@@ -193,7 +193,13 @@ func (r *Ring) sweep() {
 	if r.blocked > 0 {
 		// A send that failed for want of memory is followed by no event.
 		for _, c := range r.byCookie {
-			if len(c.queue) > 0 {
+			switch {
+			case len(c.queue) == 0:
+			case c.gone():
+				// Closed without Unregister: nothing of it may reach the socket
+				// that has its number now.
+				r.sendFailed(c, unix.EBADF)
+			default:
 				r.sendQueued(c)
 			}
 		}

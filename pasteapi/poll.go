@@ -70,12 +70,27 @@ func (r *Ring) Unwatch(fd int) error {
 func (r *Ring) Ready() []int { return r.ready }
 
 // Wake makes the current or the next Poll return. It may be called from any
-// goroutine until Close.
+// goroutine, and does nothing after Close. For a Poll that is to end with a
+// context: stop := context.AfterFunc(ctx, ring.Wake).
 func (r *Ring) Wake() {
+	r.wakeMu.Lock()
+	defer r.wakeMu.Unlock()
+	if r.wakeFd < 0 {
+		return
+	}
 	one := uint64(1)
 	b := (*[8]byte)(unsafe.Pointer(&one))
 	// It can only fail when the counter is full; then Poll wakes anyhow.
 	_, _ = unix.Write(r.wakeFd, b[:])
+}
+
+// interrupt ends a Poll that waits in another goroutine, and all that follow.
+func (r *Ring) interrupt() {
+	r.ending.Store(true)
+	for r.inPoll.Load() {
+		r.Wake()
+		time.Sleep(time.Millisecond)
+	}
 }
 
 // Poll sends what is in the TX ring, then waits until there are slots in the
@@ -83,13 +98,18 @@ func (r *Ring) Wake() {
 // has passed (negative: no limit; 0: does not wait, which is busy polling). It
 // returns the number of RX slots that the application owns.
 //
-// Errors: ErrClosed; ErrRingCorrupt when the application broke the rules of one
+// Errors: ErrClosed, also when the port is closed while Poll waits; ErrRingCorrupt when the application broke the rules of one
 // ring or of both (then the error wraps a RingError for each). Both rings are
 // usable again then, but the slots of a broken one stand as after the last sync:
 // received ones that the application had done with are there once more, and what
 // it had written into TX slots is not sent, as a rule. Anything else is a system
 // call that failed in a way that does not pass.
 func (r *Ring) Poll(timeout time.Duration) (int, error) {
+	r.inPoll.Store(true)
+	defer r.inPoll.Store(false)
+	if r.ending.Load() {
+		return 0, ErrClosed
+	}
 	r.ready = r.ready[:0]
 	txErr := r.TxSync()
 	if txErr != nil && !errors.Is(txErr, ErrRingCorrupt) {
@@ -118,6 +138,9 @@ func (r *Ring) sleep(timeout time.Duration) (int, error) {
 	for {
 		if r.spin != 0 {
 			n, woken, err := r.spinUntil(start, timeout)
+			if r.ending.Load() {
+				return 0, ErrClosed
+			}
 			if n > 0 || woken || err != nil || len(r.ready) > 0 {
 				return n, err
 			}
@@ -129,6 +152,9 @@ func (r *Ring) sleep(timeout time.Duration) (int, error) {
 		woken, err := r.look(wait)
 		if err != nil {
 			return 0, err
+		}
+		if r.ending.Load() {
+			return 0, ErrClosed
 		}
 		n, err := r.RxSync()
 		if n > 0 || err != nil || woken || len(r.ready) > 0 {

@@ -26,7 +26,8 @@ type Options struct {
 	Rings int
 	// Slots per ring, a power of two from 64 to 32768; 0 = 1024.
 	Slots int
-	// MaxConns is the most registered connections per ring; 0 = 16384.
+	// MaxConns is the most registered connections per ring, up to 1048576; 0 =
+	// 16384.
 	MaxConns int
 	// TxLimit is the most bytes that may wait for one connection's peer before
 	// it is given up; 0 = 4 MiB. From a quarter of it on the connection's
@@ -66,6 +67,10 @@ const (
 	copybreakCopy     = 1400
 )
 
+// maxConns is the upper limit of Options.MaxConns. The kernel allocates the
+// tables for all of them when a port is opened.
+const maxConns = 1 << 20
+
 func (o *Options) complete() error {
 	if o.Pool == nil {
 		return errors.New("open port: no pool (Options.Pool)")
@@ -84,8 +89,11 @@ func (o *Options) complete() error {
 	if o.Rings < 1 || o.Rings > 64 {
 		return fmt.Errorf("open port: %d rings: need 1 to 64", o.Rings)
 	}
-	if o.MaxConns < 1 || o.TxLimit < 1 {
-		return fmt.Errorf("open port: limits of %d connections and %d bytes: must be positive", o.MaxConns, o.TxLimit)
+	if o.MaxConns < 1 || o.MaxConns > maxConns {
+		return fmt.Errorf("open port: %d connections: need 1 to %d", o.MaxConns, maxConns)
+	}
+	if o.TxLimit < 1 {
+		return fmt.Errorf("open port: limit of %d bytes to send: must be positive", o.TxLimit)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
@@ -322,7 +330,9 @@ func (p *Port) closeSockets() error {
 
 // Close ends the port: the NIC's traffic goes to the kernel again, registered
 // sockets are ordinary sockets again, and the buffers that circulated go back
-// to the pool. No Ring may be in use. It may be called twice.
+// to the pool. A Poll that waits in another goroutine ends with ErrClosed. The
+// memory of the rings is gone afterwards: nobody may be reading or writing slots
+// at the time. It may be called twice.
 func (p *Port) Close() error {
 	p.mu.Lock()
 	if p.closed {
@@ -333,6 +343,9 @@ func (p *Port) Close() error {
 	ports := p.ports
 	p.mu.Unlock()
 
+	for _, r := range p.rings {
+		r.interrupt()
+	}
 	var errs []error
 	if p.steer != nil {
 		for _, port := range ports {

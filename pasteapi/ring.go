@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/pastenet/paste/bpf"
@@ -38,7 +40,10 @@ type Ring struct {
 	io      *uring.Ring
 
 	epoll  int
+	wakeMu sync.Mutex // of wakeFd, which any goroutine may write to
 	wakeFd int
+	inPoll atomic.Bool
+	ending atomic.Bool // Close waits for Poll
 	ready  []int
 	events []unix.EpollEvent
 	checks uint32 // Polls since the events were last looked at
@@ -226,6 +231,9 @@ func (r *Ring) giveFrame(f uint32) {
 // Frames for Keep come from the pool, never from those that the port needs to
 // go on receiving: with ErrNoBuffers the ring still works.
 func (r *Ring) Keep(s *Slot) (frame uint32, err error) {
+	if r.closed {
+		return 0, ErrClosed
+	}
 	if len(r.reserve) == 0 {
 		r.reserve = r.reserve[:reserveBatch]
 		r.reserve = r.reserve[:r.pool.Alloc(r.reserve)]
@@ -268,9 +276,11 @@ func (r *Ring) close() error {
 	var errs []error
 	for _, c := range r.byFd {
 		if c != nil {
-			errs = append(errs, r.Unregister(c.fd))
+			errs = append(errs, r.unregister(c.fd))
 		}
 	}
+	r.wakeMu.Lock()
+	defer r.wakeMu.Unlock()
 	for _, fd := range []*int{&r.epoll, &r.wakeFd} {
 		if *fd >= 0 {
 			errs = append(errs, os.NewSyscallError("close", unix.Close(*fd)))
