@@ -216,6 +216,26 @@ func TestRegisterRefuses(t *testing.T) {
 	}
 }
 
+// TestStatsBeforeRegistration: what waited in a socket is counted as well.
+func TestStatsBeforeRegistration(t *testing.T) {
+	r, _ := newTestRing(t)
+	fd, peer := tcpPair(t)
+	defer unix.Close(fd)
+	_, err := peer.Write(make([]byte, 5000))
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.IsNil(r.Register(fd)))
+	got := 0
+	for got < 5000 {
+		_, err := r.Poll(-1)
+		qt.Assert(t, qt.IsNil(err))
+		for ; !r.rx.Empty(); r.rx.Head, r.rx.Cur = r.rx.Next(r.rx.Head), r.rx.Next(r.rx.Head) {
+			got += len(r.rx.Payload(r.rx.Slot(r.rx.Head)))
+		}
+	}
+	qt.Check(t, qt.Equals(r.stats.StrayBytes, 5000))
+	qt.Assert(t, qt.IsNil(r.Unregister(fd)))
+}
+
 // TestDescriptorReused closes a registered socket without a word, with replies
 // waiting for its peer, and then has its number used by another one: nothing of
 // the old connection reaches the new one, which can be registered.

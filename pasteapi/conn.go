@@ -261,6 +261,8 @@ func (r *Ring) drainSocket(c *conn) error {
 			return nil
 		}
 		r.push(c, item{kind: itemData, frame: f, off: strayDoff, len: uint32(n)})
+		r.stats.Stray++
+		r.stats.StrayBytes += uint64(n)
 	}
 }
 

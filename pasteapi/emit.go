@@ -130,6 +130,11 @@ func (r *Ring) emitStray(c *conn, i *item) bool {
 	for _, f := range frames[used:n] {
 		r.giveFrame(f)
 	}
+	if i.kind == itemAll && got > 0 {
+		// The others were counted when the verdict told of them.
+		r.stats.Stray += uint64(used)
+		r.stats.StrayBytes += uint64(got)
+	}
 	return r.afterStray(c, i, got, errno)
 }
 
