@@ -88,7 +88,12 @@ job_test() {
 	done
 }
 
+# serve_blank DEVICE: a server that does not come up, and one that does.
 serve_blank() {
+	local why
+	why=$(pastectl serve http --nic nosuchnic0 --listen 127.0.0.1:8080 --pool "$1" 2>&1) && return 1
+	echo "$why"
+	[[ $why == *nosuchnic0* ]] && [ -c "$1" ] || return
 	timeout -s INT 20 pastectl serve http --listen 127.0.0.1:8080 --pool "$1" || [ $? -eq 124 ]
 }
 
