@@ -141,7 +141,7 @@ func (c *checker) show(total uint64) {
 func (c *checker) structures() error {
 	for name, r := range c.p.Roots() {
 		k, ok := KindOf(r.Kind)
-		if !ok || c.p.broken[name] {
+		if !ok || c.p.broken[name] != nil {
 			continue // reported already
 		}
 		c.res.Structures++

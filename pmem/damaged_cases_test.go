@@ -209,6 +209,7 @@ var damages = []damage{
 	}},
 	{"tree-root", "The tree's root node holds zeros.", pmem.ErrDamaged, false, 0, 60, func(m *image) { clear(m.node(-1)) }},
 	{"tree-leaf", "The magic number of a leaf is wrong.", pmem.ErrDamaged, false, 0, 30, func(m *image) { m.node(0)[0] ^= 1 }},
+	{"tree-inline", "A bit of a value in a leaf is flipped.", pmem.ErrDamaged, false, 0, 30, func(m *image) { m.node(0)[2040] ^= 1 }},
 	{"tree-twice", "Two cells of the root node lead to the same leaf, with a right checksum.", pmem.ErrDamaged, false, 0, 30, func(m *image) {
 		n := m.node(-1)
 		a, b := n[le.Uint16(n[32:]):], n[le.Uint16(n[34:]):]

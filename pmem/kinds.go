@@ -88,11 +88,12 @@ func walkFrame(_ *Pool, r Root, use func(uint32, Claim) error) error { return us
 // roots to what SetRoot asks of them.
 func (p *Pool) walkRoots() {
 	blame := func(name string, k Kind, err error) {
-		p.problem(fmt.Errorf("root %q (%s): %w", name, k.Name, err))
+		err = fmt.Errorf("root %q (%s): %w", name, k.Name, err)
+		p.problem(err)
 		if p.broken == nil {
-			p.broken = map[string]bool{}
+			p.broken = map[string]error{}
 		}
-		p.broken[name] = true
+		p.broken[name] = err
 	}
 	for name, r := range p.Roots() {
 		k, ok := KindOf(r.Kind)
@@ -119,7 +120,7 @@ func (p *Pool) walkRoots() {
 	}
 	// Another structure may own the frame, so this can be told only now.
 	for name, r := range p.Roots() {
-		if k, ok := KindOf(r.Kind); ok && r.Frame != 0 && !p.broken[name] && !p.frames.held(r.Frame) {
+		if k, ok := KindOf(r.Kind); ok && r.Frame != 0 && p.broken[name] == nil && !p.frames.held(r.Frame) {
 			blame(name, k, fmt.Errorf("%w: it names frame %d, which nothing owns", ErrDamaged, r.Frame))
 		}
 	}

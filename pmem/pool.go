@@ -58,8 +58,8 @@ type Pool struct {
 	frames   frameTable
 	log      *Log
 	roots    rootTable
-	problems []error         // found at Open
-	broken   map[string]bool // roots whose structures could not be walked
+	problems []error          // found at Open
+	broken   map[string]error // why roots' structures could not be walked
 	progress progress
 
 	closeOnce sync.Once
@@ -210,6 +210,10 @@ func (p *Pool) problem(err error) { p.problems = append(p.problems, err) }
 // a damaged log, damaged structures, roots of unknown kinds. Frames of which
 // these speak may be in use although Refs does not know.
 func (p *Pool) Problems() []error { return p.problems }
+
+// RootProblem returns what of Problems is wrong with the structure that a root
+// leads to, or nil. Who reads such a structure must check all that it reads.
+func (p *Pool) RootProblem(name string) error { return p.broken[name] }
 
 // Mem returns the whole pool, to be registered as a UMEM. Its length is a
 // multiple of 4096. It belongs to the pool and is unmapped by Close.

@@ -77,13 +77,7 @@ func (v *visitor) visit(frame uint32, level int, lo, hi []byte) error {
 			v.keys++
 			err = v.try(func() error { return v.leafValue(n, i) })
 		} else {
-			from, to := lo, hi
-			if i > 0 {
-				from = n.key(i)
-			}
-			if i+1 < n.count() {
-				to = n.key(i + 1)
-			}
+			from, to := n.bounds(i, lo, hi)
 			err = v.visit(n.child(i), level-1, from, to)
 		}
 		if err == errSkip {

@@ -128,6 +128,18 @@ func (n node) value(i int) []byte {
 // child returns the frame that an inner node's cell refers to.
 func (n node) child(i int) uint32 { return le.Uint32(n.cell(i)[1:]) }
 
+// bounds returns the range of the keys below an inner node's cell, of which the
+// node's own range is lo to hi.
+func (n node) bounds(i int, lo, hi []byte) (from, to []byte) {
+	if i > 0 {
+		lo = n.key(i)
+	}
+	if i+1 < n.count() {
+		hi = n.key(i + 1)
+	}
+	return lo, hi
+}
+
 func (n node) setChild(i int, frame uint32) { le.PutUint32(n.cell(i)[1:], frame) }
 
 // find returns where key is in a leaf, or where it belongs.

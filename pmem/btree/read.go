@@ -38,10 +38,15 @@ func (v *view) get(key []byte, val *Value) (found bool) {
 		return false
 	}
 	frame := v.frame
+	var lo, hi []byte
 	for level := v.height - 1; ; level-- {
-		n := v.node(frame, level)
+		n := v.within(frame, level, lo, hi)
 		if level > 0 {
-			frame = n.child(n.route(key))
+			i := n.route(key)
+			if v.wary {
+				lo, hi = n.bounds(i, lo, hi)
+			}
+			frame = n.child(i)
 			continue
 		}
 		i, found := n.find(key)
@@ -59,14 +64,14 @@ func (v *view) Ascend(from []byte, fn func(Entry) bool) (err error) {
 	defer v.guardRead(&err)
 	return v.p.Guard(func() error {
 		if v.height > 0 {
-			v.ascend(v.frame, v.height-1, from, fn)
+			v.ascend(v.frame, v.height-1, nil, nil, from, fn)
 		}
 		return nil
 	})
 }
 
-func (v *view) ascend(frame uint32, level int, from []byte, fn func(Entry) bool) bool {
-	n := v.node(frame, level)
+func (v *view) ascend(frame uint32, level int, lo, hi, from []byte, fn func(Entry) bool) bool {
+	n := v.within(frame, level, lo, hi)
 	i := 0
 	if level == 0 {
 		for i, _ = n.find(from); i < n.count(); i++ {
@@ -80,7 +85,8 @@ func (v *view) ascend(frame uint32, level int, from []byte, fn func(Entry) bool)
 		i = n.route(from)
 	}
 	for ; i < n.count(); i++ {
-		if !v.ascend(n.child(i), level-1, from, fn) {
+		lo, hi := n.bounds(i, lo, hi)
+		if !v.ascend(n.child(i), level-1, lo, hi, from, fn) {
 			return false
 		}
 		from = nil
@@ -95,14 +101,14 @@ func (v *view) Descend(from []byte, fn func(Entry) bool) (err error) {
 	defer v.guardRead(&err)
 	return v.p.Guard(func() error {
 		if v.height > 0 {
-			v.descendFrom(v.frame, v.height-1, from, fn)
+			v.descendFrom(v.frame, v.height-1, nil, nil, from, fn)
 		}
 		return nil
 	})
 }
 
-func (v *view) descendFrom(frame uint32, level int, from []byte, fn func(Entry) bool) bool {
-	n := v.node(frame, level)
+func (v *view) descendFrom(frame uint32, level int, lo, hi, from []byte, fn func(Entry) bool) bool {
+	n := v.within(frame, level, lo, hi)
 	i := n.count() - 1
 	if level == 0 {
 		if from != nil {
@@ -122,7 +128,8 @@ func (v *view) descendFrom(frame uint32, level int, from []byte, fn func(Entry) 
 		i = n.route(from)
 	}
 	for ; i >= 0; i-- {
-		if !v.descendFrom(n.child(i), level-1, from, fn) {
+		lo, hi := n.bounds(i, lo, hi)
+		if !v.descendFrom(n.child(i), level-1, lo, hi, from, fn) {
 			return false
 		}
 		from = nil

@@ -34,11 +34,12 @@ type view struct {
 	name string
 	size int // of a frame
 	seed uint32
+	wary bool // something is wrong with the tree: every node is checked when it is read
 	root
 }
 
 func newView(p *pmem.Pool, name string, r root) view {
-	return view{p: p, name: name, size: p.FrameSize(), seed: seedOf(p), root: r}
+	return view{p: p, name: name, size: p.FrameSize(), seed: seedOf(p), wary: p.RootProblem(name) != nil, root: r}
 }
 
 // Tree is a B+ tree in a pool. One goroutine at a time may call its methods;
@@ -92,7 +93,8 @@ func Create(p *pmem.Pool, name string, o Options) (*Tree, error) {
 
 // Open opens the tree of that name as it was last committed. That took
 // nothing but reading its root: which frames it owns was found out when the
-// pool was opened.
+// pool was opened. Of a tree in which damage was found then, which only a pool
+// opened read-only can have, what is not damaged can be read.
 func Open(p *pmem.Pool, name string, o Options) (*Tree, error) {
 	r, ok := p.Root(name)
 	if !ok {
@@ -222,6 +224,16 @@ func (v *view) node(frame uint32, level int) node {
 	}
 	if le.Uint32(n) != nodeMagic || n.level() != level || n.frame() != frame || nodeHead+2*n.count() > len(n) {
 		panic(&damage{frame, fmt.Sprintf("is not a node of level %d", level)})
+	}
+	return n
+}
+
+// within returns the node in a frame, whose keys must lie from lo on and below
+// hi (nil: no limit). Only a wary view looks at these.
+func (v *view) within(frame uint32, level int, lo, hi []byte) node {
+	n := v.node(frame, level)
+	if v.wary {
+		n.check(v.seed, frame, level, lo, hi)
 	}
 	return n
 }
