@@ -341,7 +341,7 @@ func TestVethRings(t *testing.T) {
 			cfg := Config{Addr: netip.AddrPortFrom(l.ServerIP4, 0).String(), Persist: PersistNone, Logger: slog.New(slog.DiscardHandler)}
 			s.srv, err = New(cfg, pool)
 			if err == nil {
-				s.port, err = pasteapi.Open(ctx, pasteapi.Options{NIC: l.ServerDev, Pool: pool, Rings: 2})
+				s.port, err = pasteapi.Open(ctx, pasteapi.Options{NIC: l.ServerDev, Pool: pool, Rings: 2, Copybreak: -1})
 			}
 			if err == nil {
 				err = s.port.Steer(s.srv.Addr().Port())
@@ -377,7 +377,8 @@ func TestVethRings(t *testing.T) {
 	for i := range 2 {
 		st := s.port.Ring(i).Stats()
 		qt.Check(t, qt.IsTrue(st.DeliveredBytes > 1<<20), qt.Commentf("ring %d: %+v", i, st))
-		qt.Check(t, qt.IsTrue(st.StrayBytes*10 < st.DeliveredBytes), qt.Commentf("ring %d: %+v", i, st))
+		// What comes before the registration, or after a loss, is copied.
+		qt.Check(t, qt.IsTrue(st.StrayBytes*3 < st.DeliveredBytes), qt.Commentf("ring %d: %+v", i, st))
 	}
 	qt.Check(t, qt.IsNil(l.InServer(s.port.Close)))
 }
