@@ -120,7 +120,7 @@ func fileWorkRun(seed uint64, drop func(pmemsim.Call) bool) error {
 	return onFiles(rng, drop, empty, func(fs *pmemsim.FS, path string) error {
 		m := newCrashModel()
 		for range 6 {
-			fs.CutAfter(1 + rng.IntN(80))
+			fs.CutAfter(1 + rng.IntN([]int{80, 8}[rng.IntN(2)])) // often while it is opened
 			if rng.IntN(3) == 0 {
 				fs.FailAfter(1+rng.IntN(40), unix.EIO)
 			}
@@ -150,6 +150,47 @@ func fileLife(path string, m *crashModel, rng *rand.Rand) error {
 			return err
 		}
 	}
+}
+
+// killedRun kills a process that has written a commit and not synced it; the
+// machine fails while the next one opens the pool, or later. What that one has
+// shown is there, and what it says in the log about the commit is true.
+func killedRun(seed uint64, drop func(pmemsim.Call) bool) error {
+	rng := rand.New(rand.NewPCG(seed, 12))
+	return onFiles(rng, drop, oldFile, func(fs *pmemsim.FS, path string) error {
+		p, err := Open(path, Options{})
+		if err != nil {
+			return err
+		}
+		fs.CutAfter(2 + rng.IntN(2))
+		for range 4 { // written in one piece, on several sectors
+			p.Log().AppendCopy(randomPayload(rng, 2000))
+		}
+		p.Log().Commit()
+		p.Close()
+		if err := fs.Restart(false); err != nil {
+			return err
+		}
+		fs.CutAfter([]int{4, 3 + rng.IntN(5)}[rng.IntN(2)]) // often between the first store and its sync
+		shown := uint64(1)
+		if p, err = Open(path, Options{}); err == nil {
+			shown = p.Log().Next()
+			p.Close()
+		} else if !fs.Cut() {
+			return err
+		}
+		if err := fs.Restart(true); err != nil {
+			return err
+		}
+		if p, err = Open(path, Options{}); err != nil {
+			return err
+		}
+		defer p.Close()
+		if p.Log().Next() < shown {
+			return fmt.Errorf("the log was open up to %d, and ends at %d", shown, p.Log().Next())
+		}
+		return nil
+	})
 }
 
 // newFileRun makes a pool where there is none or another one, which stays until
@@ -209,7 +250,7 @@ func newFileRun(seed uint64, drop func(pmemsim.Call) bool) error {
 func growFileRun(seed uint64, drop func(pmemsim.Call) bool) error {
 	rng := rand.New(rand.NewPCG(seed, 10))
 	return onFiles(rng, drop, oldFile, func(fs *pmemsim.FS, path string) error {
-		fs.CutAfter(1 + rng.IntN(12))
+		fs.CutAfter(1 + rng.IntN(8))
 		if rng.IntN(3) == 0 {
 			fs.FailAfter(1+rng.IntN(8), unix.EIO)
 		}

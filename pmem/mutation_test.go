@@ -8,7 +8,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/go-quicktest/qt"
 	"github.com/pastenet/paste/internal/pmemsim"
 )
 
@@ -23,17 +22,9 @@ var scenarios = map[string]pmemsim.Scenario{
 	"torn":      tornRun,
 	"restore":   restoreRun,
 	"file work": fileWorkRun,
+	"killed":    killedRun,
 	"new file":  newFileRun,
 	"grow file": growFileRun,
-}
-
-func TestCrashScenarios(t *testing.T) {
-	needDisk(t)
-	for name, run := range scenarios {
-		for seed := range uint64(200) {
-			qt.Assert(t, qt.IsNil(run(seed, nil)), qt.Commentf("%s, seed %d", name, seed))
-		}
-	}
 }
 
 // TestMutations leaves out every flush, fence and sync of the package in turn,

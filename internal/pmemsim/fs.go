@@ -291,7 +291,7 @@ func (fs *FS) Restart(power bool) error {
 	all := maps.Clone(now)
 	maps.Copy(all, fs.names)
 	found := map[string][]byte{}
-	share := []float64{0, 0.5, 1}[fs.rng.IntN(3)]
+	share := []float64{0, 0.5, 0.5, 1}[fs.rng.IntN(4)]
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		ino, ok := fs.names[name]
 		if fs.rng.Float64() < share {

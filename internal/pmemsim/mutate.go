@@ -42,14 +42,19 @@ const (
 	seeds        = 5000
 )
 
-// Run fails the test for every mutant that survives, and for every place in the
-// files that no scenario comes by. It logs a table of what killed which.
+// Run fails the test for every mutant that survives, for every place in the
+// files that no scenario comes by, and if a promise is broken although nothing
+// is left out. It logs a table of what killed which.
 func (m Mutation) Run(t *testing.T) {
+	t.Helper()
 	all, err := sites(m.Files...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	mutants := m.observe(all)
+	mutants := m.observe(t, all)
+	if raceDetector {
+		return // the simulations use one goroutine, and get many times slower
+	}
 	var table strings.Builder
 	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	used := map[string]bool{}
@@ -93,7 +98,7 @@ func (m Mutation) untested(s site) (key, why string) {
 }
 
 // observe finds out which scenarios come by which site.
-func (m Mutation) observe(all []site) map[site]map[mutant][]string {
+func (m Mutation) observe(t *testing.T, all []site) map[site]map[mutant][]string {
 	found := map[site]map[mutant][]string{}
 	at := map[string][]site{}
 	for _, s := range all {
@@ -102,7 +107,7 @@ func (m Mutation) observe(all []site) map[site]map[mutant][]string {
 	for _, name := range slices.Sorted(maps.Keys(m.Scenarios)) {
 		seen := map[mutant]bool{}
 		for seed := range uint64(observeSeeds) {
-			m.Scenarios[name](seed, func(c Call) bool {
+			err := m.Scenarios[name](seed, func(c Call) bool {
 				for _, line := range c.stack {
 					for _, s := range at[line] {
 						seen[mutant{s, c.Op, c.Region}] = true
@@ -110,6 +115,9 @@ func (m Mutation) observe(all []site) map[site]map[mutant][]string {
 				}
 				return false
 			})
+			if err != nil {
+				t.Errorf("%s, seed %d: %v", name, seed, err)
+			}
 		}
 		for mu := range seen {
 			if found[mu.site] == nil {

@@ -1,0 +1,5 @@
+//go:build !race
+
+package pmemsim
+
+const raceDetector = false
