@@ -126,6 +126,20 @@ func TestCloseDuringPoll(t *testing.T) {
 	}
 }
 
+// TestSteerAgain: Status lists a port once, and not after Unsteer.
+func TestSteerAgain(t *testing.T) {
+	p := openLocal(t, Options{Slots: 64})
+	qt.Check(t, qt.ErrorMatches(p.Steer(0), "steer port 0: .*"))
+	for range 2 {
+		qt.Check(t, qt.IsNil(p.Steer(80)))
+		qt.Check(t, qt.DeepEquals(p.Status().Ports, []uint16{80}))
+	}
+	for range 2 {
+		qt.Check(t, qt.IsNil(p.Unsteer(80)))
+		qt.Check(t, qt.HasLen(p.Status().Ports, 0))
+	}
+}
+
 // TestPollWithContext is how a context ends a Poll.
 func TestPollWithContext(t *testing.T) {
 	r := openLocal(t, Options{Slots: 64}).Ring(0)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -253,12 +254,18 @@ func (p *Port) openSockets(ifindex int, veth bool) (err error) {
 
 // Steer brings the segments of a local TCP port through the rings, for
 // connections that are registered; others on the port work as ever. Without a
-// NIC it has no effect.
+// NIC it has no effect. Steering a port again is no error.
 func (p *Port) Steer(port uint16) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return ErrClosed
+	}
+	if port == 0 {
+		return errors.New("steer port 0: a TCP port is 1 to 65535")
+	}
+	if slices.Contains(p.ports, port) {
+		return nil
 	}
 	if p.steer != nil {
 		if err := p.steer.AddPort(port, p.copybreak()); err != nil {
