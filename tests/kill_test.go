@@ -40,7 +40,7 @@ func TestKillUnderLoad(t *testing.T) {
 						k.pool = diskFile(t)
 					}
 					// A kv shall checkpoint several times in a second, a log not be full.
-					k.args = []string{"--pool-size", map[string]string{"kv": "32MiB", "http": "256MiB"}[kind]}
+					k.args = []string{"--pool-size", map[string]string{"kv": "32MiB", "http": "96MiB"}[kind]}
 					if !nic {
 						k.args = append(k.args, "--nic", "")
 					}
