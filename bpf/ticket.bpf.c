@@ -162,9 +162,10 @@ INLINE __u32 claim(__u32 ticket, __u64 cookie, __u32 seq, __u32 len)
 	return TICKET_CLAIMED;
 }
 
-// COPY_MAX is the most bytes that are copied into a record: a segment of a
-// common MTU. What is longer was merged by GRO, and one recv() for it is cheap.
-#define COPY_MAX 2048
+// COPY_MAX is the most bytes that are copied into a record, instead of being
+// left for recv(), which is a system call for each connection. What is longer
+// is worth one.
+#define COPY_MAX 8192
 
 // reserve_copy makes a record with room for `size` bytes, a constant as the
 // verifier wants it, and copies `len` bytes into it.
@@ -191,6 +192,10 @@ INLINE struct delivery *copied(struct __sk_buff *ctx, __u32 len)
 		return reserve_copy(ctx, len, 768);
 	if (len <= 1280)
 		return reserve_copy(ctx, len, 1280);
+	if (len <= 2048)
+		return reserve_copy(ctx, len, 2048);
+	if (len <= 4096)
+		return reserve_copy(ctx, len, 4096);
 	if (len <= COPY_MAX)
 		return reserve_copy(ctx, len, COPY_MAX);
 	return 0;

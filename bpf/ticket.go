@@ -39,6 +39,10 @@ type TicketEntry struct {
 	_      uint32
 }
 
+// DeliveryMax is the most bytes that are copied into a delivery (COPY_MAX in
+// ticket.bpf.c).
+const DeliveryMax = 8192
+
 // Delivery says what TCP accepted, in order for each socket: either the bytes
 // of a ticket (the frame is user space's) or stray bytes (Ticket is 0), which
 // stand behind the record (DeliveryData) or wait in the socket for recv.
@@ -94,7 +98,7 @@ func LoadTicket(o TicketOptions) (_ *Ticket, err error) {
 		return nil, fmt.Errorf("load ticket programs: %d tickets: need a power of two from 2 to 65536", tickets)
 	}
 	spec.Maps[ticketMapTicketTable].MaxEntries = uint32(tickets)
-	// A ticket's record takes 48 bytes, one with data up to 2 KiB more.
+	// A ticket's record takes 48 bytes, one with data up to DeliveryMax more.
 	ringSize := max(tickets*512, os.Getpagesize())
 	spec.Maps[ticketMapTicketDeliveries].MaxEntries = uint32(ringSize)
 	if o.MaxConns > 0 {

@@ -29,7 +29,7 @@ func (r *Ring) drain() {
 // readDeliveries reports whether it has seen everything: a record may be in
 // the making, and buffers to copy into may be short.
 func (r *Ring) readDeliveries() bool {
-	for r.haveFrame() {
+	for r.haveFrames() {
 		d := r.tk.Next()
 		if d == nil {
 			break
@@ -131,7 +131,7 @@ func (r *Ring) stray(d *bpf.Delivery) {
 		for data := d.Data()[skip:]; len(data) > 0; {
 			f, ok := r.takeFrame()
 			if !ok {
-				// Cannot be: drain looked, and a frame holds every record.
+				// Cannot be: drain looked whether there are enough.
 				r.end(c, ErrNoBuffers)
 				return
 			}

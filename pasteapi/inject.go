@@ -3,6 +3,7 @@ package pasteapi
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"unsafe"
@@ -55,6 +56,9 @@ type mergeKey struct {
 // injectorSize is how many frames one system call injects at most.
 const injectorSize = 512
 
+// tapFile is the TAP's index among the files of the injector's io_uring.
+const tapFile = 0
+
 // mergeLimit is the most payload bytes of a merged packet, which as a whole must
 // stay below 64 KiB.
 const mergeLimit = 60 << 10
@@ -63,6 +67,9 @@ func newInjector(t *tap, order *bpf.Order, partial bool) (injector, error) {
 	io, err := uring.New(injectorSize, uring.Options{})
 	if err != nil {
 		return injector{}, fmt.Errorf("create io_uring for injection: %w", err)
+	}
+	if err := io.RegisterFiles(int32(t.fd)); err != nil {
+		return injector{}, errors.Join(fmt.Errorf("create io_uring for injection: %w", err), io.Close())
 	}
 	return injector{tap: t, order: order, partial: partial, io: io, batch: make([]packet, 0, injectorSize), serial: 1}, nil
 }
@@ -198,12 +205,12 @@ func (j *injector) flush() (failed uint64, err error) {
 		p := &batch[i]
 		sqe := j.io.GetSQE()
 		if n := len(p.more); n > 0 {
-			sqe.Writev(j.tap.fd, &j.iovecs[at], uint32(n+1))
+			sqe.Writev(tapFile, &j.iovecs[at], uint32(n+1))
 			at += n + 1
 		} else {
-			sqe.Write(j.tap.fd, p.header, p.len)
+			sqe.Write(tapFile, p.header, p.len)
 		}
-		sqe.SetFlags(uring.FlagCQESkip)
+		sqe.SetFlags(uring.FlagCQESkip | uring.FlagFixedFile)
 	}
 	if _, err := j.io.Submit(); err != nil {
 		return 0, fmt.Errorf("inject: %w", err)

@@ -242,7 +242,7 @@ func (r *Ring) look(wait time.Duration) (woken bool, err error) {
 			ms = 0
 		}
 		r.stats.Sleeps++
-		n, err = unix.EpollWait(r.epoll, r.events, ms)
+		n, err = r.wait(ms)
 		r.tk.Sleeping(false)
 		if err != nil && err != unix.EINTR {
 			return false, os.NewSyscallError("epoll_wait", err)
@@ -257,6 +257,28 @@ func (r *Ring) look(wait time.Duration) (woken bool, err error) {
 		err = r.closeSent()
 	}
 	return woken, err
+}
+
+// wait sleeps for events. Under load it does not sleep for long, and the first
+// millisecond is spent in a system call that the Go runtime does not know of:
+// told of each sleep, it would give the processor away and wake its monitor
+// thread to have it taken back, every time.
+func (r *Ring) wait(ms int) (int, error) {
+	if ms != 0 {
+		n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(r.epoll), uintptr(unsafe.Pointer(&r.events[0])),
+			uintptr(len(r.events)), 1, 0, 0)
+		if errno != 0 {
+			return 0, errno
+		}
+		if n > 0 || ms == 1 {
+			return int(n), nil
+		}
+		r.stats.Syscalls++
+		if ms > 0 {
+			ms--
+		}
+	}
+	return unix.EpollWait(r.epoll, r.events, ms)
 }
 
 func (r *Ring) handle(ev *unix.EpollEvent) (woken bool) {

@@ -195,13 +195,15 @@ func (r *Ring) takeFrame() (uint32, bool) {
 	return f, true
 }
 
-// haveFrame says whether two frames can be taken: a copied segment of 2 KiB
-// may need a second one.
-func (r *Ring) haveFrame() bool {
-	if len(r.free) >= 2 {
+// haveFrames says whether there are frames for the largest delivery.
+func (r *Ring) haveFrames() bool {
+	room := 1<<r.shift - strayDoff
+	need := (bpf.DeliveryMax + room - 1) / room
+	if len(r.free) >= need {
 		return true
 	}
-	var f [2]uint32
+	var frames [8]uint32
+	f := frames[:need]
 	for i := range f {
 		var ok bool
 		if f[i], ok = r.takeFrame(); !ok {
@@ -210,7 +212,7 @@ func (r *Ring) haveFrame() bool {
 			return false
 		}
 	}
-	r.free = append(r.free, f[:]...)
+	r.free = append(r.free, f...)
 	return true
 }
 

@@ -36,6 +36,7 @@ const (
 	enterGetEvents = 1 << 0
 	enterExtArg    = 1 << 3
 
+	registerFiles      = 2
 	registerPBufRing   = 22
 	unregisterPBufRing = 23
 	registerSyncCancel = 24
@@ -51,6 +52,9 @@ const (
 
 // Flags for [SQE.SetFlags].
 const (
+	// FlagFixedFile takes the SQE's descriptor for an index into
+	// [Ring.RegisterFiles] (IOSQE_FIXED_FILE).
+	FlagFixedFile = 1 << 0
 	// FlagLink starts the next SQE only after this one succeeded (IOSQE_IO_LINK).
 	FlagLink = 1 << 2
 	// FlagBufferSelect takes the buffer from the SQE's buffer group

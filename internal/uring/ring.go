@@ -333,6 +333,19 @@ func (r *Ring) ForEach(fn func(*CQE)) int {
 	return int(n)
 }
 
+// RegisterFiles tells the kernel once which files operations are for, which then
+// need not look up a descriptor each. The ring keeps them open until Close.
+func (r *Ring) RegisterFiles(fds ...int32) error {
+	if r.fd < 0 {
+		return ErrClosed
+	}
+	if _, _, errno := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), registerFiles,
+		uintptr(unsafe.Pointer(unsafe.SliceData(fds))), uintptr(len(fds)), 0, 0); errno != 0 {
+		return fmt.Errorf("register %d files: %w", len(fds), errno)
+	}
+	return nil
+}
+
 // Close cancels what is in flight, waiting up to a second for the kernel to
 // let go of the memory it was given, and releases the ring and its provided
 // buffer rings. It is idempotent.

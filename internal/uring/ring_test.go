@@ -415,3 +415,26 @@ func TestHotPathDoesNotAllocate(t *testing.T) {
 	})
 	qt.Assert(t, qt.Equals(n, 0))
 }
+
+func TestRegisteredFile(t *testing.T) {
+	r := newRing(t, 4, Options{})
+	var p [2]int
+	qt.Assert(t, qt.IsNil(unix.Pipe2(p[:], unix.O_CLOEXEC)))
+	qt.Assert(t, qt.IsNil(r.RegisterFiles(int32(p[1]))))
+	qt.Assert(t, qt.IsNil(unix.Close(p[1]))) // the ring has it open
+	b := []byte("fixed")
+	sqe := r.GetSQE()
+	sqe.Write(0, unsafe.Pointer(&b[0]), uint32(len(b)))
+	sqe.SetFlags(FlagFixedFile)
+	_, err := r.SubmitAndWait(1, -1)
+	qt.Assert(t, qt.IsNil(err))
+	cqe, ok := r.PeekCQE()
+	qt.Assert(t, qt.IsTrue(ok))
+	qt.Assert(t, qt.Equals(cqe.Res, int32(len(b))))
+	got := make([]byte, 10)
+	n, err := unix.Read(p[0], got)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.Equals(string(got[:n]), "fixed"))
+	qt.Assert(t, qt.IsNil(unix.Close(p[0])))
+	qt.Assert(t, qt.IsNotNil(r.RegisterFiles(-5)))
+}
