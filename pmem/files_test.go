@@ -198,7 +198,7 @@ func killedRun(seed uint64, drop func(pmemsim.Call) bool) error {
 func newFileRun(seed uint64, drop func(pmemsim.Call) bool) error {
 	rng := rand.New(rand.NewPCG(seed, 9))
 	var before func(string) error
-	o, overwrite, restore, named := smallOptions, seed%2 == 1, seed/2%2 == 1, seed/4%2 == 1
+	o, overwrite, restore, named, plain := smallOptions, seed%2 == 1, seed/2%2 == 1, seed/4%2 == 1, seed/8%2 == 1
 	if overwrite {
 		before, o.Overwrite = oldFile, true
 	}
@@ -211,6 +211,15 @@ func newFileRun(seed uint64, drop func(pmemsim.Call) bool) error {
 			fs.FailAfter(1, unix.EOPNOTSUPP)
 		}
 		fs.CutAfter(2 + rng.IntN(60))
+		if plain { // one that cannot exchange names
+			system = func(call string, f *os.File, do func() error) error {
+				if call == "rename" && plain {
+					plain = false
+					return unix.EINVAL
+				}
+				return fs.Call(call, f, do)
+			}
+		}
 		var p *Pool
 		if restore {
 			p, err = Restore(bytes.NewReader(archive), path, o)

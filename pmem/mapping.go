@@ -19,7 +19,7 @@ func openPool(path string, readOnly bool) (f *os.File, pl place, writer string, 
 	if readOnly {
 		flags = unix.O_RDONLY
 	}
-	for {
+	for tries := 0; ; tries++ {
 		if f, err = os.OpenFile(path, flags|unix.O_CLOEXEC, 0); err != nil {
 			return nil, pl, "", err
 		}
@@ -28,7 +28,7 @@ func openPool(path string, readOnly bool) (f *os.File, pl place, writer string, 
 		} else if err = lockFile(f, unix.LOCK_SH, 0); errors.Is(err, ErrLocked) {
 			writer, err = lockHolder(f), nil
 		}
-		if err == nil && named(f, path) {
+		if err == nil && (tries == 100 || named(f, path)) { // some FUSE file systems number files anew each time
 			return f, pl, writer, nil
 		}
 		f.Close()
