@@ -36,11 +36,3 @@ func serveOn(ctx context.Context, store *kv.Store, addr, nic string) (*running, 
 	}
 	return &running{srv, port}, nil
 }
-
-func (r *running) run(ctx context.Context) error {
-	err := r.srv.Run(ctx, r.port.Ring(0))
-	if cerr := r.port.Close(); err == nil {
-		err = cerr
-	}
-	return err
-}
