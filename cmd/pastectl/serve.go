@@ -21,8 +21,8 @@ import (
 )
 
 // serveSpin is how long an idle server looks at its rings before it sleeps:
-// about what going to sleep and being woken cost.
-const serveSpin = 20 * time.Microsecond
+// about what going to sleep and being woken cost, on a virtual machine.
+const serveSpin = 50 * time.Microsecond
 
 func newServeCmd(e env) *cobra.Command {
 	cmd := &cobra.Command{
