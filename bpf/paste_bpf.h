@@ -20,6 +20,8 @@ typedef unsigned long long __u64;
 
 #define SEC(name) __attribute__((section(name), used))
 #define INLINE static inline __attribute__((always_inline))
+/* The compiler forgets what it knows of a variable: a check that follows stays. */
+#define OPAQUE(v) asm volatile("" : "+r"(v))
 #define CO_RE __attribute__((preserve_access_index))
 
 /* BTF-defined maps: the value of an attribute is carried by a type. */

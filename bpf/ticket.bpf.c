@@ -164,7 +164,7 @@ INLINE __u32 claim(__u32 ticket, __u64 cookie, __u32 seq, __u32 len)
 
 // COPY_MAX is the most bytes that are copied into a record, instead of being
 // left for recv(), which is a system call for each connection. What is longer
-// is worth one.
+// is worth one. A power of two.
 #define COPY_MAX 8192
 
 // reserve_copy makes a record with room for `size` bytes, a constant as the
@@ -182,10 +182,16 @@ INLINE __u32 claim(__u32 ticket, __u64 cookie, __u32 seq, __u32 len)
 
 // copied makes a record with the skb's bytes behind it. The sizes keep the
 // part of the ring that is in use small enough for the cache.
-INLINE struct delivery *copied(struct __sk_buff *ctx, __u32 len)
+INLINE struct delivery *copied(struct __sk_buff *ctx, __u32 size)
 {
-	if (len == 0)
+	if (size == 0 || size > COPY_MAX)
 		return 0;
+	// Linux 6.12, for one, refuses a length that its verifier cannot see is not
+	// 0, and the compiler leaves out what would show it.
+	__u64 len = size - 1;
+	OPAQUE(len);
+	len = (len & (COPY_MAX - 1)) + 1;
+	OPAQUE(len);
 	if (len <= 256)
 		return reserve_copy(ctx, len, 256);
 	if (len <= 768)
@@ -196,9 +202,7 @@ INLINE struct delivery *copied(struct __sk_buff *ctx, __u32 len)
 		return reserve_copy(ctx, len, 2048);
 	if (len <= 4096)
 		return reserve_copy(ctx, len, 4096);
-	if (len <= COPY_MAX)
-		return reserve_copy(ctx, len, COPY_MAX);
-	return 0;
+	return reserve_copy(ctx, len, COPY_MAX);
 }
 
 // ADJUST_MAX is the most bytes that one bpf_skb_adjust_room takes away

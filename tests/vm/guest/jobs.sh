@@ -2,6 +2,7 @@
 # machine; the NVDIMMs and the disk are the same ones the next time.
 #
 #   job_test      run the tests on each backing
+#   job_packages  run the tests of the packages that deal with the kernel
 #   job_load      serve from a pool on each backing until the machine is killed
 #   job_recover   look for what was acknowledged
 
@@ -13,7 +14,7 @@ check() {
 		echo "vm: ok $name"
 	else
 		echo "vm: FAILED $name (exit code $?)"
-		tail -n 60 /tmp/out
+		tail -n 150 /tmp/out
 	fi
 }
 
@@ -85,6 +86,16 @@ job_test() {
 	head -c 3000000 /dev/urandom >/tmp/upload
 	for b in dax ext4 disk; do
 		show "$b: upload through a veth pair" over_veth "$b"
+	done
+}
+
+# The programs must please this kernel's verifier, too.
+job_packages() {
+	local t
+	storage && mount --bind /disk /var/tmp || { echo "vm: FAILED mount"; return; }
+	for t in bpf xsk pasteapi; do
+		check "tests of package $t" $t.test -test.v -test.timeout=30m
+		grep -E '^ *--- (SKIP|FAIL)' /tmp/out
 	done
 }
 
