@@ -26,6 +26,8 @@ write durable before they answer it, on the same tmpfs:
   redis       redis-server, appendonly yes, appendfsync always, by its own protocol
   bbolt       one epoll thread in Go over bbolt: one synced transaction per batch
   pebble      one epoll thread in Go over pebble: one synced batch per batch
+  bbolt-http  net/http over bbolt: DB.Batch in each handler
+  pebble-http net/http over pebble: a synced Set in each handler
 
 Each store is filled with all keys first. Popular keys are spread over the key
 space.`,

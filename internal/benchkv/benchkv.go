@@ -8,6 +8,8 @@
 //   - bbolt, pebble: the server that a careful Go programmer writes over an
 //     embedded store: one epoll thread that stages the writes of a batch of
 //     events, commits them with sync in one transaction, and only then answers.
+//   - bbolt-http, pebble-http: the server that most people write: package
+//     net/http, with DB.Batch of bbolt or a synced Set of pebble in each handler.
 //
 // All data is on the same tmpfs. What else is the same for everyone: see package
 // bench.
@@ -34,10 +36,15 @@ const (
 	Redis  = "redis"
 	Bbolt  = "bbolt"
 	Pebble = "pebble"
+
+	BboltHTTP  = "bbolt-http"
+	PebbleHTTP = "pebble-http"
 )
 
 // Names lists the contenders.
-func Names() []string { return []string{bench.Paste, bench.PasteCopy, Redis, Bbolt, Pebble} }
+func Names() []string {
+	return []string{bench.Paste, bench.PasteCopy, Redis, Bbolt, Pebble, BboltHTTP, PebbleHTTP}
+}
 
 // Config of the workload; the rest is bench.Config's.
 type Config struct {

@@ -44,7 +44,7 @@ func TestEngines(t *testing.T) {
 
 // The servers answer an ordinary client and the generator.
 func TestServe(t *testing.T) {
-	for _, kind := range []string{Bbolt, Pebble} {
+	for _, kind := range []string{Bbolt, Pebble, BboltHTTP, PebbleHTTP} {
 		ln, err := net.Listen("tcp4", "127.0.0.1:0")
 		qt.Assert(t, qt.IsNil(err))
 		addr := netip.MustParseAddrPort(ln.Addr().String())
@@ -93,7 +93,7 @@ func TestCommands(t *testing.T) {
 	addr := netip.MustParseAddrPort("10.0.0.1:80")
 	cfg := &bench.Config{PoolSize: 7}
 	line := func(name string) string { return strings.Join(command(cfg, name, "exe", addr, "nic0", "dir"), " ") }
-	qt.Check(t, qt.Equals(line(bench.Paste), "exe serve kv --listen 10.0.0.1:80 --nic nic0 --pool dir/pool --pool-size 7 --json"))
+	qt.Check(t, qt.Equals(line(bench.Paste), "exe serve kv --listen 10.0.0.1:80 --pool dir/pool --pool-size 7 --json --nic nic0"))
 	qt.Check(t, qt.Equals(line(Bbolt), "exe bench kvserver bbolt 10.0.0.1:80 dir"))
 	// Nobody's durability is weakened.
 	qt.Check(t, qt.IsTrue(strings.Contains(line(Redis), "--appendonly yes --appendfsync always")))

@@ -55,6 +55,12 @@ func Serve(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("bench kvserver: %w", err)
 	}
+	if args[0] == BboltHTTP || args[0] == PebbleHTTP {
+		if err := serveHTTP(ctx, args[0], addr, args[2], out); err != nil {
+			return fmt.Errorf("bench kvserver: %w", err)
+		}
+		return nil
+	}
 	store, err := openEngine(args[0], args[2])
 	if err != nil {
 		return fmt.Errorf("bench kvserver: open store: %w", err)
