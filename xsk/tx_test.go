@@ -38,7 +38,11 @@ func TestTxBudget(t *testing.T) {
 		qt.Assert(t, qt.Equals(s.TxPending(), queued))
 		qt.Assert(t, qt.Equals(s.TxFree(), 128-queued))
 		err = s.KickTx()
-		qt.Check(t, qt.Equals(s.TxPending(), max(0, queued-s.TxBudget())))
+		// Linux before 6.17, which has no other budget either, says what it has
+		// taken only when it has taken all that it had seen.
+		if left := s.TxPending(); want != 0 || left != queued {
+			qt.Check(t, qt.Equals(left, max(0, queued-s.TxBudget())))
+		}
 		if queued > s.TxBudget() {
 			qt.Check(t, qt.Equals(err, xsk.ErrAgain))
 		} else {
