@@ -92,7 +92,8 @@ job_test() {
 # The programs must please this kernel's verifier, too.
 job_packages() {
 	local t
-	storage && mount --bind /disk /var/tmp || { echo "vm: FAILED mount"; return; }
+	# Some need a directory on a disk.
+	storage && mount --bind /disk /var/tmp && cd /disk || { echo "vm: FAILED mount"; return; }
 	for t in bpf xsk pasteapi; do
 		check "tests of package $t" $t.test -test.v -test.timeout=30m
 		grep -E '^ *--- (SKIP|FAIL)' /tmp/out
