@@ -315,7 +315,7 @@ func newStand(ctx context.Context, cfg *Config, name, pool string) (_ *stand, er
 			return nil, s.server.stderr.Explain(err)
 		}
 	}
-	return s, nil
+	return s, s.server.pause()
 }
 
 func (s *stand) close() {
@@ -327,8 +327,17 @@ func (s *stand) close() {
 	}
 }
 
-// measure puts load on the contender for one round.
+// measure puts load on the contender for one round. Outside of its rounds it is
+// stopped, and cannot disturb the others even if it polls without sleeping.
 func (s *stand) measure(ctx context.Context, p Progress) (*Sample, error) {
+	if err := s.server.resume(); err != nil {
+		return nil, err
+	}
+	sample, err := s.load(ctx, p)
+	return sample, errors.Join(err, s.server.pause())
+}
+
+func (s *stand) load(ctx context.Context, p Progress) (*Sample, error) {
 	live := new(loadgen.Live)
 	load := loadgen.Config{
 		Addr: s.addr, Workload: s.cfg.Workload, Connections: s.cfg.Connections, Size: s.cfg.Size,

@@ -181,8 +181,23 @@ func (s *server) follow(out io.Reader) {
 	s.err = s.cmd.Wait()
 }
 
+// pause takes the CPU away from the server until resume.
+func (s *server) pause() error { return s.signal("pause", unix.SIGSTOP) }
+
+func (s *server) resume() error { return s.signal("resume", unix.SIGCONT) }
+
+func (s *server) signal(what string, sig unix.Signal) error {
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		return s.stderr.Explain(fmt.Errorf("%s the server: %w", what, err))
+	}
+	return nil
+}
+
 // stop asks the server to end and returns what it counted.
 func (s *server) stop() (counts, error) {
+	if err := s.resume(); err != nil {
+		return counts{}, err
+	}
 	if err := s.cmd.Process.Signal(unix.SIGTERM); err != nil {
 		return counts{}, s.stderr.Explain(fmt.Errorf("stop the server: %w", err))
 	}
