@@ -37,6 +37,7 @@ const (
 	enterExtArg    = 1 << 3
 
 	registerFiles      = 2
+	unregisterFiles    = 3
 	registerPBufRing   = 22
 	unregisterPBufRing = 23
 	registerSyncCancel = 24

@@ -62,6 +62,7 @@ type Ring struct {
 	cqes      []CQE
 
 	bufRings []*BufRing
+	files    bool // some are registered
 }
 
 // New sets up a ring with a submission queue of at least entries entries; the
@@ -343,6 +344,7 @@ func (r *Ring) RegisterFiles(fds ...int32) error {
 		uintptr(unsafe.Pointer(unsafe.SliceData(fds))), uintptr(len(fds)), 0, 0); errno != 0 {
 		return fmt.Errorf("register %d files: %w", len(fds), errno)
 	}
+	r.files = true
 	return nil
 }
 
@@ -357,6 +359,10 @@ func (r *Ring) Close() error {
 	// ENOENT: nothing in flight. Others: an old kernel, or another thread than
 	// the issuer; closing the descriptor then cancels asynchronously.
 	_, _, _ = unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), registerSyncCancel, uintptr(unsafe.Pointer(&c)), 1, 0, 0)
+	if r.files {
+		// With the ring they would be let go too, but at some time after Close.
+		_, _, _ = unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), unregisterFiles, 0, 0, 0, 0)
+	}
 	var errs []error
 	for _, b := range r.bufRings {
 		errs = append(errs, b.release())
