@@ -62,7 +62,8 @@ func (o *Order) Injected(f Flow, end uint32) {
 // Hold has all segments of a connection steered until Resume.
 func (o *Order) Hold(f Flow) {
 	e := &o.shared.Flows[f]
-	atomic.StoreUint32(&e.Injected, atomic.LoadUint32(&e.Steered)+1)
+	// Half of all sequence numbers away: no window is that large.
+	atomic.StoreUint32(&e.Injected, atomic.LoadUint32(&e.Steered)+1<<31)
 }
 
 // Resume ends Hold, once nothing that was steered is held back.

@@ -72,6 +72,16 @@ func TestSmallSegments(t *testing.T) {
 			qt.Check(t, qt.Equals(send(small-2), "redirect"))
 			order.Resume(flow)
 			qt.Check(t, qt.Equals(send(small), "pass_small"))
+
+			// The next byte of the stream does not end it.
+			order.Injected(flow, seq)
+			qt.Check(t, qt.Equals(send(large), "redirect"))
+			order.Injected(flow, seq+large)
+			order.Hold(flow)
+			qt.Check(t, qt.Equals(send(large+1), "redirect"))
+			qt.Check(t, qt.Equals(send(small), "redirect"))
+			order.Injected(flow, seq+small)
+			qt.Check(t, qt.Equals(send(small), "pass_small"))
 		})
 	}
 	qt.Check(t, qt.IsNotNil(s.AddPort(ourPort, -1)))
