@@ -38,7 +38,7 @@ func assertClean(t *testing.T, p *pair, dir string) {
 // an RCU grace period.
 func assertProgGone(t *testing.T, id uint32) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(time.Millisecond) {
 		prog, err := ebpf.NewProgramFromID(ebpf.ProgramID(id))
 		if errors.Is(err, os.ErrNotExist) {
 			return

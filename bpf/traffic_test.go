@@ -29,13 +29,13 @@ func startTalk(t *testing.T, p *pair, port int) *talk {
 	qt.Assert(t, qt.IsNil(err))
 	defer l.Close()
 	var client net.Conn
-	p.inFar(t, func() { client, err = net.DialTimeout("tcp", addr, 5*time.Second) })
+	p.inFar(t, func() { client, err = net.DialTimeout("tcp", addr, 3*time.Minute) })
 	qt.Assert(t, qt.IsNil(err))
 	server, err := l.Accept()
 	qt.Assert(t, qt.IsNil(err))
 
 	k := &talk{round: make(chan uint32, 1), err: make(chan error, 2)}
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(3 * time.Minute)
 	client.SetDeadline(deadline)
 	server.SetDeadline(deadline)
 	k.close = func() { client.Close(); server.Close() }

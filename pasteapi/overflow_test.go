@@ -57,7 +57,7 @@ func TestOverlapAfterOverflow(t *testing.T) {
 	}
 	arrived := func() {
 		t.Helper()
-		for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(3 * time.Minute); ; time.Sleep(time.Millisecond) {
 			info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 			qt.Assert(t, qt.IsNil(err))
 			if info.Bytes_received >= uint64(next) {
@@ -84,7 +84,7 @@ func TestOverlapAfterOverflow(t *testing.T) {
 	}
 	var got []byte
 	rx := ring.RX()
-	for end := time.Now().Add(time.Minute); len(got) < next; {
+	for end := time.Now().Add(3 * time.Minute); len(got) < next; {
 		_, err := ring.Poll(time.Second)
 		qt.Assert(t, qt.IsNil(err))
 		for ; !rx.Empty(); rx.Head, rx.Cur = rx.Next(rx.Head), rx.Next(rx.Head) {

@@ -162,7 +162,7 @@ func dial(t testing.TB, l *lab.Lab, addr string) *net.TCPConn {
 	t.Helper()
 	var c net.Conn
 	err := l.InClient(func() (err error) {
-		c, err = net.DialTimeout("tcp", addr, 5*time.Second)
+		c, err = net.DialTimeout("tcp", addr, 3*time.Minute)
 		return err
 	})
 	qt.Assert(t, qt.IsNil(err))

@@ -82,7 +82,7 @@ func TestSlowReaderEmptyPool(t *testing.T) {
 		got <- result{b, err}
 		r.Wake()
 	}()
-	for end := time.Now().Add(time.Minute); ; {
+	for end := time.Now().Add(3 * time.Minute); ; {
 		_, err := r.Poll(time.Second)
 		qt.Assert(t, qt.IsNil(err))
 		select {

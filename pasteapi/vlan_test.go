@@ -34,7 +34,7 @@ func TestForeignVLAN(t *testing.T) {
 	raw := newRawSender(t, l, conn)
 	wait := func(what string, ok func(st pasteapi.Status) bool) {
 		t.Helper()
-		for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(3 * time.Minute); ; time.Sleep(time.Millisecond) {
 			st := s.port.Status()
 			if ok(st) {
 				return

@@ -98,7 +98,7 @@ func TestClientKilled(t *testing.T) {
 	qt.Assert(t, qt.IsNil(os.WriteFile(file, random(20<<20, 1), 0o600)))
 	client := newClient(t, l)
 	for range 3 {
-		curl := l.ClientCommand(context.Background(), "curl", "-sS", "--limit-rate", "2M", "-T", file, s.url)
+		curl := l.ClientCommand(context.Background(), "curl", "-sS", "--limit-rate", "200k", "-T", file, s.url)
 		before := s.status(l).Stats
 		qt.Assert(t, qt.IsNil(curl.Start()))
 		waitFor(t, func() bool {

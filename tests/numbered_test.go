@@ -114,7 +114,7 @@ func (w *writers) curl(i int, url string) {
 			how, stdin = []string{"-X", "PUT", "--data-binary", "@-"}, body
 		}
 		var out bytes.Buffer
-		c := w.l.ClientCommand(context.Background(), "curl", append(how, "-s", "-m", "120", "-w", "\n%{http_code}", url+path)...)
+		c := w.l.ClientCommand(context.Background(), "curl", append(how, "-s", "-m", "180", "-w", "\n%{http_code}", url+path)...)
 		c.Stdin, c.Stdout = bytes.NewReader(stdin), &out
 		if c.Run() != nil {
 			return // killed

@@ -214,12 +214,12 @@ func frames(from, to int) []uint32 {
 // until calls step until it reports true; it fails the test when that takes absurdly long.
 func until(t testing.TB, what string, step func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(3 * time.Minute)
 	for !step() {
 		if time.Now().After(deadline) {
 			t.Fatalf("gave up waiting for %s", what)
 		}
-		runtime.Gosched()
+		time.Sleep(100 * time.Microsecond)
 	}
 }
 

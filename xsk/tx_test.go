@@ -111,7 +111,7 @@ func TestTxChecksum(t *testing.T) {
 	send(xsk.Desc{Addr: 256}, "without metadata", false)
 	send(xsk.Desc{Addr: frameSize + 256}, "with metadata", true)
 	got := make([]byte, 100)
-	qt.Assert(t, qt.IsNil(conn.SetReadDeadline(time.Now().Add(20*time.Second))))
+	qt.Assert(t, qt.IsNil(conn.SetReadDeadline(time.Now().Add(3*time.Minute))))
 	n, _, err := conn.ReadFromUDP(got)
 	qt.Assert(t, qt.IsNil(err))
 	qt.Check(t, qt.Equals(string(got[:n]), "with metadata"))

@@ -75,7 +75,7 @@ func TestServeKV(t *testing.T) {
 	pool := filepath.Join(serveDir(t), "pool")
 	run := func(args ...string) string {
 		t.Helper()
-		out, err := exec.Command("curl", append([]string{"-sS", "-m", "20", "-w", " %{http_code}"}, args...)...).CombinedOutput()
+		out, err := exec.Command("curl", append([]string{"-sS", "-m", "180", "-w", " %{http_code}"}, args...)...).CombinedOutput()
 		qt.Assert(t, qt.IsNil(err), qt.Commentf("%s", out))
 		return string(out)
 	}

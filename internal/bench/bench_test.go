@@ -105,7 +105,7 @@ func TestRun(t *testing.T) {
 
 func TestCancelled(t *testing.T) {
 	cfg := testConfig(t)
-	cfg.Duration = time.Minute
+	cfg.Duration = time.Hour
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	cfg.Progress = func(p Progress) {

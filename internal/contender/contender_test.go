@@ -66,7 +66,7 @@ func each(t *testing.T, fn func(t *testing.T, k Kind)) {
 func client(t *testing.T) *http.Client {
 	tr := &http.Transport{DisableCompression: true}
 	t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 20 * time.Second}
+	return &http.Client{Transport: tr, Timeout: 3 * time.Minute}
 }
 
 func TestBodiesOfAnySizeAreStoredInOrder(t *testing.T) {
@@ -129,10 +129,10 @@ func TestEveryAcknowledgedWriteIsInTheLog(t *testing.T) {
 			n    uint64
 		}
 		acked := map[key]bool{}
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 		defer cancel()
 		res, err := loadgen.Run(ctx, loadgen.Config{Addr: addr, Workload: loadgen.WAL, Connections: 50, Size: 1000,
-			Duration: time.Minute, CPU: -1, Run: 9,
+			Duration: time.Hour, CPU: -1, Run: 9,
 			OnAck: func(conn int, n uint64) {
 				if acked[key{conn, n}] = true; len(acked) == 3000 {
 					cancel()
@@ -160,11 +160,11 @@ func TestAFullLogDropsItsOlderHalf(t *testing.T) {
 	each(t, func(t *testing.T, k Kind) {
 		pool := newPool(t, 4<<20)
 		addr, stats, stop := start(t, Config{Kind: k, Pool: pool})
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 		defer cancel()
 		count := 0
 		res, err := loadgen.Run(ctx, loadgen.Config{Addr: addr, Workload: loadgen.WAL, Connections: 8, Size: 3000,
-			Duration: time.Minute, CPU: -1,
+			Duration: time.Hour, CPU: -1,
 			OnAck: func(int, uint64) {
 				if count++; count == 5000 {
 					cancel()
@@ -186,7 +186,7 @@ func dial(t *testing.T, addr netip.AddrPort) (net.Conn, *bufio.Reader) {
 	c, err := net.Dial("tcp", addr.String())
 	qt.Assert(t, qt.IsNil(err))
 	t.Cleanup(func() { c.Close() })
-	qt.Assert(t, qt.IsNil(c.SetDeadline(time.Now().Add(20*time.Second))))
+	qt.Assert(t, qt.IsNil(c.SetDeadline(time.Now().Add(3*time.Minute))))
 	return c, bufio.NewReader(c)
 }
 

@@ -102,7 +102,7 @@ func (s *site) client() *http.Client {
 	c := &http.Client{
 		Timeout: 3 * time.Minute,
 		Transport: &http.Transport{
-			DialContext: s.lab.Client.DialContext, MaxIdleConnsPerHost: 100, ExpectContinueTimeout: time.Minute,
+			DialContext: s.lab.Client.DialContext, MaxIdleConnsPerHost: 100, ExpectContinueTimeout: 3 * time.Minute,
 		},
 	}
 	s.t.Cleanup(c.CloseIdleConnections)
@@ -114,7 +114,7 @@ func (s *site) dial() *net.TCPConn {
 	c, err := s.lab.Client.DialContext(context.Background(), "tcp", s.srv.Addr().String())
 	qt.Assert(s.t, qt.IsNil(err))
 	s.t.Cleanup(func() { c.Close() })
-	qt.Assert(s.t, qt.IsNil(c.SetDeadline(time.Now().Add(20*time.Second))))
+	qt.Assert(s.t, qt.IsNil(c.SetDeadline(time.Now().Add(3*time.Minute))))
 	return c.(*net.TCPConn)
 }
 
@@ -292,7 +292,7 @@ func TestVethCurl(t *testing.T) {
 	}
 	file := filepath.Join(t.TempDir(), "file")
 	qt.Assert(t, qt.IsNil(os.WriteFile(file, body, 0o600)))
-	out, err := l.ClientCommand(context.Background(), "curl", "-sS", "-m", "20", "-i", "-T", file, s.url()).CombinedOutput()
+	out, err := l.ClientCommand(context.Background(), "curl", "-sS", "-m", "180", "-i", "-T", file, s.url()).CombinedOutput()
 	qt.Assert(t, qt.IsNil(err), qt.Commentf("%s", out))
 	qt.Assert(t, qt.StringContains(string(out), "HTTP/1.1 100 Continue"))
 	qt.Assert(t, qt.StringContains(string(out), "X-Paste-Seq: 1\r\n"))

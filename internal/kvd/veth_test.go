@@ -76,7 +76,7 @@ func open(t *testing.T, size int64) *site {
 		return status
 	})
 	s.client = &http.Client{Timeout: 3 * time.Minute, Transport: &http.Transport{
-		DialContext: l.Client.DialContext, MaxIdleConnsPerHost: 100, ExpectContinueTimeout: time.Minute,
+		DialContext: l.Client.DialContext, MaxIdleConnsPerHost: 100, ExpectContinueTimeout: 3 * time.Minute,
 	}}
 	t.Cleanup(func() {
 		s.client.CloseIdleConnections()
@@ -216,7 +216,7 @@ func TestPipelined(t *testing.T) {
 	c, err := s.lab.Client.DialContext(context.Background(), "tcp", s.addr)
 	qt.Assert(t, qt.IsNil(err))
 	defer c.Close()
-	qt.Assert(t, qt.IsNil(c.SetDeadline(time.Now().Add(20*time.Second))))
+	qt.Assert(t, qt.IsNil(c.SetDeadline(time.Now().Add(3*time.Minute))))
 	in := bufio.NewReader(c)
 	read := func(method string, code int, want []byte) {
 		t.Helper()

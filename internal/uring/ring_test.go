@@ -69,7 +69,7 @@ func memory(t *testing.T, n int) []byte {
 // next waits for one completion and consumes it.
 func next(t *testing.T, r *Ring) CQE {
 	t.Helper()
-	for deadline := time.Now().Add(5 * time.Second); ; {
+	for deadline := time.Now().Add(3 * time.Minute); ; {
 		if c, ok := r.PeekCQE(); ok {
 			v := *c
 			r.Advance(1)
