@@ -3,6 +3,7 @@ package pmem
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 
@@ -144,7 +145,9 @@ func newDraft(path string) (*draft, error) {
 	return n, nil
 }
 
-func (n *draft) temporary() string { return fmt.Sprintf("%s.new-%d", n.path, os.Getpid()) }
+// temporary makes up a name. A process id would come again, in a container that
+// starts anew for one, while a file that a crash left still has it.
+func (n *draft) temporary() string { return fmt.Sprintf("%s.new-%d", n.path, rand.Uint32()) }
 
 // publish gives the file its name; with durable, the name is on the medium when
 // it returns. With replace, there is a file of that name, and at every moment
@@ -152,10 +155,11 @@ func (n *draft) temporary() string { return fmt.Sprintf("%s.new-%d", n.path, os.
 func (n *draft) publish(replace, durable bool) error {
 	if replace {
 		if n.other == "" {
-			if err := n.link(n.temporary()); err != nil {
+			name := n.temporary()
+			if err := n.link(name); err != nil {
 				return err
 			}
-			n.other = n.temporary()
+			n.other = name
 		}
 		return n.replace(durable)
 	}

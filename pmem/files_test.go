@@ -383,3 +383,23 @@ func workInFile(path string) error {
 	}
 	return errors.Join(failed, p.Close())
 }
+
+// TestCreateAfterCrash: what a crashed Create left under a temporary name, by a
+// process of the same number, as in a container that starts again, is not in the
+// way of the next.
+func TestCreateAfterCrash(t *testing.T) {
+	for _, o := range []Options{smallOptions, {Size: smallOptions.Size, LogEntries: smallOptions.LogEntries, Overwrite: true}} {
+		path := filepath.Join(t.TempDir(), "p")
+		if o.Overwrite {
+			qt.Assert(t, qt.IsNil(oldFile(path)))
+		}
+		left := fmt.Sprintf("%s.new-%d", path, os.Getpid())
+		qt.Assert(t, qt.IsNil(os.WriteFile(left, nil, 0o600)))
+		p, err := Create(path, o)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Assert(t, qt.IsNil(p.Close()))
+		record, err := firstRecord(path)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Assert(t, qt.Equals(record, ""))
+	}
+}
