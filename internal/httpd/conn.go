@@ -30,15 +30,17 @@ type conn struct {
 	headroom int
 
 	// Replies.
-	sync uint64 // loop.syncs when the last TX slot was written
-	slot uint32 // that slot
+	sync    uint64 // loop.syncs when the last TX slot was written
+	slot    uint32 // that slot
+	written int64  // bytes of all replies
+	pushed  int64  // of those before the ones of the last sync
 
 	// What it is waited for, by the loop's clock; see timer.
 	part     part
 	since    time.Duration // of that, or of the last progress
 	bodyMark int64         // of body, when there was progress
-	queued   int           // bytes of replies that the peer did not take, when
-	queuedAt time.Duration // there was progress
+	taken    int64         // bytes of replies that the socket took, when there
+	takenAt  time.Duration // was progress, or no more to take
 	deadline time.Duration // once lingering
 }
 
@@ -86,6 +88,7 @@ func (l *loop) newConn(fd int) *conn {
 	}
 	l.conns[fd] = c
 	l.expects(c, partHeader)
+	c.takenAt = l.timer.now
 	l.open++
 	return c
 }

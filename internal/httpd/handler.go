@@ -83,15 +83,10 @@ func (x *Exchange) ReplyFrame(f pmem.Fragment) error {
 		l.drop = append(l.drop, f.Frame)
 		return err
 	}
-	if l.tx.Space() == 0 {
-		if err := l.push(); err != nil {
-			return err
-		}
-		if l.tx.Space() == 0 {
-			return errTxFull
-		}
+	i, err := l.freeSlot()
+	if err != nil {
+		return err
 	}
-	i := l.tx.Head
 	slot := l.tx.Slot(i)
 	if l.lent[i] != 0 && slot.BufIdx == l.lent[i] {
 		l.drop = append(l.drop, slot.BufIdx)
@@ -101,12 +96,7 @@ func (x *Exchange) ReplyFrame(f pmem.Fragment) error {
 	l.lent[i] = f.Frame
 	slot.BufIdx = f.Frame
 	slot.Flags |= pasteapi.NS_BUF_CHANGED
-	slot.SetFd(x.c.fd)
-	slot.SetDoff(int(f.Off))
-	slot.Len = f.Off + f.Len
-	l.tx.Head = l.tx.Next(i)
-	l.tx.Cur = l.tx.Head
-	x.c.sync, x.c.slot = l.syncs, i
+	l.enqueue(x.c, i, int(f.Off), int(f.Len))
 	return nil
 }
 

@@ -92,32 +92,52 @@ func (l *loop) reply(c *conn, b []byte) error {
 		slot := l.tx.Slot(c.slot)
 		n := copy(l.tx.Buf(slot)[slot.Len:], b)
 		slot.Len += uint16(n)
+		c.written += int64(n)
 		b = b[n:]
 	}
 	for len(b) > 0 {
-		if l.tx.Space() == 0 {
-			if err := l.push(); err != nil {
-				return err
-			}
-			if l.tx.Space() == 0 {
-				return errTxFull
-			}
+		i, err := l.freeSlot()
+		if err != nil {
+			return err
 		}
-		i := l.tx.Head
 		if err := l.reclaim(i); err != nil {
 			return err
 		}
-		slot := l.tx.Slot(i)
-		n := copy(l.tx.Buf(slot), b)
-		slot.SetFd(c.fd)
-		slot.SetDoff(0)
-		slot.Len = uint16(n)
-		l.tx.Head = l.tx.Next(i)
-		l.tx.Cur = l.tx.Head
-		c.sync, c.slot = l.syncs, i
+		n := copy(l.tx.Buf(l.tx.Slot(i)), b)
+		l.enqueue(c, i, 0, n)
 		b = b[n:]
 	}
 	return nil
+}
+
+// freeSlot returns the TX slot that is to be written next, and makes room if
+// there is none.
+func (l *loop) freeSlot() (uint32, error) {
+	if l.tx.Space() == 0 {
+		if err := l.push(); err != nil {
+			return 0, err
+		}
+		if l.tx.Space() == 0 {
+			return 0, errTxFull
+		}
+	}
+	return l.tx.Head, nil
+}
+
+// enqueue sends n bytes of the buffer in freeSlot's slot i, from doff on, with
+// the next push.
+func (l *loop) enqueue(c *conn, i uint32, doff, n int) {
+	slot := l.tx.Slot(i)
+	slot.SetFd(c.fd)
+	slot.SetDoff(doff)
+	slot.Len = uint16(doff + n)
+	l.tx.Head = l.tx.Next(i)
+	l.tx.Cur = l.tx.Head
+	if c.sync != l.syncs {
+		c.pushed = c.written
+	}
+	c.sync, c.slot = l.syncs, i
+	c.written += int64(n)
 }
 
 // push sends what is in the TX ring, in the middle of a batch.

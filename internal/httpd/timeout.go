@@ -15,8 +15,8 @@ const (
 	partIdle // another request
 )
 
-// minProgress is how many bytes a body must grow by, or a queue of replies
-// shrink by, to count as progress: a byte now and then does not.
+// minProgress is how many bytes of a body must come, or of replies be taken, to
+// count as progress: a byte now and then does not.
 const minProgress = 4096
 
 // timer is a loop's clock and the limits that it measures.
@@ -89,7 +89,7 @@ func (l *loop) expire() error {
 			l.abort(c)
 			continue
 		}
-		if c.queued > 0 {
+		if l.ring.TxQueued(c.fd) > 0 {
 			c.since = t.now // it is the server that has to go on
 			continue
 		}
@@ -112,18 +112,15 @@ func (l *loop) expire() error {
 // wait for it, for too long.
 func (l *loop) stalled(c *conn) bool {
 	t := &l.timer
-	q := l.ring.TxQueued(c.fd)
-	switch {
-	case q == 0:
-		c.queued = 0
-		return false
-	case c.queued == 0 || q <= c.queued-minProgress:
-		c.queued, c.queuedAt = q, t.now
-		return false
-	case q > c.queued:
-		c.queued = q
+	queued := l.ring.TxQueued(c.fd)
+	taken := c.written - int64(queued)
+	if c.sync == l.syncs {
+		taken = c.pushed - int64(queued) // later replies are not the ring's yet
 	}
-	return t.stall > 0 && t.now-c.queuedAt > t.stall
+	if queued == 0 || taken-c.taken >= minProgress {
+		c.taken, c.takenAt = taken, t.now
+	}
+	return t.stall > 0 && t.now-c.takenAt > t.stall
 }
 
 // abort closes c by a reset: nobody reads at the other end, and an orderly end

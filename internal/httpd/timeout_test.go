@@ -97,15 +97,19 @@ func clocked(t *testing.T) (*loop, *fakeRing, *conn) {
 	cfg := Config{Logger: slog.New(slog.DiscardHandler)}
 	qt.Assert(t, qt.IsNil(cfg.fill()))
 	l := newLoop(&Server{cfg: cfg, pool: pool, fd: -1, loops: make([]*loop, 1)}, 0, ring, newReplies(64))
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	qt.Assert(t, qt.IsNil(err))
-	qt.Assert(t, qt.IsNil(ring.Register(fd)))
-	t.Cleanup(func() { unix.Close(fd) })
-	return l, ring, l.newConn(fd)
+	t.Cleanup(func() { unix.Close(fds[0]); unix.Close(fds[1]) })
+	for err == nil { // what is sent stays in the ring's queue, for the test to take it
+		_, err = unix.SendmsgN(fds[0], make([]byte, 4096), nil, nil, unix.MSG_DONTWAIT)
+	}
+	qt.Assert(t, qt.IsNil(ring.Register(fds[0])))
+	return l, ring, l.newConn(fds[0])
 }
 
 // pass moves the clock in steps of a second.
 func (l *loop) pass(t *testing.T, d time.Duration) {
+	l.syncs++ // nothing is written meanwhile
 	for end := l.timer.now + d; l.timer.now < end; {
 		l.timer.now += time.Second
 		qt.Assert(t, qt.IsNil(l.expire()))
@@ -153,6 +157,7 @@ func TestLimits(t *testing.T) {
 		l.feed(t, c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 		queue := &ring.conns[c.fd].queue
 		*queue = make([]byte, 20*minProgress)
+		c.written += 20 * minProgress
 		for range 10 {
 			l.pass(t, DefaultStallTimeout-2*time.Second)
 			qt.Assert(t, qt.Equals(c.phase, serving))
@@ -160,6 +165,7 @@ func TestLimits(t *testing.T) {
 		}
 		l.pass(t, time.Second)
 		*queue = append(*queue, make([]byte, 5)...) // another reply is no progress
+		c.written += 5
 		l.pass(t, DefaultStallTimeout/2)
 		*queue = (*queue)[1:]
 		l.pass(t, DefaultStallTimeout/2)
@@ -167,10 +173,24 @@ func TestLimits(t *testing.T) {
 		l.pass(t, 3*time.Second)
 		qt.Assert(t, qt.Equals(c.phase, dead))
 	})
+	t.Run("slow reader who asks for more than it reads", func(t *testing.T) {
+		l, ring, c := clocked(t)
+		queue := &ring.conns[c.fd].queue
+		for range 200 {
+			*queue = (*queue)[:max(len(*queue)-minProgress, 0)]
+			l.feed(t, c, strings.Repeat("GET / HTTP/1.1\r\nHost: x\r\n\r\n", 50))
+			qt.Assert(t, qt.IsNil(l.push()))
+			l.pass(t, time.Second)
+			qt.Assert(t, qt.Equals(c.phase, serving))
+		}
+		l.pass(t, DefaultStallTimeout+2*time.Second)
+		qt.Assert(t, qt.Equals(c.phase, dead))
+	})
 	t.Run("idle only when all is read", func(t *testing.T) {
 		l, ring, c := clocked(t)
 		l.feed(t, c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 		queue := &ring.conns[c.fd].queue
+		c.written += 10 * minProgress
 		for i := range 10 {
 			*queue = make([]byte, (10-i)*minProgress)
 			l.pass(t, DefaultStallTimeout/2)
@@ -185,6 +205,7 @@ func TestLimits(t *testing.T) {
 		l, ring, c := clocked(t)
 		queue := &ring.conns[c.fd].queue
 		*queue = make([]byte, 10*minProgress)
+		c.written += 10 * minProgress
 		l.hangUp(c)
 		for range 9 {
 			qt.Assert(t, qt.IsFalse(l.mayGo(c)))
