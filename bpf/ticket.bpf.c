@@ -5,8 +5,8 @@
 // Claim tickets: the two programs between the injection device and user space.
 //
 // User space keeps a received frame and sends a copy of it into the kernel
-// through a veth pair, with the number of a ticket in the source MAC address.
-// paste_tag, on the receiving end of the pair, moves the ticket to
+// through a TAP device, with the number of a ticket in the source MAC address.
+// paste_tag, at the ingress of that device, moves the ticket to
 // skb->priority. The kernel's TCP does all of its work. When it has accepted
 // the segment in order, paste_verdict sees it, claims the ticket, tells user
 // space through the ring buffer and drops the kernel's copy. Bytes that come
@@ -46,9 +46,9 @@ struct delivery {
 	__u32 reserved;
 };
 
+#define DELIVERY_FIN 1U	 // the peer's FIN came with these bytes, or alone
 // Without a ticket and without this the bytes wait for recv().
 #define DELIVERY_DATA 2U // the bytes follow the record
-#define DELIVERY_FIN 1U // the peer's FIN came with these bytes, or alone
 
 // Shared with user space through mmap.
 struct control {
