@@ -12,13 +12,17 @@ import (
 )
 
 // lockGrace is how long an opener waits for a lock: the kernel may still be
-// closing the files of a process that was killed a moment ago.
-const lockGrace = 300 * time.Millisecond
+// closing the files of a process that was killed a moment ago. Tries are
+// counted: while a virtual machine stands still, its kernel closes nothing.
+const (
+	lockGrace = 300 * time.Millisecond
+	lockStep  = 10 * time.Millisecond
+)
 
 // lockFile takes the advisory lock (flock) that keeps a second writer out. It
 // goes when the file description does, so also with kill -9.
 func lockFile(f *os.File, how int, grace time.Duration) error {
-	for end := time.Now().Add(grace); ; time.Sleep(10 * time.Millisecond) {
+	for left := grace / lockStep; ; time.Sleep(lockStep) {
 		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
 		switch {
 		case err == nil:
@@ -26,8 +30,10 @@ func lockFile(f *os.File, how int, grace time.Duration) error {
 		case err == unix.EINTR:
 		case err != unix.EWOULDBLOCK:
 			return os.NewSyscallError("flock", err)
-		case time.Now().After(end):
+		case left <= 0:
 			return fmt.Errorf("%w: %s is held by %s", ErrLocked, f.Name(), lockHolder(f))
+		default:
+			left--
 		}
 	}
 }

@@ -38,9 +38,10 @@ type Socket struct {
 
 // How long, and how often, Open tries to get a queue that is in use. The kernel
 // gives a queue back some time after its socket was closed, or its process
-// killed: after an RCU grace period, from a workqueue.
+// killed: after an RCU grace period, from a workqueue. Tries are counted: while a
+// virtual machine stands still, its kernel gives nothing back.
 const (
-	settleTime = 500 * time.Millisecond
+	settleTime = time.Second
 	settleStep = 2 * time.Millisecond
 )
 
@@ -56,7 +57,7 @@ const (
 // those that are open, if its device has it: open the device that can do
 // zero-copy first.
 //
-// A queue that was in use a moment ago is waited for, up to half a second.
+// A queue that was in use a moment ago is waited for, up to a second or two.
 //
 // Errors: ErrBusy, ErrNotSupported, ErrMemory, ErrNoSuchQueue, fs.ErrPermission without
 // CAP_NET_RAW.
@@ -176,10 +177,9 @@ func (u *Umem) bind(name string, o Options, mode BindMode, peer *Socket) (_ *Soc
 		}
 	}
 	// A bind that failed leaves the socket as it was, memory registered and rings made.
-	deadline := time.Now().Add(settleTime)
-	for {
+	for left := settleTime / settleStep; ; left-- {
 		err = unix.Bind(fd, sa)
-		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
+		if !errors.Is(err, unix.EBUSY) || left <= 0 {
 			break
 		}
 		time.Sleep(settleStep)

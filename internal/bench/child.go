@@ -122,9 +122,11 @@ func Serve(ctx context.Context, args []string, out io.Writer) error {
 	return json.NewEncoder(out).Encode(counts{Requests: stats.Requests.Load(), Syscalls: stats.Syscalls.Load()})
 }
 
+// They are for a server that hangs, not for one that is slow, nor for a virtual
+// machine that its host stops for a minute.
 const (
-	readyTimeout = 20 * time.Second
-	stopTimeout  = 20 * time.Second
+	readyTimeout = 3 * time.Minute
+	stopTimeout  = 3 * time.Minute
 )
 
 // server is a contender's process.

@@ -60,7 +60,7 @@ func (d *demo) curl(ctx context.Context) error {
 func (d *demo) runCurl(ctx context.Context, args ...string) ([]byte, error) {
 	d.say("$ curl %s", strings.Join(args, " "))
 	// No proxy, and no settings of the user's.
-	c := d.lab.ClientCommand(ctx, "curl", append([]string{"-q", "--noproxy", "*", "--max-time", "10"}, args...)...)
+	c := d.lab.ClientCommand(ctx, "curl", append([]string{"-q", "--noproxy", "*", "--max-time", "180"}, args...)...)
 	out, err := c.CombinedOutput()
 	for line := range bytes.Lines(out) {
 		if line := bytes.TrimSpace(line); len(line) > 0 {

@@ -17,9 +17,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// They are for a server that hangs, not for one that is slow, nor for a virtual
+// machine that its host stops for a minute.
 const (
-	readyTimeout = 20 * time.Second
-	stopTimeout  = 10 * time.Second
+	readyTimeout = 3 * time.Minute
+	stopTimeout  = 3 * time.Minute
 )
 
 // event is a line of `serve http --json`.

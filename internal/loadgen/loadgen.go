@@ -112,7 +112,7 @@ var ErrLost = errors.New("connection lost")
 
 const (
 	retryDelay  = 5 * time.Millisecond
-	dialTimeout = 5 * time.Second
+	dialTimeout = time.Minute
 	tick        = 20 * time.Millisecond // longest sleep of an engine
 )
 
