@@ -65,43 +65,51 @@ func newBenchWorkloadCmd(e env, w loadgen.Workload, short string, size int64) *c
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg.Size, cfg.PoolSize = int(bytes), int64(poolSize)
-			p := newBenchProgress(e.stderr)
-			cfg.Progress = p.update
-			report, err := bench.Run(cmd.Context(), cfg)
-			p.close()
-			if errors.Is(err, context.Canceled) {
-				return errors.New("bench: interrupted; everything is cleaned up")
-			}
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return e.printJSON(report)
-			}
-			return report.WriteTable(e.stdout)
+			return runBench(e, cfg, asJSON, func(cfg bench.Config) (*bench.Report, error) {
+				return bench.Run(cmd.Context(), cfg)
+			})
 		},
 	}
 	f := cmd.Flags()
-	f.IntVar(&cfg.Connections, "connections", 100, "connections, each with one request outstanding")
+	addBenchFlags(f, &cfg, bench.Names(), &asJSON)
 	what := "body of a request"
 	if w == loadgen.RPC {
 		what = "body of a response"
 	}
 	f.Var(&bytes, "size", what)
-	addRoundFlags(f, &cfg)
-	f.StringSliceVar(&cfg.Contenders, "contenders", bench.Names(), "who takes part")
 	f.BoolVar(&cfg.RPS, "rps", false, "receive by packet steering instead of threaded NAPI: XDP then runs on the client's CPU")
 	f.BoolVar(&cfg.BusyPoll, "busy-poll", false, "servers and client poll without sleeping, for very few connections")
-	f.IntVar(&cfg.ServerCPU, "server-cpu", 1, "CPU of the server")
-	f.IntVar(&cfg.ClientCPU, "client-cpu", 0, "CPU of the client")
 	if w == loadgen.WAL {
 		f.Var(&poolSize, "pool-size", "size of each server's pool, on /dev/shm")
 	}
-	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
-func addRoundFlags(f *pflag.FlagSet, cfg *bench.Config) {
+// runBench runs a benchmark with its progress shown, and prints the report.
+func runBench(e env, cfg bench.Config, asJSON bool, run func(bench.Config) (*bench.Report, error)) error {
+	p := newBenchProgress(e.stderr)
+	cfg.Progress = p.update
+	report, err := run(cfg)
+	p.close()
+	if errors.Is(err, context.Canceled) {
+		return errors.New("bench: interrupted; everything is cleaned up")
+	}
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return e.printJSON(report)
+	}
+	return report.WriteTable(e.stdout)
+}
+
+// addBenchFlags adds the flags of every benchmark.
+func addBenchFlags(f *pflag.FlagSet, cfg *bench.Config, contenders []string, asJSON *bool) {
+	f.IntVar(&cfg.Connections, "connections", 100, "connections, each with one request outstanding")
+	f.StringSliceVar(&cfg.Contenders, "contenders", contenders, "who takes part")
+	f.IntVar(&cfg.ServerCPU, "server-cpu", 1, "CPU of the server")
+	f.IntVar(&cfg.ClientCPU, "client-cpu", 0, "CPU of the client")
+	f.BoolVar(asJSON, "json", false, "print JSON")
 	f.DurationVar(&cfg.Duration, "duration", 500*time.Millisecond, "time measured for each contender in each round")
 	f.DurationVar(&cfg.Warmup, "warmup", 100*time.Millisecond, "time before it that is not measured")
 	f.IntVar(&cfg.Rounds, "rounds", 15, "interleaved rounds")

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 
@@ -38,34 +37,18 @@ space.`,
 				return newUsageError(cmd, errors.New("want --keys of 1 or more, --put from 0 to 100, --zipf from 0 to below 1"))
 			}
 			cfg.Size, cfg.PoolSize = int(bytes), int64(poolSize)
-			p := newBenchProgress(e.stderr)
-			cfg.Progress = p.update
-			report, err := benchkv.Run(cmd.Context(), cfg, kv)
-			p.close()
-			if errors.Is(err, context.Canceled) {
-				return errors.New("bench: interrupted; everything is cleaned up")
-			}
-			if err != nil {
-				return err
-			}
-			if asJSON {
-				return e.printJSON(report)
-			}
-			return report.WriteTable(e.stdout)
+			return runBench(e, cfg, asJSON, func(cfg bench.Config) (*bench.Report, error) {
+				return benchkv.Run(cmd.Context(), cfg, kv)
+			})
 		},
 	}
 	f := cmd.Flags()
-	f.IntVar(&cfg.Connections, "connections", 100, "connections, each with one request outstanding")
+	addBenchFlags(f, &cfg, benchkv.Names(), &asJSON)
 	f.Var(&bytes, "size", "length of a value")
 	f.IntVar(&kv.Keys, "keys", 100000, "number of keys")
 	f.IntVar(&kv.PutPercent, "put", 50, "percentage of requests that write")
 	f.Float64Var(&kv.Theta, "zipf", 0.99, "skew of the keys' popularity, from 0 (none) to below 1")
-	addRoundFlags(f, &cfg)
-	f.StringSliceVar(&cfg.Contenders, "contenders", benchkv.Names(), "who takes part")
-	f.IntVar(&cfg.ServerCPU, "server-cpu", 1, "CPU of the server")
-	f.IntVar(&cfg.ClientCPU, "client-cpu", 0, "CPU of the client")
 	f.Var(&poolSize, "pool-size", "size of PASTE's pool, on /dev/shm")
-	f.BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
