@@ -66,7 +66,7 @@ underneath may look like damage.`,
 				err = c.print(e)
 			}
 			if n := len(c.Problems); n > 0 {
-				err = errors.Join(err, fmt.Errorf("%s: %d problems found, the first one: %s", c.Path, n, c.Problems[0]))
+				err = errors.Join(err, fmt.Errorf("%s: %s found, the first one: %s", c.Path, problems(n), c.Problems[0]))
 			}
 			return err
 		},
@@ -84,9 +84,16 @@ func (c *poolCheck) print(e env) error {
 	}
 	verdict := "clean"
 	if len(c.Problems) > 0 {
-		verdict = fmt.Sprintf("%d problems", len(c.Problems))
+		verdict = problems(len(c.Problems))
 	}
 	_, err := fmt.Fprintf(e.stdout, "%s: %s; %d records (%s of payload), %d structures, %d of %d frames in use\n",
 		c.Path, verdict, c.Records, sizeFlag(c.Bytes).human(), c.Structures, c.UsedFrames, c.DataFrames)
 	return err
+}
+
+func problems(n int) string {
+	if n == 1 {
+		return "1 problem"
+	}
+	return fmt.Sprintf("%d problems", n)
 }

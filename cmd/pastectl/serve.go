@@ -106,7 +106,7 @@ func (o *serveOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.nic, "nic", "", "interface to receive from; without it all payload is copied")
 	f.StringVar(&o.cfg.Addr, "listen", "", "address and port to listen on, such as 10.0.0.1:8080 or [fd00::1]:8080")
-	f.StringVar(&o.pool, "pool", "", "pool file, on tmpfs, hugetlbfs or a device-DAX device")
+	f.StringVar(&o.pool, "pool", "", "pool file on tmpfs, hugetlbfs, DAX or an ordinary disk, or a device-DAX device")
 	f.Var(&o.poolSize, "pool-size", "size of the pool if it has to be created; of a device, all of it if this is not given")
 	f.IntVar(&o.frameSize, "frame-size", pmem.DefaultFrameSize, "bytes per packet buffer if the pool has to be created: 2048 or 4096")
 	f.IntVar(&o.cfg.MaxConns, "max-connections", httpd.DefaultMaxConns, "connections per ring, beyond which clients get 503")
