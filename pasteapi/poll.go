@@ -98,12 +98,13 @@ func (r *Ring) interrupt() {
 // has passed (negative: no limit; 0: does not wait, which is busy polling). It
 // returns the number of RX slots that the application owns.
 //
-// Errors: ErrClosed, also when the port is closed while Poll waits; ErrRingCorrupt when the application broke the rules of one
-// ring or of both (then the error wraps a RingError for each). Both rings are
-// usable again then, but the slots of a broken one stand as after the last sync:
-// received ones that the application had done with are there once more, and what
-// it had written into TX slots is not sent, as a rule. Anything else is a system
-// call that failed in a way that does not pass.
+// Errors: ErrClosed, also when the port is closed while Poll waits;
+// ErrRingCorrupt when the application broke the rules of one ring or of both
+// (then the error wraps a RingError for each). Both rings are usable again then,
+// but the slots of a broken one stand as after the last sync: received ones that
+// the application had done with are there once more, and what it had written
+// into TX slots is not sent, as a rule. Anything else is a system call that
+// failed in a way that does not pass.
 func (r *Ring) Poll(timeout time.Duration) (int, error) {
 	r.inPoll.Store(true)
 	defer r.inPoll.Store(false)
@@ -319,7 +320,7 @@ func (r *Ring) handle(ev *unix.EpollEvent) (woken bool) {
 }
 
 // checkEnds finds out how connections ended about which there was an event.
-// While stray bytes are ahead of the end it waits for them.
+// While bytes are ahead of the end it waits for them.
 func (r *Ring) checkEnds() {
 	if len(r.hungup) == 0 {
 		return
@@ -329,8 +330,8 @@ func (r *Ring) checkEnds() {
 		if c.fd < 0 || c.eof {
 			continue
 		}
-		r.peek(c)
-		if !c.eof && c.pending() {
+		known := r.peek(c)
+		if !c.eof && (!known || c.pending()) {
 			later = append(later, c)
 		}
 	}

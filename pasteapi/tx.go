@@ -31,8 +31,9 @@ const sendFlags = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
 // and follows when the peer has read. Meanwhile the connection's received
 // segments are held back. A connection with more than Options.TxLimit bytes
 // waiting is given up and ends with ErrTxOverflow; so is one for which neither a
-// free buffer is left nor room for another copy (64 MiB for a ring). Slots for a descriptor that is not registered are
-// dropped and counted (Stats.TxDropped): their connection has just gone.
+// free buffer is left nor room for another copy (64 MiB for a ring). Slots for a
+// descriptor that is not registered are dropped and counted (Stats.TxDropped):
+// their connection has just gone.
 func (r *Ring) TxSync() error {
 	if r.closed {
 		return ErrClosed

@@ -13,9 +13,9 @@ import (
 // applies.
 type Ring interface {
 	RX() *pasteapi.NetmapRing
+	TX() *pasteapi.NetmapRing
 	Queues() int
 	PlaceConnections(listeners ...int) error
-	TX() *pasteapi.NetmapRing
 	Register(fd int) error
 	Unregister(fd int) error
 	CloseCause(fd int) error
