@@ -26,7 +26,7 @@ func filled(t testing.TB, o Options) (string, *Pool) {
 	p.Alloc(f[:])
 	clear(p.Frame(f[0]))
 	copy(p.Frame(f[0]), "named")
-	qt.Assert(t, qt.IsNil(p.Persist(p.Offset(f[0], 0), 64)))
+	qt.Assert(t, qt.IsNil(p.Persist(p.Offset(f[0], 0), uint64(p.FrameSize()))))
 	qt.Assert(t, qt.IsNil(p.SetRoot("frame", Root{Kind: KindFrame, Frame: f[0], Value: [RootValue]byte{5}})))
 	qt.Assert(t, qt.IsNil(p.SetRoot("value", Root{Value: [RootValue]byte{1, 2, 3}})))
 	return path, p
