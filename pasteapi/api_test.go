@@ -178,14 +178,7 @@ func TestRegisterRefuses(t *testing.T) {
 	defer unix.Close(reset)
 	qt.Assert(t, qt.IsNil(peer.SetLinger(0)))
 	qt.Assert(t, qt.IsNil(peer.Close()))
-	for {
-		info, err := unix.GetsockoptTCPInfo(reset, unix.IPPROTO_TCP, unix.TCP_INFO)
-		qt.Assert(t, qt.IsNil(err))
-		if info.State == unix.BPF_TCP_CLOSE {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
+	waitState(t, reset, unix.BPF_TCP_CLOSE)
 	for _, c := range []struct {
 		name string
 		fd   int

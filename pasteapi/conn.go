@@ -61,8 +61,9 @@ const (
 	itemClose                 // close notice
 )
 
+// push queues an item. The close notice is the last.
 func (r *Ring) push(c *conn, i item) {
-	if c.closing {
+	if c.closing || c.eof && i.kind != itemClose {
 		if i.kind == itemData {
 			r.giveFrame(i.frame)
 		}

@@ -7,23 +7,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// drain reads what TCP delivered since the last look.
-func (r *Ring) drain() {
-	r.readDeliveries()
+// drain reads what TCP delivered since the last look. Like readDeliveries it
+// reports whether that is all.
+func (r *Ring) drain() bool {
+	all := r.readDeliveries()
 	lost := r.tk.Overflows()
 	if lost == r.lost {
-		return
+		return all
 	}
 	// What a connection got before its first lost record may have come since
 	// the look above, and comes first. Afterwards it gets no more records.
 	conns := r.overflowed()
 	if !r.readDeliveries() {
-		return // the next drain tries again
+		return false // the next drain tries again
 	}
 	r.lost = lost
 	for _, c := range conns {
 		r.overflow(c)
 	}
+	return true
 }
 
 // readDeliveries reports whether it has seen everything: a record may be in
@@ -279,17 +281,21 @@ func (r *Ring) recvv(fd int, iov []unix.Iovec) (int, unix.Errno) {
 }
 
 // peek looks whether a connection has ended. The look itself makes the verdict
-// run over segments that were queued before registration.
-func (r *Ring) peek(c *conn) {
+// run over segments that were queued before registration. The result is false
+// when it has ended but bytes may be ahead that cannot be read yet: look again.
+func (r *Ring) peek(c *conn) (known bool) {
 	var b [1]byte
 	n, errno := r.recv(c.fd, b[:], unix.MSG_PEEK)
 	// What the verdict has seen up to the end of stream is in the ring by now.
-	r.drain()
-	switch {
-	case errno == unix.EAGAIN || n > 0:
-	case errno != 0:
-		r.end(c, errno)
-	default:
-		r.end(c, nil)
+	all := r.drain()
+	if errno == unix.EAGAIN || n > 0 {
+		return all
 	}
+	if errno != 0 {
+		c.cause = errno // the socket tells it once
+	}
+	if all {
+		r.end(c, c.cause)
+	}
+	return all
 }

@@ -168,17 +168,14 @@ func (r *Ring) afterStray(c *conn, i *item, n int, errno unix.Errno) bool {
 		return false
 	default:
 		// The connection was reset, and the kernel has thrown the rest away; or
-		// it is given up, as its bytes cannot be told apart any more.
-		c.pop()
-		var cause error
-		if errno != 0 {
-			cause = errno
+		// it is given up, as its bytes cannot be told apart any more. What came
+		// behind the gap is not given out.
+		if errno != 0 && c.cause == nil {
+			c.cause = errno
 		}
-		if !c.eof {
-			r.end(c, cause)
-		} else if c.cause == nil {
-			c.cause = cause
-		}
+		r.freeItems(c)
+		c.eof = false
+		r.end(c, c.cause)
 	}
 	return true
 }

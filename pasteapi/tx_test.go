@@ -34,6 +34,19 @@ func tcpPair(t testing.TB) (fd int, peer *net.TCPConn) {
 	return fd, c.(*net.TCPConn)
 }
 
+// waitState waits until a socket is in a state (include/net/tcp_states.h).
+func waitState(t testing.TB, fd int, state uint8) {
+	t.Helper()
+	for {
+		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		qt.Assert(t, qt.IsNil(err))
+		if info.State == state {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // put writes a payload into the next TX slot.
 func put(r *Ring, fd int, b []byte) {
 	s := r.tx.Slot(r.tx.Head)
