@@ -46,6 +46,7 @@ type conn struct {
 // item is something that the application is to receive.
 type item struct {
 	kind  itemKind
+	flags uint16 // data: of the slot
 	off   uint16 // data: of the payload in the frame
 	frame uint32 // data
 	skip  uint32 // stray: bytes to throw away first, already received before
@@ -261,7 +262,7 @@ func (r *Ring) drainSocket(c *conn) error {
 			r.giveFrame(f)
 			return nil
 		}
-		r.push(c, item{kind: itemData, frame: f, off: strayDoff, len: uint32(n)})
+		r.push(c, item{kind: itemData, flags: NS_COPIED, frame: f, off: strayDoff, len: uint32(n)})
 		r.stats.Stray++
 		r.stats.StrayBytes += uint64(n)
 	}

@@ -138,7 +138,7 @@ func (r *Ring) stray(d *bpf.Delivery) {
 				return
 			}
 			n := copy(r.frame(f)[strayDoff:], data)
-			r.push(c, item{kind: itemData, frame: f, off: strayDoff, len: uint32(n)})
+			r.push(c, item{kind: itemData, flags: NS_COPIED, frame: f, off: strayDoff, len: uint32(n)})
 			data = data[n:]
 		}
 		r.stats.CopiedBytes += uint64(d.Len - skip)

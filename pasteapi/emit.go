@@ -55,7 +55,7 @@ func (r *Ring) emitConn(c *conn) bool {
 			r.giveFrame(v.bufs[v.tail])
 			v.bufs[v.tail] = i.frame
 			s.set(i.frame, c.fd, int(i.off), int(i.len))
-			s.Flags = NS_BUF_CHANGED
+			s.Flags = NS_BUF_CHANGED | i.flags
 			v.tail = next
 			c.pop()
 		case itemClose:
@@ -124,7 +124,7 @@ func (r *Ring) emitStray(c *conn, i *item) bool {
 		r.giveFrame(v.bufs[v.tail])
 		v.bufs[v.tail] = frames[used]
 		s.set(frames[used], c.fd, strayDoff, length)
-		s.Flags = NS_BUF_CHANGED
+		s.Flags = NS_BUF_CHANGED | NS_COPIED
 		v.tail = v.next(v.tail)
 	}
 	for _, f := range frames[used:n] {

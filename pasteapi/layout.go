@@ -14,6 +14,10 @@ const (
 	NS_INDIRECT    = 0x0010
 	NS_MOREFRAG    = 0x0020
 	NS_TXMON       = 0x0040
+
+	// NS_COPIED is ours: the payload of an RX slot came by the copy path, and was
+	// not received where it lies.
+	NS_COPIED = 0x8000
 )
 
 // Directions of a ring, net/netmap.h (enum txrx).

@@ -28,6 +28,7 @@ type echoServer struct {
 	ring     *pasteapi.Ring
 	stop     atomic.Bool
 	done     chan error
+	copied   uint64
 	accepted int
 	closes   []error
 }
@@ -122,6 +123,9 @@ func (s *echoServer) serve(listener int) error {
 					return err
 				}
 			} else {
+				if in.Flags&pasteapi.NS_COPIED != 0 {
+					s.copied += uint64(int(in.Len) - in.Doff())
+				}
 				in.BufIdx, out.BufIdx = out.BufIdx, in.BufIdx
 				in.Flags |= pasteapi.NS_BUF_CHANGED
 				out.Flags |= pasteapi.NS_BUF_CHANGED
@@ -240,6 +244,7 @@ func TestEcho(t *testing.T) {
 			qt.Check(t, qt.Equals(st.Stats.Merged > 0, !noCsum))
 			qt.Check(t, qt.IsTrue(st.Stats.StrayBytes*20 < st.Stats.DeliveredBytes), qt.Commentf("%+v", st))
 			s.close(t)
+			qt.Check(t, qt.Equals(s.copied, st.Stats.StrayBytes))
 			for _, cause := range s.closes {
 				qt.Check(t, qt.IsNil(cause))
 			}

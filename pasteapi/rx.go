@@ -183,16 +183,27 @@ func (r *Ring) resume(c *conn) {
 		}
 		r.inject(h.frame, h.off, h.len)
 	}
-	if c.stopped {
-		c.stopped = false
-		if len(held) == 0 {
-			r.order.Resume(c.flow)
-		}
-	}
 	if len(r.inj.batch) > 0 {
 		// A device that takes nothing any more shows in the next sync; TCP
 		// sends again.
 		_ = r.flush()
+	}
+	r.letPass(c)
+}
+
+// stop has everything of a connection steered, so that it can be held back.
+func (r *Ring) stop(c *conn) {
+	if !c.stopped && r.order != nil {
+		c.stopped = true
+		r.order.Hold(c.flow)
+	}
+}
+
+// letPass ends stop.
+func (r *Ring) letPass(c *conn) {
+	if c.stopped {
+		c.stopped = false
+		r.order.Resume(c.flow)
 	}
 }
 

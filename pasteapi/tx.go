@@ -247,9 +247,8 @@ func (r *Ring) postpone(c *conn, i uint32, off int) {
 	c.queue = append(c.queue, item)
 	c.queued += n
 	r.stats.TxPostponed++
-	if c.queued > r.txLimit/4 && r.order != nil && !c.stopped {
-		c.stopped = true
-		r.order.Hold(c.flow)
+	if c.queued > r.txLimit/4 {
+		r.stop(c)
 	}
 }
 
@@ -330,7 +329,9 @@ func (r *Ring) sendFailed(c *conn, cause error) {
 	r.end(c, cause)
 }
 
+// freeQueue drops what waits to be sent; nothing is held back for it any more.
 func (r *Ring) freeQueue(c *conn) {
+	r.letPass(c)
 	if len(c.queue) > 0 {
 		r.blocked--
 	}

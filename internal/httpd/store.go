@@ -18,8 +18,13 @@ func (l *loop) collect(c *conn, seg *segment, off int, payload []byte, last bool
 	if c.status != stStore || l.s.cfg.Persist == PersistNone {
 		return nil
 	}
-	if last && len(c.frags) == 0 && l.s.cfg.Persist == PersistCopy {
-		c.whole = payload // the log copies it past the caches
+	// What is copied anyway, the log copies past the caches. So it does with a
+	// payload that the copy path has just brought, which is in the cache still,
+	// in a buffer that had better go back to the ring: to keep it means to fetch
+	// another one that is in no cache.
+	if last && len(c.frags) == 0 && l.handler == nil &&
+		(l.s.cfg.Persist == PersistCopy || seg.slot.Flags&pasteapi.NS_COPIED != 0) {
+		c.whole = payload
 		return nil
 	}
 	var ok bool
