@@ -182,6 +182,12 @@ var decisions = []struct {
 	{"v4 URG", segment(func(p *packet) { p.flags = func(t *layers.TCP) { t.URG, t.Urgent = true, 1 } }), "pass_control"},
 	{"v6 pure ACK", segment(func(p *packet) { p.v6 = true; p.payload = 0 }), "pass_control"},
 
+	{"v4 as large as the MTU", segment(func(p *packet) { p.payload = 1460 }), "pass_no_socket"},
+	{"v4 as large as the MTU, VLAN", segment(func(p *packet) { p.payload, p.vlans = 1460, 1 }), "pass_no_socket"},
+	{"v6 as large as the MTU, VLAN", segment(func(p *packet) { p.v6, p.payload, p.vlans = true, 1440, 1 }), "pass_no_socket"},
+	{"v4 larger than any frame", segment(func(p *packet) { p.payload = 1465 }), "pass_large"},
+	{"v6 of a sender that leaves cutting to its interface", segment(func(p *packet) { p.v6, p.payload = true, 3000 }), "pass_large"},
+
 	{"v4 first fragment", segment(func(p *packet) { p.moreFrag = true }), "pass_fragment"},
 	{"v4 later fragment", segment(func(p *packet) { p.frag = 100 }), "pass_fragment"},
 	{"v4 options", segment(func(p *packet) { p.ipOpts = true }), "pass_options"},
@@ -256,7 +262,7 @@ func TestDecisions(t *testing.T) {
 	qt.Assert(t, qt.IsNil(loadSteerObjects(&objs, nil)))
 	defer objs.Close()
 	s := &Steer{maps: objs.steerMaps}
-	qt.Assert(t, qt.IsNil(s.configure(&nic{name: "none", mac: ourMAC})))
+	qt.Assert(t, qt.IsNil(s.configure(&nic{name: "none", mac: ourMAC, mtu: 1500})))
 	qt.Assert(t, qt.IsNil(s.AddPort(ourPort, 0)))
 	var cfg steerNicConfig
 	qt.Assert(t, qt.IsNil(s.maps.SteerConfig.Lookup(uint32(0), &cfg)))

@@ -24,12 +24,13 @@ enum steer_counter {
 	STEER_PASS_VLAN,     // a VLAN that the host is not in, or an 802.1ad tag
 	STEER_PASS_MALFORMED,// headers or lengths that do not fit the frame
 	STEER_PASS_SMALL,    // ours, below the port's copybreak
+	STEER_PASS_LARGE,    // ours, and more than a packet buffer takes
 	STEER_COUNTERS,
 };
 
 struct nic_config {
 	__u8 mac[6]; // frames to other addresses pass
-	__u16 reserved;
+	__u16 room; // larger frames pass: no packet buffer need take them
 	__u64 vlans[64]; // bit by VLAN number: the host is in it
 };
 
@@ -67,6 +68,8 @@ struct {
 struct flow {
 	__u32 steered;	// sequence number after the last segment, written here
 	__u32 injected; // the same, written by user space
+	__u32 held;	// connections that user space holds back: nothing passes
+	__u32 reserved;
 };
 
 // Shared with user space through mmap.
@@ -110,8 +113,8 @@ INLINE __u32 mix(__u32 h, __u32 word)
 
 // tcp decides on the segment whose TCP header is at `at` and whose IP packet
 // says that `len` bytes of header and payload belong to it. addrs is a hash of
-// the packet's addresses.
-INLINE int tcp(struct xdp_md *ctx, void *at, void *end, __u32 len, __u32 addrs)
+// the packet's addresses, room the size of the largest frame in bytes.
+INLINE int tcp(struct xdp_md *ctx, void *at, void *end, __u32 len, __u32 addrs, __u32 room)
 {
 	struct tcphdr *th = at;
 	if ((void *)(th + 1) > end)
@@ -127,6 +130,10 @@ INLINE int tcp(struct xdp_md *ctx, void *at, void *end, __u32 len, __u32 addrs)
 		return count(STEER_PASS_MALFORMED, XDP_PASS);
 	if (header == len || th->flags & (TCP_SYN | TCP_RST | TCP_URG))
 		return count(STEER_PASS_CONTROL, XDP_PASS);
+	// In generic mode a frame may be what a virtual interface did not cut into
+	// segments. AF_XDP would drop it, as it does not fit a buffer.
+	if ((void *)(long)ctx->data + room < end)
+		return count(STEER_PASS_LARGE, XDP_PASS);
 
 	__u32 zero = 0, queue = ctx->rx_queue_index;
 	struct steer_order *order = bpf_map_lookup_elem(&steer_flows, &zero);
@@ -134,7 +141,7 @@ INLINE int tcp(struct xdp_md *ctx, void *at, void *end, __u32 len, __u32 addrs)
 		return count(STEER_PASS_NO_SOCKET, XDP_PASS);
 	struct flow *f = &order->flows[mix(addrs, *(__u32 *)th) / (0x100000000 / FLOWS)];
 	if (len - header < *copybreak && !*(volatile __u32 *)&order->all[queue & 255] &&
-	    f->steered == *(volatile __u32 *)&f->injected)
+	    f->steered == *(volatile __u32 *)&f->injected && !*(volatile __u32 *)&f->held)
 		return count(STEER_PASS_SMALL, XDP_PASS);
 
 	int verdict = bpf_redirect_map(&steer_xsks, queue, XDP_PASS);
@@ -198,7 +205,8 @@ int paste_steer(struct xdp_md *ctx)
 		__u32 len = bpf_ntohs(ip->tot_len);
 		if (len < sizeof(*ip))
 			return count(STEER_PASS_MALFORMED, XDP_PASS);
-		return tcp(ctx, ip + 1, end, len - sizeof(*ip), mix(mix(0, ip->saddr), ip->daddr));
+		return tcp(ctx, ip + 1, end, len - sizeof(*ip), mix(mix(0, ip->saddr), ip->daddr),
+			   cfg->room);
 	}
 
 	struct ipv6hdr *ip6 = at;
@@ -214,5 +222,5 @@ int paste_steer(struct xdp_md *ctx)
 	__u32 addrs = 0, *word = (__u32 *)ip6->saddr;
 	for (int i = 0; i < 8; i++) // the destination follows
 		addrs = mix(addrs, word[i]);
-	return tcp(ctx, ip6 + 1, end, bpf_ntohs(ip6->payload_len), addrs);
+	return tcp(ctx, ip6 + 1, end, bpf_ntohs(ip6->payload_len), addrs, cfg->room);
 }

@@ -70,6 +70,7 @@ var steerCounters = [...]string{
 	"pass_vlan",
 	"pass_malformed",
 	"pass_small",
+	"pass_large",
 }
 
 // AttachSteer attaches the steering program to a NIC. As long as no port is
@@ -266,13 +267,17 @@ func (n *nic) holder(id uint32) string {
 }
 
 // configure writes the NIC's address, which the program compares with each
-// frame's destination, and the VLANs on it.
+// frame's destination, the VLANs on it, and the size of its largest frame.
 func (s *Steer) configure(n *nic) error {
 	vlans, err := n.vlans()
 	if err != nil {
 		return fmt.Errorf("interface %s: list its VLANs: %w", n.name, err)
 	}
-	cfg := steerNicConfig{Mac: [6]byte(n.mac)}
+	cfg := steerNicConfig{
+		Mac: [6]byte(n.mac),
+		// An application's packet buffers fit the MTU, or it could not open the NIC.
+		Room: uint16(min(n.mtu, MaxMTU(unix.Getpagesize())) + ethernetHeader + vlanTag),
+	}
 	for _, id := range append(vlans, 0) { // 0 stands for none in a tag
 		cfg.Vlans[id/64] |= 1 << (id % 64)
 	}

@@ -14,10 +14,10 @@ import (
 )
 
 type steerNicConfig struct {
-	_        structs.HostLayout
-	Mac      [6]uint8
-	Reserved uint16
-	Vlans    [64]uint64
+	_     structs.HostLayout
+	Mac   [6]uint8
+	Room  uint16
+	Vlans [64]uint64
 }
 
 type steerSteerOrder struct {
@@ -27,6 +27,8 @@ type steerSteerOrder struct {
 		_        structs.HostLayout
 		Steered  uint32
 		Injected uint32
+		Held     uint32
+		Reserved uint32
 	}
 }
 

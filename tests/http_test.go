@@ -68,6 +68,23 @@ func TestBodies(t *testing.T) {
 	}
 }
 
+// In generic mode a veth hands over what its other end did not cut into
+// segments. That is no frame for AF_XDP, which would drop it.
+func TestGenericMode(t *testing.T) {
+	l := newLab(t, lab.Config{})
+	s := serve(t, l, poolFile(t), "--xdp-mode", "generic")
+	c := newClient(t, l)
+	const n = 8 << 20
+	for i := range int64(4) {
+		seq, err := post(c, s.url, random(n, i))
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.Equals(sha256.Sum256(record(t, s.pool, seq)), sha256.Sum256(random(n, i))))
+	}
+	port := s.stop().Port
+	qt.Check(t, qt.Equals(port.XDP, "generic"))
+	qt.Check(t, qt.Not(qt.Equals(port.Steer["pass_large"], 0)))
+}
+
 // Thousands of requests in pieces that respect no boundary, replies read at
 // the same time.
 func TestPipelined(t *testing.T) {
