@@ -59,18 +59,12 @@ func (o *Order) Injected(f Flow, end uint32) {
 	atomic.StoreUint32(&o.shared.Flows[f].Injected, end)
 }
 
-// Hold has all segments of a connection steered until Resume.
-func (o *Order) Hold(f Flow) {
-	e := &o.shared.Flows[f]
-	// Half of all sequence numbers away: no window is that large.
-	atomic.StoreUint32(&e.Injected, atomic.LoadUint32(&e.Steered)+1<<31)
-}
+// Hold has all segments of a connection steered until Resume. It is counted, for
+// several connections with the same entry.
+func (o *Order) Hold(f Flow) { atomic.AddUint32(&o.shared.Flows[f].Held, 1) }
 
-// Resume ends Hold, once nothing that was steered is held back.
-func (o *Order) Resume(f Flow) {
-	e := &o.shared.Flows[f]
-	atomic.StoreUint32(&e.Injected, atomic.LoadUint32(&e.Steered))
-}
+// Resume ends Hold. It is called once for each call of that.
+func (o *Order) Resume(f Flow) { atomic.AddUint32(&o.shared.Flows[f].Held, ^uint32(0)) }
 
 // SteerAll has every segment of an RX queue steered, or no longer.
 func (o *Order) SteerAll(queue int, all bool) {
