@@ -119,6 +119,8 @@ func TestTrafficPasses(t *testing.T) {
 			both()
 			counters, err := s.Counters()
 			qt.Assert(t, qt.IsNil(err))
+			// What generic mode sees of a veth was never cut into frames.
+			counters["pass_no_socket"] += counters["pass_large"]
 			for _, name := range []string{"pass_port", "pass_control", "pass_no_socket"} {
 				qt.Check(t, qt.Not(qt.Equals(counters[name], 0)), qt.Commentf("%s %s", mode, name))
 			}
