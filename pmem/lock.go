@@ -31,7 +31,7 @@ func lockFile(f *os.File, how int, grace time.Duration) error {
 		case err != unix.EWOULDBLOCK:
 			return os.NewSyscallError("flock", err)
 		case left <= 0:
-			return fmt.Errorf("%w: %s is held by %s", ErrLocked, f.Name(), lockHolder(f))
+			return fmt.Errorf("%w: %s is held by %s; stop that first", ErrLocked, f.Name(), lockHolder(f))
 		default:
 			left--
 		}

@@ -24,6 +24,10 @@ import (
 // about what going to sleep and being woken cost, on a virtual machine.
 const serveSpin = 50 * time.Microsecond
 
+// maxResponse bounds --response-bytes: the answer is rendered once for each way
+// to say what becomes of the connection, and stays in memory.
+const maxResponse = 64 << 20
+
 func newServeCmd(e env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -81,8 +85,8 @@ Prints one line when it is ready, and one when SIGINT or SIGTERM ends it.`,
 			if o.cfg.OnFull, err = httpd.ParseOnFull(onFull); err != nil {
 				return newUsageError(cmd, err)
 			}
-			if o.cfg.ResponseBytes < 1 {
-				return newUsageError(cmd, errors.New("--response-bytes must be positive"))
+			if o.cfg.ResponseBytes < 1 || o.cfg.ResponseBytes > maxResponse {
+				return newUsageError(cmd, fmt.Errorf("--response-bytes must be 1 to %d", maxResponse))
 			}
 			if err := o.check(cmd, e); err != nil {
 				return err
@@ -133,6 +137,9 @@ func (o *serveOptions) check(cmd *cobra.Command, e env) error {
 	}
 	if o.cfg.MaxConns < 1 || o.rings < 1 || o.bodyLimit < 1 {
 		return newUsageError(cmd, errors.New("--max-connections, --body-limit and --rings must be positive"))
+	}
+	if o.spin < 0 {
+		return newUsageError(cmd, errors.New("--spin must not be negative; --busy-poll never sleeps"))
 	}
 	o.cfg.BodyLimit = int64(o.bodyLimit)
 	o.sizeGiven = cmd.Flag("pool-size").Changed

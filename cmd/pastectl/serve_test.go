@@ -41,7 +41,9 @@ func TestServeUsage(t *testing.T) {
 		{"http --listen :0 --pool x --persist maybe", `unknown persistence "maybe".*`},
 		{"http --listen :0 --pool x --on-full maybe", `unknown choice "maybe".*`},
 		{"http --listen :0 --pool x --rings 0", ".*must be positive.*"},
-		{"http --listen :0 --pool x --response-bytes -1", ".*must be positive.*"},
+		{"http --listen :0 --pool x --response-bytes -1", "--response-bytes must be 1 to 67108864"},
+		{"http --listen :0 --pool x --response-bytes 99999999999", "--response-bytes must be 1 to 67108864"},
+		{"http --listen :0 --pool x --spin -1s", "--spin must not be negative.*"},
 		{"http --listen :0 --pool x --pool-size 1.5G", `.*want a number of bytes such as 4096, 64MiB or 1GiB`},
 		{"http surplus", `unexpected argument "surplus".*`},
 	} {
@@ -65,6 +67,7 @@ func TestServeErrors(t *testing.T) {
 		{[]string{"--listen", "127.0.0.1:0", "--pool", empty}, "serve http: .*is empty.*"},
 		{[]string{"--listen", "127.0.0.1:0", "--pool", "/proc/paste"}, "serve http: .*"},
 		{append(small, "--listen", ln.Addr().String(), "--pool", pool), "serve http: listen on .*: address already in use; stop the other server.*"},
+		{append(small, "--listen", "127.0.0.1:0", "--pool", pool, "--cpu", "100000"), "serve http: new http server: pin thread to cpu 100000: there is no such CPU .*"},
 		{append(small, "--listen", "nowhere", "--pool", pool), `serve http: listen on "nowhere": want ADDRESS:PORT.*`},
 	} {
 		qt.Check(t, qt.ErrorMatches(serveCommand(t.Context(), io.Discard, append([]string{"http"}, tc.args...)...), tc.want))

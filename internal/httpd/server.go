@@ -68,6 +68,9 @@ func New(cfg Config, pool *pmem.Pool) (*Server, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, fmt.Errorf("new http server: %w", err)
 	}
+	if err := tryPin(cfg.CPUs); err != nil {
+		return nil, fmt.Errorf("new http server: %w", err)
+	}
 	fd, addr, err := listen(cfg.Addr, false)
 	if err != nil {
 		return nil, err
@@ -161,10 +164,31 @@ func (s *Server) Run(ctx context.Context, rings ...Ring) error {
 	return errors.Join(errs...)
 }
 
+// tryPin finds out in time whether Run can have the CPUs, on a thread that
+// ends with it.
+func tryPin(cpus []int) error {
+	if len(cpus) == 0 {
+		return nil
+	}
+	result := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		var err error
+		for _, cpu := range cpus {
+			err = errors.Join(err, pin(cpu))
+		}
+		result <- err
+	}()
+	return <-result
+}
+
 func pin(cpu int) error {
 	var set unix.CPUSet
 	set.Set(cpu)
-	if err := unix.SchedSetaffinity(0, &set); err != nil {
+	switch err := unix.SchedSetaffinity(0, &set); {
+	case errors.Is(err, unix.EINVAL):
+		return fmt.Errorf("pin thread to cpu %d: there is no such CPU online that this process may use; /sys/devices/system/cpu/online lists them", cpu)
+	case err != nil:
 		return fmt.Errorf("pin thread to cpu %d: %w", cpu, err)
 	}
 	return nil
