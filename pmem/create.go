@@ -162,7 +162,10 @@ func createIn(f *os.File, pl place, o Options) (*Pool, error) {
 	if o.Size == 0 && pl.backing == BackingDAX {
 		o.Size = int64(pl.devSize / pl.unit * pl.unit)
 	}
-	if o.Size <= 0 || o.LogEntries < 0 {
+	if o.Size == 0 {
+		return nil, fmt.Errorf("%s: %w: none is given; only a device-DAX device has one of its own", f.Name(), ErrSize)
+	}
+	if o.Size < 0 || o.LogEntries < 0 {
 		return nil, fmt.Errorf("%s: %w: size %d, log entries %d", f.Name(), ErrSize, o.Size, o.LogEntries)
 	}
 	g, err := layout(roundUp(uint64(o.Size), max(pl.unit, sizeQuantum)), o.FrameSize, uint64(o.LogEntries))

@@ -195,6 +195,7 @@ func TestPoolBadPlacesAndFlags(t *testing.T) {
 		{[]string{"create", filepath.Join(dir, "a"), "--size", "4KiB"}, "impossible pool size"},
 		{[]string{"create", filepath.Join(dir, "a"), "--size", "1TiB"}, "choose a smaller size"},
 		{[]string{"create", filepath.Join(dir, "a"), "--size", "lots"}, "want a number of bytes"},
+		{[]string{"create", filepath.Join(dir, "a")}, "impossible pool size: none is given"},
 		{[]string{"create", filepath.Join(dir, "a"), "--size", "1MiB", "--frame-size", "1500"}, "2048 or 4096"},
 		{[]string{"create"}, "missing argument FILE"},
 		{[]string{"create", "/dev/null", "--size", "1MiB"}, "device-DAX"},
