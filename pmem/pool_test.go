@@ -149,7 +149,7 @@ func TestLock(t *testing.T) {
 	path, p := newFile(t, Options{})
 	_, err := Open(path, Options{})
 	qt.Assert(t, qt.ErrorIs(err, ErrLocked))
-	qt.Assert(t, qt.ErrorMatches(err, ".*held by this process"))
+	qt.Assert(t, qt.ErrorMatches(err, ".*held by this process; stop that first"))
 
 	// A reader may look meanwhile, and is told that the picture moves.
 	r, err := Open(path, Options{ReadOnly: true})
