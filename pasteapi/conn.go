@@ -326,6 +326,7 @@ func (r *Ring) unregister(fd int) error {
 	r.freeHeld(c)
 	r.freeQueue(c)
 	c.fd = -1
+	r.publish() // a ring that is busy to its end may not look any more
 	if err != nil {
 		return fmt.Errorf("unregister fd %d: %w", fd, err)
 	}
