@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -179,8 +180,10 @@ var damage = []struct {
 	{"one byte", func(b []byte) []byte { return b[:1] }, ErrNotPool},
 	{"zeros", func(b []byte) []byte { clear(b); return b }, ErrNotPool},
 	{"random", func(b []byte) []byte { randomFill(b); return b }, ErrNotPool},
-	{"newer version", func(b []byte) []byte { b[8] = 3; return b }, ErrVersion},
-	{"older version", func(b []byte) []byte { b[8] = 1; return b }, ErrVersion},
+	{"newer version", func(b []byte) []byte { return ofVersion(b, 3) }, ErrVersion},
+	{"older version", func(b []byte) []byte { return ofVersion(b, 1) }, ErrVersion},
+	{"version flipped in one copy", func(b []byte) []byte { b[9] = 1; return b }, nil},
+	{"version flipped in both copies", func(b []byte) []byte { b[8] = 3; b[2048+8] = 3; return b }, ErrDamaged},
 	{"version 0 in one copy", func(b []byte) []byte { b[8] = 0; return b }, nil},
 	{"version 0", func(b []byte) []byte { b[8] = 0; b[2048+8] = 0; return b }, ErrDamaged},
 	{"half the file", func(b []byte) []byte { return b[:len(b)/2] }, ErrTruncated},
@@ -339,4 +342,12 @@ func TestAllocConcurrently(t *testing.T) {
 func TestErrorsAreTold(t *testing.T) {
 	_, err := NewMemory("x", Options{})
 	qt.Assert(t, qt.IsTrue(errors.Is(err, ErrSize)))
+}
+
+// ofVersion makes the first copy of the superblock one that a program of another
+// version has written.
+func ofVersion(b []byte, v uint32) []byte {
+	le.PutUint32(b[8:], v)
+	le.PutUint32(b[124:], crc32.Checksum(b[:124], castagnoli))
+	return b
 }

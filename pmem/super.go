@@ -1,6 +1,7 @@
 package pmem
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -129,7 +130,13 @@ func decodeSuper(b []byte) (superblock, error) {
 		return superblock{}, ErrNotPool
 	}
 	if v := le.Uint32(b[8:]); v != formatVersion && v != 0 {
-		// No program ever wrote 0: that is damage, or a torn store.
+		// No program ever wrote 0: that is damage, or a torn store. So is a version
+		// with which the checksum is wrong, and with ours right.
+		mended := bytes.Clone(b[:124])
+		le.PutUint32(mended[8:], formatVersion)
+		if crc32.Checksum(mended, castagnoli) == le.Uint32(b[124:]) {
+			return superblock{}, fmt.Errorf("%w: the superblock's version is wrong", ErrDamaged)
+		}
 		return superblock{}, fmt.Errorf("%w: the pool has version %d, this program knows version %d; use the program that wrote it", ErrVersion, v, formatVersion)
 	}
 	if crc32.Checksum(b[:124], castagnoli) != le.Uint32(b[124:]) {

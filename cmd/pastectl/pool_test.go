@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -161,6 +163,8 @@ func TestPoolBadFiles(t *testing.T) {
 		b[off] = v
 		return b
 	}
+	version := changed(8, 9)
+	binary.LittleEndian.PutUint32(version[124:], crc32.Checksum(version[:124], crc32.MakeTable(crc32.Castagnoli)))
 	path := filepath.Join(poolDir(t), "bad.pool")
 	for name, tc := range map[string]struct {
 		content []byte
@@ -169,7 +173,7 @@ func TestPoolBadFiles(t *testing.T) {
 		"empty":     {nil, "is empty"},
 		"zeros":     {make([]byte, 1<<20), "not a pool"},
 		"random":    {random, "not a pool"},
-		"version":   {changed(8, 9), "version 9"},
+		"version":   {version, "version 9"},
 		"truncated": {good[:len(good)/2], "truncated pool"},
 		"damaged":   {append(append(bytes.Clone(good[:64]), make([]byte, 4096)...), good[4160:]...), "damaged pool"},
 		"log":       {changed(4*2048+2*8192+8, 7), "log entry 0"},

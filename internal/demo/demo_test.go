@@ -82,8 +82,7 @@ func TestEveryAcknowledgedWriteIsFound(t *testing.T) {
 	qt.Check(t, qt.Equals(sum.Refused, 0))
 	// One request is outstanding on a connection, when the kill and the end come.
 	qt.Check(t, qt.IsTrue(sum.Unacknowledged <= 2*20))
-	// On a veth such small bodies are copied, unless they stand behind a larger segment.
-	qt.Check(t, qt.IsTrue(sum.InPlaceBytes+sum.CopiedBytes >= sum.AfterRestart*bodySize), qt.Commentf("%d in place, %d copied", sum.InPlaceBytes, sum.CopiedBytes))
+	qt.Check(t, qt.IsTrue(sum.InPlaceBytes > sum.CopiedBytes))
 	qt.Check(t, qt.IsTrue(lines > 0))
 	if twoCPUs() != nil {
 		qt.Assert(t, qt.IsNotNil(sum.Throughput))

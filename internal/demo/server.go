@@ -42,10 +42,12 @@ type server struct {
 	ready  event
 }
 
-// command is how a user would start the server, without the program.
+// command is how a user would start the server, without the program. Small
+// payloads come in place too: they pass by default on a NIC without zero-copy, as
+// the demo's has none, and it is to show the way that they take with one.
 func (d *demo) command() []string {
 	return []string{"serve", "http", "--nic", d.lab.ServerDev, "--listen", d.addr.String(),
-		"--pool", d.pool, "--pool-size", strconv.FormatInt(d.poolSize>>20, 10) + "MiB"}
+		"--copybreak", "-1", "--pool", d.pool, "--pool-size", strconv.FormatInt(d.poolSize>>20, 10) + "MiB"}
 }
 
 // serve starts the server and waits until it is ready.
