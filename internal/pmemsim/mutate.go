@@ -51,10 +51,10 @@ func (m Mutation) Run(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mutants := m.observe(t, all)
 	if raceDetector {
 		return // the simulations use one goroutine, and get many times slower
 	}
+	mutants := m.observe(t, all)
 	var table strings.Builder
 	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	used := map[string]bool{}
