@@ -22,7 +22,7 @@ const halfBody = "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
 // whatever way they do it, and what they held is free again.
 func TestVethSlowClients(t *testing.T) {
 	l := newLab(t)
-	limit := 200 * time.Millisecond
+	limit := time.Second
 	s := open(t, l, l.ServerDev, l.ServerIP4, Config{
 		ResponseBytes: 100_000, HeaderTimeout: limit, IdleTimeout: limit, StallTimeout: limit,
 	}, 64<<20)
