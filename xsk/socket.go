@@ -41,7 +41,7 @@ type Socket struct {
 // killed: after an RCU grace period, from a workqueue. Tries are counted: while a
 // virtual machine stands still, its kernel gives nothing back.
 const (
-	settleTime = time.Second
+	settleTime = 5 * time.Second
 	settleStep = 2 * time.Millisecond
 )
 
@@ -57,7 +57,7 @@ const (
 // those that are open, if its device has it: open the device that can do
 // zero-copy first.
 //
-// A queue that was in use a moment ago is waited for, up to a second or two.
+// A queue that was in use a moment ago is waited for, five seconds at least.
 //
 // Errors: ErrBusy, ErrNotSupported, ErrMemory, ErrNoSuchQueue, fs.ErrPermission without
 // CAP_NET_RAW.
