@@ -85,11 +85,13 @@ func TestBusyQueue(t *testing.T) {
 	u := newUmem(t, anonymous(t, 16*frameSize), xsk.UmemConfig{})
 	other := newUmem(t, anonymous(t, 16*frameSize), xsk.UmemConfig{})
 	s := mustOpen(t, p.near, 0, u)
+	tries := xsk.SetSettleTries(10)
 	for name, v := range map[string]*xsk.Umem{"same umem": u, "other umem": other} {
 		_, err := openAt(t, p.near, v, xsk.Options{RxSize: 64})
 		qt.Check(t, qt.ErrorIs(err, xsk.ErrBusy), qt.Commentf(name))
 		qt.Check(t, qt.ErrorMatches(err, ".*queue 0 of "+p.near.name+" is in use by another AF_XDP socket: .*"))
 	}
+	xsk.SetSettleTries(tries)
 	qt.Assert(t, qt.IsNil(s.Close()))
 	_, err := openAt(t, p.near, other, xsk.Options{RxSize: 64})
 	qt.Assert(t, qt.IsNil(err))

@@ -36,14 +36,14 @@ type Socket struct {
 	txBudget   int
 }
 
-// How long, and how often, Open tries to get a queue that is in use. The kernel
-// gives a queue back some time after its socket was closed, or its process
-// killed: after an RCU grace period, from a workqueue. Tries are counted: while a
-// virtual machine stands still, its kernel gives nothing back.
-const (
-	settleTime = 5 * time.Second
-	settleStep = 2 * time.Millisecond
-)
+// How often Open tries to get a queue that is in use. The kernel gives a queue back
+// some time after its socket was closed, or its process killed: after an RCU grace
+// period, from a workqueue. That takes 20 ms, and on a machine that is short of CPU
+// time more than five seconds. Tries are counted: while a virtual machine stands
+// still, its kernel gives nothing back.
+const settleStep = 2 * time.Millisecond
+
+var settleTries = int(20 * time.Second / settleStep)
 
 // Open creates a socket in the calling thread's network namespace and binds it.
 // To open one in another namespace, lock the goroutine to its thread and switch
@@ -57,7 +57,7 @@ const (
 // those that are open, if its device has it: open the device that can do
 // zero-copy first.
 //
-// A queue that was in use a moment ago is waited for, five seconds at least.
+// A queue that was in use a moment ago is waited for, twenty seconds at least.
 //
 // Errors: ErrBusy, ErrNotSupported, ErrMemory, ErrNoSuchQueue, fs.ErrPermission without
 // CAP_NET_RAW.
@@ -177,7 +177,7 @@ func (u *Umem) bind(name string, o Options, mode BindMode, peer *Socket) (_ *Soc
 		}
 	}
 	// A bind that failed leaves the socket as it was, memory registered and rings made.
-	for left := settleTime / settleStep; ; left-- {
+	for left := settleTries; ; left-- {
 		err = unix.Bind(fd, sa)
 		if !errors.Is(err, unix.EBUSY) || left <= 0 {
 			break
