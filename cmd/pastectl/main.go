@@ -16,8 +16,12 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/pastenet/paste/internal/bytesize"
 	"github.com/spf13/cobra"
 )
+
+// sizeFlag is a number of bytes on the command line.
+type sizeFlag = bytesize.Size
 
 // env is what a command knows of its surroundings.
 type env struct{ stdout, stderr io.Writer }

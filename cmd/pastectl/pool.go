@@ -61,7 +61,7 @@ left alone unless --force is given, and one that somebody has open even then.
 				return e.printJSON(info)
 			}
 			_, err = fmt.Fprintf(e.stdout, "created %s: %s on %s (%s), %d frames of %d bytes, log of %d entries\n",
-				info.Path, sizeFlag(info.Size).human(), info.Backing, info.Durability, info.DataFrames, info.FrameSize, info.LogEntries)
+				info.Path, sizeFlag(info.Size).Human(), info.Backing, info.Durability, info.DataFrames, info.FrameSize, info.LogEntries)
 			return err
 		},
 	}
@@ -178,13 +178,13 @@ func (i *poolInfo) print(e env) error {
 	fmt.Fprintf(w, "uuid\t%s\n", i.UUID)
 	fmt.Fprintf(w, "created\t%s\n", i.Created.Format(time.RFC3339))
 	fmt.Fprintf(w, "backing\t%s: %s\n", i.Backing, i.Durability)
-	fmt.Fprintf(w, "size\t%s (%d bytes)\n", sizeFlag(i.Size).human(), i.Size)
+	fmt.Fprintf(w, "size\t%s (%d bytes)\n", sizeFlag(i.Size).Human(), i.Size)
 	fmt.Fprintf(w, "frames\t%d of %d bytes; %d hold data, from frame %d on\n", i.Frames, i.FrameSize, i.DataFrames, i.FirstFrame)
 	fmt.Fprintf(w, "in use\t%d frames; %d of %d log entries\n", i.LogFrames, i.LogUsed, i.LogEntries)
 	if i.Records == 0 {
 		fmt.Fprintf(w, "records\tnone; the next one is %d\n", i.NextSeq)
 	} else {
-		fmt.Fprintf(w, "records\t%d, from %d to %d, %s of payload\n", i.Records, i.FirstSeq, i.FirstSeq+uint64(i.Records)-1, sizeFlag(i.Bytes).human())
+		fmt.Fprintf(w, "records\t%d, from %d to %d, %s of payload\n", i.Records, i.FirstSeq, i.FirstSeq+uint64(i.Records)-1, sizeFlag(i.Bytes).Human())
 	}
 	for _, name := range slices.Sorted(maps.Keys(i.Roots)) {
 		fmt.Fprintf(w, "root\t%q: %s\n", name, i.Roots[name])

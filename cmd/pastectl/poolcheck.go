@@ -87,7 +87,7 @@ func (c *poolCheck) print(e env) error {
 		verdict = problems(len(c.Problems))
 	}
 	_, err := fmt.Fprintf(e.stdout, "%s: %s; %d records (%s of payload), %d structures, %d of %d frames in use\n",
-		c.Path, verdict, c.Records, sizeFlag(c.Bytes).human(), c.Structures, c.UsedFrames, c.DataFrames)
+		c.Path, verdict, c.Records, sizeFlag(c.Bytes).Human(), c.Structures, c.UsedFrames, c.DataFrames)
 	return err
 }
 

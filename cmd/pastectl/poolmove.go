@@ -31,7 +31,7 @@ keeps its number of entries. A crash on the way leaves the old or the new size.`
 			}
 			defer p.Close()
 			_, err = fmt.Fprintf(e.stdout, "%s has %s now, %d of %d frames are free\n",
-				args[0], sizeFlag(len(p.Mem())).human(), p.Free(), p.Frames()-p.FirstFrame())
+				args[0], sizeFlag(len(p.Mem())).Human(), p.Free(), p.Frames()-p.FirstFrame())
 			return err
 		},
 	}
@@ -126,7 +126,7 @@ their sequence numbers. The file appears when all of it is there.
 			}
 			bar.close()
 			_, err = fmt.Fprintf(e.stdout, "restored %s: %s on %s (%s), %d records, %d structures\n",
-				info.Path, sizeFlag(info.Size).human(), info.Backing, info.Durability, info.Records, structures)
+				info.Path, sizeFlag(info.Size).Human(), info.Backing, info.Durability, info.Records, structures)
 			return err
 		},
 	}

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"math"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -210,7 +209,7 @@ func serveHTTP(ctx context.Context, e env, o *serveOptions) (err error) {
 		return errors.Join(err, json.NewEncoder(e.stdout).Encode(serveEvent{Event: "stopped", URL: url, Port: &status, HTTP: &stats}))
 	}
 	fmt.Fprintf(e.stdout, "stopped: %d requests on %d connections, %d bodies stored (%s); %d payloads received in place, %d copied; %d system calls\n",
-		stats.Requests, stats.Accepted, stats.Stored, sizeFlag(min(stats.StoredBytes, math.MaxInt64)).human(),
+		stats.Requests, stats.Accepted, stats.Stored, sizeFlag(min(stats.StoredBytes, math.MaxInt64)).Human(),
 		status.Stats.Delivered, status.Stats.Stray, status.Stats.Syscalls)
 	return err
 }
@@ -278,56 +277,4 @@ func describeNIC(s *pasteapi.Status) string {
 		}
 	}
 	return fmt.Sprintf("%s (%s, %s)", s.NIC, s.XDP, strings.Join(modes, "/"))
-}
-
-// sizeFlag is a number of bytes on the command line: "4096", "64MiB", "1G".
-type sizeFlag int64
-
-var sizeUnits = []struct {
-	suffix string
-	bytes  int64
-}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}}
-
-// Set reads a number with or without a binary unit.
-func (s *sizeFlag) Set(text string) error {
-	digits := strings.TrimRight(text, "KMGTkmgtiB")
-	unit := int64(1)
-	if suffix := text[len(digits):]; suffix != "" {
-		unit = 0
-		for _, u := range sizeUnits {
-			if strings.EqualFold(suffix, u.suffix) || strings.EqualFold(suffix, u.suffix[:1]) {
-				unit = u.bytes
-			}
-		}
-	}
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || unit == 0 || n <= 0 || n > math.MaxInt64/unit {
-		return errors.New("want a number of bytes such as 4096, 64MiB or 1GiB")
-	}
-	*s = sizeFlag(n * unit)
-	return nil
-}
-
-// Type names the flag's argument in a help text.
-func (s *sizeFlag) Type() string { return "SIZE" }
-
-// String is exact, so that Set reads the same value from it.
-func (s *sizeFlag) String() string {
-	n, suffix := int64(*s), ""
-	for _, u := range sizeUnits {
-		if int64(*s) >= u.bytes && int64(*s)%u.bytes == 0 {
-			n, suffix = int64(*s)/u.bytes, u.suffix
-		}
-	}
-	return strconv.FormatInt(n, 10) + suffix
-}
-
-// human is rounded.
-func (s sizeFlag) human() string {
-	for i := len(sizeUnits) - 1; i >= 0; i-- {
-		if u := sizeUnits[i]; int64(s) >= u.bytes {
-			return fmt.Sprintf("%.1f %s", float64(s)/float64(u.bytes), u.suffix)
-		}
-	}
-	return fmt.Sprintf("%d B", int64(s))
 }

@@ -148,27 +148,3 @@ func TestDescribeNIC(t *testing.T) {
 		NIC: "eth0", XDP: "native", Queues: []pasteapi.QueueStatus{{Mode: "copy"}, {Queue: 1, Mode: "copy"}},
 	}), "eth0 (native, copy)"))
 }
-
-func TestSizeFlag(t *testing.T) {
-	for _, tc := range []struct {
-		in   string
-		want int64
-		out  string
-	}{
-		{"1", 1, "1"},
-		{"4096", 4096, "4KiB"},
-		{"1000", 1000, "1000"},
-		{"64MiB", 64 << 20, "64MiB"},
-		{"1g", 1 << 30, "1GiB"},
-		{"3TiB", 3 << 40, "3TiB"},
-	} {
-		var s sizeFlag
-		qt.Assert(t, qt.IsNil(s.Set(tc.in)))
-		qt.Assert(t, qt.Equals(int64(s), tc.want))
-		qt.Assert(t, qt.Equals(s.String(), tc.out))
-	}
-	for _, bad := range []string{"", "0", "-1", "1.5G", "1GB", "G", "99999999TiB", "1 GiB"} {
-		var s sizeFlag
-		qt.Check(t, qt.IsNotNil(s.Set(bad)), qt.Commentf("%q", bad))
-	}
-}
