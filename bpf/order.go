@@ -39,8 +39,6 @@ func (s *Steer) Order() (*Order, error) {
 // Flow is an entry of Order: that of a connection and of those that share it.
 type Flow uint16
 
-const flowBits = 13 // entries: 8192, FLOWS in steer.bpf.c
-
 // FlowOf returns the entry of a received segment: addrs are the source and
 // destination address, ports the first four bytes of the TCP header, both as
 // they stand in the packet.
@@ -49,7 +47,7 @@ func FlowOf(addrs, ports []byte) Flow {
 	for ; len(addrs) >= 4; addrs = addrs[4:] {
 		h = mix(h, binary.NativeEndian.Uint32(addrs))
 	}
-	return Flow(mix(h, binary.NativeEndian.Uint32(ports)) >> (32 - flowBits))
+	return Flow(mix(h, binary.NativeEndian.Uint32(ports)) >> (32 - steerSteerLimitFLOW_BITS))
 }
 
 func mix(h, word uint32) uint32 { return (h ^ word) * 0x9e3779b1 }

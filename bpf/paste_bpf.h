@@ -24,6 +24,12 @@ typedef unsigned long long __u64;
 #define OPAQUE(v) asm volatile("" : "+r"(v))
 #define CO_RE __attribute__((preserve_access_index))
 
+/*
+ * Tells bpf2go of a type that user space shares and that is in no map. The
+ * section is no data section of the loader's, so nothing of it is loaded.
+ */
+#define SHARED(kind, name) static kind name *shared_##name SEC("shared")
+
 /* BTF-defined maps: the value of an attribute is carried by a type. */
 #define __uint(name, val) int(*name)[val]
 #define __type(name, val) typeof(val) *name

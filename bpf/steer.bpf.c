@@ -11,7 +11,7 @@
 
 char __license[] SEC("license") = "Dual BSD/GPL";
 
-// What became of a packet. Order is shared with the Go side (SteerCounter).
+// What became of a packet.
 enum steer_counter {
 	STEER_REDIRECT,	     // handed to an AF_XDP socket
 	STEER_PASS_NO_SOCKET,// ours, but no AF_XDP socket on that queue
@@ -64,7 +64,12 @@ struct {
 // byte that went that way is noted here, and user space notes it too when it
 // has injected it; while the two differ everything is steered. Connections that
 // share an entry are steered now and then without need, no more.
-#define FLOWS 8192
+enum steer_limit {
+	FLOW_BITS = 13,
+	FLOWS = 1 << FLOW_BITS,
+};
+SHARED(enum, steer_limit);
+
 struct flow {
 	__u32 steered;	// sequence number after the last segment, written here
 	__u32 injected; // the same, written by user space
@@ -89,11 +94,11 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, STEER_COUNTERS);
-	__type(key, __u32);
+	__type(key, enum steer_counter);
 	__type(value, __u64);
 } steer_stats SEC(".maps");
 
-INLINE int count(__u32 counter, int verdict)
+INLINE int count(enum steer_counter counter, int verdict)
 {
 	__u64 *value = bpf_map_lookup_elem(&steer_stats, &counter);
 	if (value)

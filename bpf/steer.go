@@ -57,22 +57,6 @@ type Steer struct {
 	closeErr  error
 }
 
-// steerCounters are the names of enum steer_counter in steer.bpf.c.
-var steerCounters = [...]string{
-	"redirect",
-	"pass_no_socket",
-	"pass_port",
-	"pass_control",
-	"pass_fragment",
-	"pass_options",
-	"pass_not_tcp",
-	"pass_address",
-	"pass_vlan",
-	"pass_malformed",
-	"pass_small",
-	"pass_large",
-}
-
 // AttachSteer attaches the steering program to a NIC. As long as no port is
 // added every packet passes, so traffic is not disturbed.
 //
@@ -369,15 +353,9 @@ func (s *Steer) SetSocket(queue, fd int) error {
 // Counters returns how many packets got each decision, summed over all CPUs.
 // A pinned Steer counts on while nobody has it open.
 func (s *Steer) Counters() (map[string]uint64, error) {
-	counters := make(map[string]uint64, len(steerCounters))
-	for i, name := range steerCounters {
-		var perCPU []uint64
-		if err := s.maps.SteerStats.Lookup(uint32(i), &perCPU); err != nil {
-			return nil, fmt.Errorf("interface %s: read counter %s: %w", s.info.NIC, name, err)
-		}
-		for _, v := range perCPU {
-			counters[name] += v
-		}
+	counters, err := readCounters(s.maps.SteerStats, steerCounters[:])
+	if err != nil {
+		return nil, fmt.Errorf("interface %s: %w", s.info.NIC, err)
 	}
 	return counters, nil
 }

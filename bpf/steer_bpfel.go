@@ -20,6 +20,31 @@ type steerNicConfig struct {
 	Vlans [64]uint64
 }
 
+type steerSteerCounter uint32
+
+const (
+	steerSteerCounterSTEER_REDIRECT       steerSteerCounter = 0
+	steerSteerCounterSTEER_PASS_NO_SOCKET steerSteerCounter = 1
+	steerSteerCounterSTEER_PASS_PORT      steerSteerCounter = 2
+	steerSteerCounterSTEER_PASS_CONTROL   steerSteerCounter = 3
+	steerSteerCounterSTEER_PASS_FRAGMENT  steerSteerCounter = 4
+	steerSteerCounterSTEER_PASS_OPTIONS   steerSteerCounter = 5
+	steerSteerCounterSTEER_PASS_NOT_TCP   steerSteerCounter = 6
+	steerSteerCounterSTEER_PASS_ADDRESS   steerSteerCounter = 7
+	steerSteerCounterSTEER_PASS_VLAN      steerSteerCounter = 8
+	steerSteerCounterSTEER_PASS_MALFORMED steerSteerCounter = 9
+	steerSteerCounterSTEER_PASS_SMALL     steerSteerCounter = 10
+	steerSteerCounterSTEER_PASS_LARGE     steerSteerCounter = 11
+	steerSteerCounterSTEER_COUNTERS       steerSteerCounter = 12
+)
+
+type steerSteerLimit uint32
+
+const (
+	steerSteerLimitFLOW_BITS steerSteerLimit = 13
+	steerSteerLimitFLOWS     steerSteerLimit = 8192
+)
+
 type steerSteerOrder struct {
 	_     structs.HostLayout
 	All   [256]uint32

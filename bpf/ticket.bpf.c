@@ -26,6 +26,7 @@ enum ticket_status {
 	TICKET_IN_FLIGHT = 1,
 	TICKET_DELIVERED = 2,
 };
+SHARED(enum, ticket_status);
 
 struct ticket {
 	__u64 cookie; // socket that the segment is for (SO_COOKIE)
@@ -46,9 +47,19 @@ struct delivery {
 	__u32 reserved;
 };
 
-#define DELIVERY_FIN 1U	 // the peer's FIN came with these bytes, or alone
-// Without a ticket and without this the bytes wait for recv().
-#define DELIVERY_DATA 2U // the bytes follow the record
+enum delivery_flag {
+	DELIVERY_FIN = 1, // the peer's FIN came with these bytes, or alone
+	// Without a ticket and without this the bytes wait for recv().
+	DELIVERY_DATA = 2, // the bytes follow the record
+};
+SHARED(struct, delivery);
+SHARED(enum, delivery_flag);
+
+// COPY_MAX is the most bytes that are copied into a record, instead of being
+// left for recv(), which is a system call for each connection. What is longer
+// is worth one. A power of two.
+enum delivery_limit { COPY_MAX = 8192 };
+SHARED(enum, delivery_limit);
 
 // Shared with user space through mmap.
 struct control {
@@ -115,11 +126,11 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, TICKET_COUNTERS);
-	__type(key, __u32);
+	__type(key, enum ticket_counter);
 	__type(value, __u64);
 } ticket_stats SEC(".maps");
 
-INLINE void count(__u32 counter)
+INLINE void count(enum ticket_counter counter)
 {
 	__u64 *value = bpf_map_lookup_elem(&ticket_stats, &counter);
 	if (value)
@@ -161,11 +172,6 @@ INLINE __u32 claim(__u32 ticket, __u64 cookie, __u32 seq, __u32 len)
 		return TICKET_STRAY_STALE;
 	return TICKET_CLAIMED;
 }
-
-// COPY_MAX is the most bytes that are copied into a record, instead of being
-// left for recv(), which is a system call for each connection. What is longer
-// is worth one. A power of two.
-#define COPY_MAX 8192
 
 // reserve_copy makes a record with room for `size` bytes, a constant as the
 // verifier wants it, and copies `len` bytes into it.

@@ -13,54 +13,37 @@ import (
 )
 
 // Status of a claim ticket, the low two bits of TicketEntry.State. The rest is
-// the ticket's generation (enum ticket_status in ticket.bpf.c).
+// the ticket's generation.
 const (
-	TicketFree      = 0
-	TicketInFlight  = 1
-	TicketDelivered = 2
+	TicketFree      = uint32(ticketTicketStatusTICKET_FREE)
+	TicketInFlight  = uint32(ticketTicketStatusTICKET_IN_FLIGHT)
+	TicketDelivered = uint32(ticketTicketStatusTICKET_DELIVERED)
 )
 
-// DeliveryFin says that the peer's FIN came with the delivered bytes, or alone
-// (DELIVERY_FIN in ticket.bpf.c). DeliveryData says that the bytes stand
-// behind the record.
+// DeliveryFin says that the peer's FIN came with the delivered bytes, or alone.
+// DeliveryData says that the bytes stand behind the record.
 const (
-	DeliveryFin  = 1
-	DeliveryData = 2
+	DeliveryFin  = uint32(ticketDeliveryFlagDELIVERY_FIN)
+	DeliveryData = uint32(ticketDeliveryFlagDELIVERY_DATA)
 )
 
 // TicketEntry is one row of the ticket table that user space and the verdict
-// program share. Fields other than State are written by user space while the
-// ticket is free; State changes by compare-and-exchange only.
-type TicketEntry struct {
-	Cookie uint64 // SO_COOKIE of the socket that the segment is for
-	Seq    uint32 // sequence number of the payload's first byte
-	Len    uint32 // payload length, bytes
-	State  uint32 // generation<<2 | status
-	_      uint32
-}
+// program share (struct ticket in ticket.bpf.c): the socket's SO_COOKIE, the
+// sequence number of the payload's first byte, its length in bytes, and State,
+// which is generation<<2 | status. Fields other than State are written by user
+// space while the ticket is free; State changes by compare-and-exchange only.
+type TicketEntry ticketTicket
 
-// DeliveryMax is the most bytes that are copied into a delivery (COPY_MAX in
-// ticket.bpf.c).
-const DeliveryMax = 8192
+// DeliveryMax is the most bytes that are copied into a delivery.
+const DeliveryMax = int(ticketDeliveryLimitCOPY_MAX)
 
 // Delivery says what TCP accepted, in order for each socket: either the bytes
 // of a ticket (the frame is user space's) or stray bytes (Ticket is 0), which
 // stand behind the record (DeliveryData) or wait in the socket for recv.
-type Delivery struct {
-	Cookie   uint64
-	Ticket   uint32 // slot | generation<<16; 0 = stray
-	Seq      uint32
-	Len      uint32
-	Consumed uint32 // the socket's copied_seq before this delivery
-	Flags    uint32 // DeliveryFin, DeliveryData
-	_        uint32
-}
-
-// control mirrors struct control in ticket.bpf.c.
-type control struct {
-	sleeping  uint32
-	overflows uint32
-}
+// Ticket is slot | generation<<16, Seq the sequence number of the first byte,
+// Consumed the socket's copied_seq before this delivery (struct delivery in
+// ticket.bpf.c).
+type Delivery ticketDelivery
 
 // TicketOptions sizes the tables of a Ticket.
 type TicketOptions struct {
@@ -76,7 +59,7 @@ type TicketOptions struct {
 type Ticket struct {
 	objs    ticketObjects
 	table   []TicketEntry
-	ctl     *control
+	ctl     *ticketControl
 	ring    ringReader
 	maps    [][]byte
 	tag     link.Link
@@ -147,7 +130,7 @@ func (t *Ticket) mapTables(tickets, ringSize int) error {
 	if err != nil {
 		return err
 	}
-	t.ctl = (*control)(unsafe.Pointer(&b[0]))
+	t.ctl = (*ticketControl)(unsafe.Pointer(&b[0]))
 
 	// kernel/bpf/ringbuf.c: consumer page, producer page, data pages twice.
 	cons, err := t.mmap(t.objs.TicketDeliveries, 0, page, unix.PROT_READ|unix.PROT_WRITE)
@@ -248,21 +231,18 @@ func (t *Ticket) Sleeping(yes bool) {
 		v = 1
 	}
 	// The exchange is a full barrier, see paste_verdict.
-	atomic.SwapUint32(&t.ctl.sleeping, v)
+	atomic.SwapUint32(&t.ctl.Sleeping, v)
 }
 
 // Overflows counts how often a delivery was not written because the ring was
 // full. It only grows.
-func (t *Ticket) Overflows() uint32 { return atomic.LoadUint32(&t.ctl.overflows) }
+func (t *Ticket) Overflows() uint32 { return atomic.LoadUint32(&t.ctl.Overflows) }
 
 // Overflow says what the verdict knows of a socket whose deliveries went
-// missing (struct overflow in ticket.bpf.c).
-type Overflow struct {
-	First    uint32 // sequence number of the first byte without a delivery
-	Next     uint32
-	Overlaps uint32 // skbs with bytes that had come before: recv repeats them
-	_        uint32
-}
+// missing: the sequence number of the First byte without a delivery, that of the
+// Next byte to come, and how many skbs repeat bytes that had come before and
+// could not be cut (struct overflow in ticket.bpf.c).
+type Overflow ticketOverflow
 
 // Overflowed says whether deliveries of a socket went missing. All bytes of
 // such a socket stay in the kernel until ClearOverflow.
@@ -280,25 +260,9 @@ func (t *Ticket) ClearOverflow(cookie uint64) error {
 	return nil
 }
 
-// ticketCounters names enum ticket_counter of ticket.bpf.c, in order.
-var ticketCounters = [...]string{
-	"ticket_claimed", "stray_no_ticket", "stray_stale", "stray_range", "stray_overflow", "stray_copied",
-}
-
 // Counters returns the verdict's counters, summed over the CPUs.
 func (t *Ticket) Counters() (map[string]uint64, error) {
-	out := make(map[string]uint64, len(ticketCounters))
-	for i, name := range ticketCounters {
-		var perCPU []uint64
-		key := uint32(i)
-		if err := t.objs.TicketStats.Lookup(&key, &perCPU); err != nil {
-			return nil, fmt.Errorf("read ticket counters: %w", err)
-		}
-		for _, v := range perCPU {
-			out[name] += v
-		}
-	}
-	return out, nil
+	return readCounters(t.objs.TicketStats, ticketCounters[:])
 }
 
 // Close detaches the programs and unmaps the tables. It may be called twice.

@@ -19,6 +19,38 @@ type ticketControl struct {
 	Overflows uint32
 }
 
+type ticketDelivery struct {
+	_        structs.HostLayout
+	Cookie   uint64
+	Ticket   uint32
+	Seq      uint32
+	Len      uint32
+	Consumed uint32
+	Flags    uint32
+	Reserved uint32
+}
+
+type ticketDeliveryFlag uint32
+
+const (
+	ticketDeliveryFlagDELIVERY_FIN  ticketDeliveryFlag = 1
+	ticketDeliveryFlagDELIVERY_DATA ticketDeliveryFlag = 2
+)
+
+type ticketDeliveryLimit uint32
+
+const (
+	ticketDeliveryLimitCOPY_MAX ticketDeliveryLimit = 8192
+)
+
+type ticketOverflow struct {
+	_        structs.HostLayout
+	First    uint32
+	Next     uint32
+	Overlaps uint32
+	Reserved uint32
+}
+
 type ticketTicket struct {
 	_        structs.HostLayout
 	Cookie   uint64
@@ -27,6 +59,26 @@ type ticketTicket struct {
 	State    uint32
 	Reserved uint32
 }
+
+type ticketTicketCounter uint32
+
+const (
+	ticketTicketCounterTICKET_CLAIMED        ticketTicketCounter = 0
+	ticketTicketCounterTICKET_STRAY_NONE     ticketTicketCounter = 1
+	ticketTicketCounterTICKET_STRAY_STALE    ticketTicketCounter = 2
+	ticketTicketCounterTICKET_STRAY_RANGE    ticketTicketCounter = 3
+	ticketTicketCounterTICKET_STRAY_OVERFLOW ticketTicketCounter = 4
+	ticketTicketCounterTICKET_STRAY_COPIED   ticketTicketCounter = 5
+	ticketTicketCounterTICKET_COUNTERS       ticketTicketCounter = 6
+)
+
+type ticketTicketStatus uint32
+
+const (
+	ticketTicketStatusTICKET_FREE      ticketTicketStatus = 0
+	ticketTicketStatusTICKET_IN_FLIGHT ticketTicketStatus = 1
+	ticketTicketStatusTICKET_DELIVERED ticketTicketStatus = 2
+)
 
 // Names of all BPF objects in the ELF.
 //

@@ -1,0 +1,42 @@
+package bpf
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/go-quicktest/qt"
+)
+
+// TestCounterNames compares the names of counters with those in the programs'
+// own type information, so that a reordered enum cannot give a counter the name
+// of another.
+func TestCounterNames(t *testing.T) {
+	steer, err := loadSteer()
+	qt.Assert(t, qt.IsNil(err))
+	ticket, err := loadTicket()
+	qt.Assert(t, qt.IsNil(err))
+	for _, c := range []struct {
+		spec         *ebpf.CollectionSpec
+		enum, prefix string
+		names        []string
+		other        map[string]string // where the name is not the enumerator's
+	}{
+		{steer, "steer_counter", "STEER_", steerCounters[:], nil},
+		{ticket, "ticket_counter", "TICKET_", ticketCounters[:], map[string]string{
+			"claimed": "ticket_claimed", "stray_none": "stray_no_ticket",
+		}},
+	} {
+		var enum *btf.Enum
+		qt.Assert(t, qt.IsNil(c.spec.Types.TypeByName(c.enum, &enum)))
+		qt.Assert(t, qt.HasLen(enum.Values, len(c.names)+1)) // with the number of them
+		for _, v := range enum.Values[:len(c.names)] {
+			name := strings.ToLower(strings.TrimPrefix(v.Name, c.prefix))
+			if other, ok := c.other[name]; ok {
+				name = other
+			}
+			qt.Check(t, qt.Equals(c.names[v.Value], name))
+		}
+	}
+}
