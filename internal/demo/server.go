@@ -79,12 +79,10 @@ func queueModes(p *pasteapi.Status) string {
 }
 
 func (d *demo) start(ctx context.Context) (*server, error) {
-	args := append([]string{d.Exe}, d.command()...)
-	args = append(args, "--json")
+	s := &server{cmd: d.lab.ServerCommand(ctx, d.Exe, append(d.command(), "--json")...), events: make(chan event, 2), exited: make(chan struct{})}
 	if d.cpus != nil {
-		args = append([]string{d.Exe, "bench", "exec", strconv.Itoa(d.cpus[0])}, args...)
+		s.cmd.OnCPU(d.cpus[0])
 	}
-	s := &server{cmd: d.lab.ServerCommand(ctx, args[0], args[1:]...), events: make(chan event, 2), exited: make(chan struct{})}
 	s.cmd.Stderr = &s.stderr
 	s.cmd.WaitDelay = stopTimeout
 	out, err := s.cmd.StdoutPipe()
