@@ -1,6 +1,6 @@
 module github.com/pastenet/paste/bench
 
-go 1.26.8
+go 1.24.0
 
 replace github.com/pastenet/paste => ../
 
@@ -10,9 +10,9 @@ require (
 	github.com/cockroachdb/pebble v1.1.5
 	github.com/go-quicktest/qt v1.102.0
 	github.com/spf13/cobra v1.10.2
-	go.etcd.io/bbolt v1.5.0
+	go.etcd.io/bbolt v1.4.3
 	go.uber.org/goleak v1.3.0
-	golang.org/x/sys v0.49.0
+	golang.org/x/sys v0.41.0
 )
 
 require (
