@@ -13,6 +13,7 @@ import (
 
 	"github.com/pastenet/paste/internal/contender"
 	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/serve"
 	"github.com/pastenet/paste/pmem"
 	"golang.org/x/sys/unix"
 )
@@ -37,14 +38,7 @@ type counts struct {
 // the "stopped" event of `serve http --json`.
 type lastLine struct {
 	counts
-	Port *struct {
-		Stats struct {
-			Syscalls uint64 `json:"syscalls"`
-		} `json:"stats"`
-	} `json:"port"`
-	HTTP *struct {
-		Requests uint64 `json:"requests"`
-	} `json:"http"`
+	serve.Event
 }
 
 func parseCounts(line []byte) (counts, bool) {
