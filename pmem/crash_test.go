@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 	"github.com/pastenet/paste/internal/pmemsim"
+	"github.com/pastenet/paste/internal/seed"
 )
 
 // regionOf names the parts of a pool, so that a mutation can strike one of
@@ -303,7 +304,7 @@ func TestCrash(t *testing.T) {
 	if testing.Short() {
 		seeds = 50
 	}
-	for seed := range seeds {
-		qt.Assert(t, qt.IsNil(crashRun(seed, nil)), qt.Commentf("seed %d", seed))
+	for n := range seed.From(seeds) {
+		qt.Assert(t, qt.IsNil(crashRun(n, nil)), qt.Commentf("seed %d", n))
 	}
 }

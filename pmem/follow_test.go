@@ -52,9 +52,7 @@ func TestFollow(t *testing.T) {
 	const n = 2000
 	var wg sync.WaitGroup
 	var seen uint64 // records below were seen
-	wg.Add(1)
-	go func() {
-		defer wg.Done()
+	wg.Go(func() {
 		for r, err := range l.Follow(t.Context(), 0) {
 			if err != nil {
 				t.Error(err)
@@ -76,12 +74,10 @@ func TestFollow(t *testing.T) {
 				return
 			}
 		}
-	}()
+	})
 	var mu sync.Mutex
 	for range 2 {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+		wg.Go(func() {
 			for range n / 2 {
 				mu.Lock()
 				b := killPayload(l.Next())
@@ -96,7 +92,7 @@ func TestFollow(t *testing.T) {
 					t.Error(err)
 				}
 			}
-		}()
+		})
 	}
 	wg.Wait()
 	qt.Assert(t, qt.Equals(seen, n))

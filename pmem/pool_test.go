@@ -316,9 +316,7 @@ func TestAllocConcurrently(t *testing.T) {
 	n := p.Free()
 	var wg sync.WaitGroup
 	for g := range 4 {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+		wg.Go(func() {
 			var batch [32]uint32
 			for range 500 {
 				k := p.Alloc(batch[:])
@@ -334,7 +332,7 @@ func TestAllocConcurrently(t *testing.T) {
 				}
 				p.UnrefAll(batch[:k])
 			}
-		}()
+		})
 	}
 	wg.Wait()
 	qt.Assert(t, qt.Equals(p.Free(), n))

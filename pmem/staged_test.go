@@ -13,6 +13,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 	"github.com/pastenet/paste/internal/pmemsim"
+	"github.com/pastenet/paste/internal/seed"
 	"golang.org/x/sys/unix"
 )
 
@@ -101,8 +102,8 @@ func newDisk(rng *rand.Rand) ([]byte, *pmemsim.Disk, error) {
 // Power failures of a disk, with one sync per batch: what was acknowledged is
 // there, and no entry without its payload.
 func TestFileCrash(t *testing.T) {
-	for seed := range uint64(400) {
-		rng := rand.New(rand.NewPCG(seed, 3))
+	for n := range seed.From(400) {
+		rng := rand.New(rand.NewPCG(n, 3))
 		mem, d, err := newDisk(rng)
 		qt.Assert(t, qt.IsNil(err))
 		m := newCrashModel()
@@ -113,7 +114,7 @@ func TestFileCrash(t *testing.T) {
 				mem := bytes.Clone(mem)
 				return crashLife(mem, &fileDomain{mem: mem, file: d}, m, rng)
 			})
-			qt.Assert(t, qt.IsNil(err), qt.Commentf("seed %d", seed))
+			qt.Assert(t, qt.IsNil(err), qt.Commentf("seed %d", n))
 			mem = d.Crash()
 		}
 	}
@@ -179,13 +180,11 @@ func TestGroupCommit(t *testing.T) {
 	before := d.Syncs
 	var wg sync.WaitGroup
 	commit := func() {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+		wg.Go(func() {
 			if err := p.Log().Commit(); err != nil {
 				t.Error(err)
 			}
-		}()
+		})
 	}
 	p.Log().AppendCopy([]byte("first"))
 	commit()

@@ -18,7 +18,8 @@ become_root() {
 	command -v sudo >/dev/null && sudo -n true 2>/dev/null ||
 		die "this needs root, for network namespaces and XDP: run it as root, or by sudo"
 	exec sudo -n env PATH="$PATH" CI="${CI-}" GOPROXY="$(go env GOPROXY)" GOSUMDB="$(go env GOSUMDB)" \
-		GOFLAGS="$(go env GOFLAGS)" GOTOOLCHAIN="$(go env GOTOOLCHAIN)" "$0" "$@"
+		GOFLAGS="$(go env GOFLAGS)" GOTOOLCHAIN="$(go env GOTOOLCHAIN)" \
+		EXPLORE="${EXPLORE-}" EXPLORE_MINUTES="${EXPLORE_MINUTES-}" EXPLORE_WORKERS="${EXPLORE_WORKERS-}" "$0" "$@"
 }
 
 # install_missing installs the packages of what is missing: commands, or files

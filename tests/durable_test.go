@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/seed"
 	"golang.org/x/sys/unix"
 )
 
@@ -48,9 +48,9 @@ func TestDurableAck(t *testing.T) {
 					_, err := c.Write(stream)
 					sent <- err
 				}()
-				partly := 0
+				partly, rng := 0, seed.New(t)
 				for acked := 0; acked < len(stream); {
-					time.Sleep(rand.N(20 * time.Millisecond)) // any instant
+					time.Sleep(time.Duration(rng.Int64N(int64(20 * time.Millisecond)))) // any instant
 					s.suspend()
 					acked = bytesAcked(t, c) - before
 					found := stored(t, s.pool, stream)

@@ -19,9 +19,10 @@ import (
 	"time"
 
 	"github.com/go-quicktest/qt"
+	"github.com/pastenet/paste/internal/httpd"
 	"github.com/pastenet/paste/internal/lab"
-	servemain "github.com/pastenet/paste/internal/serve"
 	"github.com/pastenet/paste/pasteapi"
+	"github.com/pastenet/paste/pmem/kv"
 )
 
 // patience bounds every wait. It is for a test that hangs, not for one that is
@@ -50,7 +51,14 @@ func poolFile(t testing.TB) string {
 }
 
 // event is a line of `serve --json`.
-type event = servemain.Event
+type event struct {
+	Event   string           `json:"event"`
+	URL     string           `json:"url"`
+	Records uint64           `json:"records"`
+	KV      *kv.Stats        `json:"kv"`
+	Port    *pasteapi.Status `json:"port"`
+	HTTP    *httpd.Stats     `json:"http"`
+}
 
 // server is a `pastectl serve` in a lab's server namespace.
 type server struct {
@@ -231,11 +239,7 @@ func parallel(t testing.TB, n int, f func(i int) error) {
 	errs := make([]error, n)
 	var wg sync.WaitGroup
 	for i := range n {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
-			errs[i] = f(i)
-		}()
+		wg.Go(func() { errs[i] = f(i) })
 	}
 	wg.Wait()
 	failed := 0

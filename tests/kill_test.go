@@ -16,6 +16,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/seed"
 	"github.com/pastenet/paste/pmem"
 	"github.com/pastenet/paste/pmem/btree"
 	"github.com/pastenet/paste/pmem/kv"
@@ -77,6 +78,7 @@ type killing struct {
 	kind string
 	pool string
 	args []string
+	rng  *rand.Rand // of the moments
 
 	base    int // of this round's numbers
 	records map[uint64]numbered
@@ -95,6 +97,7 @@ type numbered struct {
 }
 
 func (k *killing) run(rounds int) {
+	k.rng = seed.New(k.t)
 	k.held, k.bound, k.records, k.ports = map[string]*[ownKeys]int{}, map[string]int{}, map[uint64]numbered{}, -1
 	for round := range rounds {
 		k.base = round * perRound
@@ -102,7 +105,7 @@ func (k *killing) run(rounds int) {
 		s = k.restarted(s)
 		w := startWriters(k.t, k.l, k.kind, s.url, k.base)
 		waitFor(k.t, func() bool { return w.noted() || !s.runs() })
-		time.Sleep(rand.N(150 * time.Millisecond)) // the moment of the kill
+		time.Sleep(time.Duration(k.rng.Int64N(int64(150 * time.Millisecond)))) // the moment of the kill
 		qt.Assert(k.t, qt.IsTrue(s.runs()), qt.Commentf("server ended: %s", &s.stderr))
 		s.kill()
 		k.note(w.end())
@@ -111,7 +114,7 @@ func (k *killing) run(rounds int) {
 			// And while it recovers.
 			s, err := start(k.t, k.l, k.kind, k.pool, k.args...)
 			qt.Assert(k.t, qt.IsNil(err))
-			time.Sleep(rand.N(300 * time.Millisecond))
+			time.Sleep(time.Duration(k.rng.Int64N(int64(300 * time.Millisecond))))
 			s.kill()
 			k.killed()
 		}

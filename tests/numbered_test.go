@@ -82,11 +82,7 @@ func startWriters(t testing.TB, l *lab.Lab, kind, url string, first int) *writer
 	w.wrk.Stdout, w.wrk.Stderr = &w.out, &w.out
 	qt.Assert(t, qt.IsNil(w.wrk.Start()))
 	for i := range curlWriters {
-		w.wg.Add(1)
-		go func() {
-			defer w.wg.Done()
-			w.curl(i, url)
-		}()
+		w.wg.Go(func() { w.curl(i, url) })
 	}
 	return w
 }
@@ -95,8 +91,9 @@ func startWriters(t testing.TB, l *lab.Lab, kind, url string, first int) *writer
 func (w *writers) curl(i int, url string) {
 	name := "c" + strconv.Itoa(i)
 	file := filepath.Join(w.dir, name+".body")
+	rng := rand.New(rand.NewPCG(uint64(w.first), uint64(i)))
 	for n := w.first + 1; ; n++ {
-		path, size := "/", 50+rand.IntN(1<<(6+rand.IntN(12)))
+		path, size := "/", 50+rng.IntN(1<<(6+rng.IntN(12)))
 		if w.kind == "kv" {
 			path = fmt.Sprintf("/k/%s-%d", name, n%ownKeys)
 		}

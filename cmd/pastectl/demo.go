@@ -8,7 +8,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/pastenet/paste/internal/benchcli"
 	"github.com/pastenet/paste/internal/demo"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -38,10 +37,10 @@ demonstration itself leaves is removed by the next one.`,
 				out = e.stderr // standard output is for the machine
 			}
 			cfg.Out, cfg.Live = out, liveLine(out)
-			p := benchcli.NewProgress(out)
-			cfg.Bench = p.Update
+			p := newBenchProgress(out)
+			cfg.Bench = p.update
 			sum, err := demo.Run(cmd.Context(), cfg)
-			p.Close()
+			p.close()
 			if errors.Is(err, context.Canceled) {
 				return errors.New("demo: interrupted; everything is cleaned up")
 			}

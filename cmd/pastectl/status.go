@@ -40,7 +40,7 @@ For another network namespace:
 			}
 			st, err := readStatus(cmd, nic)
 			if err != nil {
-				return withHint(fmt.Errorf("status: %w", err), nic)
+				return fmt.Errorf("status: %w", err)
 			}
 			if asJSON {
 				return e.printJSON(st)

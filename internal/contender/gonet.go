@@ -44,11 +44,7 @@ func runGoNet(ctx context.Context, cfg *Config) error {
 			return err
 		}
 		if s.add(c) {
-			wg.Add(1)
-			go func() {
-				defer wg.Done()
-				s.serve(c)
-			}()
+			wg.Go(func() { s.serve(c) })
 		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/go-quicktest/qt"
 
 	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/seed"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
 )
@@ -189,15 +190,13 @@ func TestVethBodies(t *testing.T) {
 			var mu sync.Mutex
 			var wg sync.WaitGroup
 			for i, size := range []int{1, 63, 64, 1000, 1447, 1448, 1449, 4096, 4097, 30000, 1 << 18, 1<<20 + 1, 8 << 20} {
-				wg.Add(1)
-				go func() {
-					defer wg.Done()
+				wg.Go(func() {
 					seq, sum, err := put(c, s.url(), size, uint64(i), i%4 == 3)
 					qt.Check(t, qt.IsNil(err))
 					mu.Lock()
 					want[seq] = sum
 					mu.Unlock()
-				}()
+				})
 			}
 			wg.Wait()
 			qt.Assert(t, qt.DeepEquals(s.hashes(), want))
@@ -289,8 +288,9 @@ func TestVethCurl(t *testing.T) {
 		t.Fatalf("curl is needed (apt-get install curl): %v %s", err, out)
 	}
 	body := make([]byte, 3<<20)
+	rng := seed.New(t)
 	for i := range body {
-		body[i] = byte(rand.Uint32())
+		body[i] = byte(rng.Uint32())
 	}
 	file := filepath.Join(t.TempDir(), "file")
 	qt.Assert(t, qt.IsNil(os.WriteFile(file, body, 0o600)))
@@ -364,9 +364,7 @@ func TestVethRings(t *testing.T) {
 	qt.Assert(t, qt.ErrorMatches(err, ".* 200 OK"))
 	var wg sync.WaitGroup
 	for range 32 {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+		wg.Go(func() {
 			c, err := l.Client.DialContext(ctx, "tcp", s.srv.Addr().String())
 			if !qt.Check(t, qt.IsNil(err)) {
 				return
@@ -378,7 +376,7 @@ func TestVethRings(t *testing.T) {
 				_, err = c.Read(make([]byte, 4096))
 				qt.Check(t, qt.IsNil(err))
 			}
-		}()
+		})
 	}
 	wg.Wait()
 	_, err = New(Config{Addr: s.srv.Addr().String()}, pool)

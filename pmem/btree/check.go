@@ -67,6 +67,9 @@ func (v *visitor) visit(frame uint32, level int, lo, hi []byte) error {
 		}
 		n = node(v.p.Frame(frame))
 		n.check(v.seed, frame, level, lo, hi)
+		if n.gen() > v.gen {
+			n.bad("generation %d in a tree of generation %d", n.gen(), v.gen)
+		}
 		if v.use != nil {
 			return v.use(frame, pmem.Sole)
 		}

@@ -52,9 +52,9 @@ func (c *Commit) step(n int) (done bool, err error) {
 	t.changing = true
 	k := min(n, len(c.dirty))
 	for _, f := range c.dirty[:k] {
-		b := node(t.p.Frame(f))
-		if le.Uint32(b) == nodeMagic {
-			b.seal(t.seed)
+		if t.unsealed.has(f) { // the others hold fragments of values
+			node(t.p.Frame(f)).seal(t.seed)
+			t.unsealed.remove(f)
 		}
 		t.p.Flush(t.p.Offset(f, 0), uint64(t.size))
 	}

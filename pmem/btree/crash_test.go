@@ -11,6 +11,7 @@ import (
 	"github.com/go-quicktest/qt"
 
 	"github.com/pastenet/paste/internal/pmemsim"
+	"github.com/pastenet/paste/internal/seed"
 	"github.com/pastenet/paste/pmem"
 	"github.com/pastenet/paste/pmem/btree"
 )
@@ -218,8 +219,8 @@ func TestCrash(t *testing.T) {
 	if testing.Short() {
 		seeds = 40
 	}
-	for seed := range seeds {
-		qt.Assert(t, qt.IsNil(crashRun(seed, nil)), qt.Commentf("seed %d", seed))
+	for n := range seed.From(seeds) {
+		qt.Assert(t, qt.IsNil(crashRun(n, nil)), qt.Commentf("seed %d", n))
 	}
 }
 

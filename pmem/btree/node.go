@@ -24,8 +24,12 @@ const (
 
 // node is one frame that holds a node; see the package documentation for the
 // layout. A node of the working generation is changed in place, any other is
-// never changed. What is read from it is checked where it is used, so that
-// damage is reported and never followed.
+// never changed.
+//
+// A checksum says that a node is what somebody wrote, not that it makes sense.
+// Before a node is changed or copied it is therefore checked as a whole (check).
+// Lookups use key, cell, value and child alone, which stay inside of the frame
+// whatever it holds: damage is reported and never followed.
 type node []byte
 
 // damage is what a node is found with; it is panicked with inside the package
@@ -83,6 +87,14 @@ func (n node) headLen() int {
 	return innerHead
 }
 
+// cellLen is the length of the cell that begins at byte off.
+func (n node) cellLen(off int) int {
+	if n[20] != 0 {
+		return innerHead + int(n[off])
+	}
+	return leafHead + int(n[off]) + int(n[off+1])
+}
+
 // cell returns the bytes of cell i.
 func (n node) cell(i int) []byte {
 	at := nodeHead + 2*i
@@ -93,10 +105,7 @@ func (n node) cell(i int) []byte {
 	if off < nodeHead || off+n.headLen() > len(n) {
 		n.bad("cell %d at byte %d", i, off)
 	}
-	size := leafHead + int(n[off]) + int(n[off+1])
-	if n[20] != 0 {
-		size = innerHead + int(n[off])
-	}
+	size := n.cellLen(off)
 	if off+size > len(n) {
 		n.bad("cell %d reaches beyond the frame", i)
 	}
@@ -282,42 +291,4 @@ func separator(left, right []byte) []byte {
 		i++
 	}
 	return right[:i+1]
-}
-
-// check verifies everything about a sealed node that can be known from itself
-// and the range of keys that its parent leads to it: from lo on, below hi (nil:
-// no limit). It panics with *damage.
-func (n node) check(seed uint32, frame uint32, level int, lo, hi []byte) {
-	switch {
-	case le.Uint32(n) != nodeMagic:
-		panic(&damage{frame, "is not a tree node"})
-	case !n.intact(seed):
-		panic(&damage{frame, "checksum mismatch"})
-	case n.frame() != frame:
-		panic(&damage{frame, fmt.Sprintf("is the node of frame %d", n.frame())})
-	case n.level() != level:
-		n.bad("level %d where %d belongs", n.level(), level)
-	case n.count() == 0:
-		n.bad("is empty")
-	case nodeHead+2*n.count() > n.heap() || n.heap() > len(n):
-		n.bad("%d cells below byte %d", n.count(), n.heap())
-	}
-	sum := n.dead()
-	for i := range n.count() {
-		c := n.cell(i)
-		sum += len(c)
-		if level > 0 && i == 0 {
-			continue // its key means nothing
-		}
-		k := n.key(i)
-		switch {
-		case i > 0 && (level == 0 || i > 1) && bytes.Compare(n.key(i-1), k) >= 0:
-			n.bad("keys %d and %d are out of order", i-1, i)
-		case bytes.Compare(k, lo) < 0, hi != nil && bytes.Compare(k, hi) >= 0:
-			n.bad("key %d is outside of the node's range", i)
-		}
-	}
-	if n.heap()+sum != len(n) {
-		n.bad("cells overlap")
-	}
 }

@@ -42,9 +42,7 @@ func TestReaders(t *testing.T) {
 	var read atomic.Int64
 	defer func() { stop.Store(true); wg.Wait() }() // the pool must not go away before them
 	for range 4 {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+		wg.Go(func() {
 			var v btree.Value
 			for !stop.Load() {
 				s := tr.Snapshot()
@@ -62,7 +60,7 @@ func TestReaders(t *testing.T) {
 				}
 				read.Add(1)
 			}
-		}()
+		})
 	}
 	for n := 1; n < 60 || read.Load() < 60; n++ {
 		write(n)

@@ -51,6 +51,7 @@ type Tree struct {
 	dirty    []uint32 // frames written in the working generation
 	garbage  []uint32 // references that the working generation does not need any more
 	spare    []uint32 // frames to be written
+	unsealed frameSet // nodes written since the last commit, without a checksum yet
 	pending  *Commit  // the commit under way
 	changing bool     // a change has begun
 	reclaim  []trash  // waits for readers, oldest first
@@ -124,8 +125,9 @@ func newTree(p *pmem.Pool, name string, r root, o Options) *Tree {
 	}
 	t := &Tree{
 		view: newView(p, name, r), reserve: o.Reserve, durable: r,
-		scratch: make([]byte, p.FrameSize()),
-		pins:    map[uint64]int{},
+		scratch:  make([]byte, p.FrameSize()),
+		unsealed: newFrameSet(p.Frames()),
+		pins:     map[uint64]int{},
 	}
 	t.gen++
 	return t
@@ -193,15 +195,21 @@ func (t *Tree) change(f func() error) (err error) {
 	return t.p.Guard(f)
 }
 
-// verify makes sure that a node which is about to be copied is what was
-// committed: a copy of damage would get a right checksum.
-func (t *Tree) verify(n node) {
-	if n.gen() == t.gen || t.pending != nil && n.gen() == t.pending.root.gen {
-		return // not sealed yet, perhaps
+// sound returns the node in a frame for a change: whole and right as far as it
+// can be known. A copy of damage would get a right checksum, and a change in
+// what contradicts itself would write where it must not. Nodes that this Tree
+// has written since the last commit are what it made of them, and not sealed
+// yet. Keys must lie from lo on and below hi (nil: no limit).
+func (t *Tree) sound(frame uint32, level int, lo, hi []byte) node {
+	n := t.node(frame, level)
+	if t.unsealed.has(frame) {
+		return n
 	}
-	if !n.intact(t.seed) {
-		n.bad("checksum mismatch")
+	n.check(t.seed, frame, level, lo, hi)
+	if n.gen() >= t.gen {
+		n.bad("generation %d in a tree of generation %d", n.gen(), t.gen-1)
 	}
+	return n
 }
 
 // damaged returns the error for what a function of this package panicked with.
@@ -270,6 +278,7 @@ func (t *Tree) takeFrame() uint32 {
 
 func (t *Tree) newNode(level int) node {
 	f := t.takeFrame()
+	t.unsealed.add(f)
 	n := node(t.p.Frame(f))
 	n.init(f, t.gen, level)
 	return n
@@ -281,6 +290,7 @@ func (t *Tree) own(n node) node {
 		return n
 	}
 	f := t.takeFrame()
+	t.unsealed.add(f)
 	c := node(t.p.Frame(f))
 	copy(c, n)
 	le.PutUint32(c[16:], f)

@@ -73,16 +73,17 @@ func (t *Tree) put(key, value []byte) (replaced bool) {
 	return found
 }
 
-// descend walks to the leaf where key belongs, verifies and notes the way.
+// descend walks to the leaf where key belongs, checks and notes the way.
 func (t *Tree) descend(key []byte) node {
 	t.path = t.path[:0]
 	frame := t.frame
+	var lo, hi []byte
 	for level := t.height - 1; ; level-- {
-		n := t.node(frame, level)
-		t.verify(n)
+		n := t.sound(frame, level, lo, hi)
 		s := step{n: n}
 		if level > 0 {
 			s.i = n.route(key)
+			lo, hi = n.bounds(s.i, lo, hi)
 			frame = n.child(s.i)
 		}
 		t.path = append(t.path, s)
@@ -237,7 +238,7 @@ func (t *Tree) shrink() {
 		t.frame = top.child(0)
 		t.height--
 		t.discard(top)
-		top = t.node(t.frame, t.height-1)
+		top = t.sound(t.frame, t.height-1, nil, nil)
 	}
 	if top.count() == 0 {
 		t.discard(top)
@@ -248,12 +249,11 @@ func (t *Tree) shrink() {
 // merge puts the children left and left+1 of up into one node, if they fit
 // with room to spare. n, which is child i of up, is one of them and takes it.
 func (t *Tree) merge(up node, left, i int, n node) bool {
-	other := t.node(up.child(left+left+1-i), n.level())
+	other := t.sound(up.child(left+left+1-i), n.level(), nil, nil)
 	sep := up.key(left + 1)
 	if n.used()+other.used()+len(sep) > n.capacity()*3/4 {
 		return false
 	}
-	t.verify(other)
 	a, b := n, other
 	if left != i {
 		a, b = other, n

@@ -207,7 +207,7 @@ func (t *Tree) writeOverflow(frags []pmem.Fragment) uint32 {
 // overflow calls fn with each frame of a value's fragments.
 func (t *view) overflow(n node, b []byte, fn func(frame uint32, o overflowFrame)) {
 	left, f := int(le.Uint32(b[2:])), le.Uint32(b[14:])
-	if left > MaxFragments {
+	if left == 0 || left > MaxFragments {
 		n.bad("a value of %d fragments", left)
 	}
 	for left > 0 {

@@ -43,9 +43,7 @@ func TestConcurrent(t *testing.T) {
 	qt.Assert(t, qt.IsNil(err))
 	var wg sync.WaitGroup
 	for w := range 4 {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+		wg.Go(func() {
 			rng := rand.New(rand.NewPCG(uint64(w), 1))
 			want := map[string]string{}
 			var v kv.Value
@@ -86,7 +84,7 @@ func TestConcurrent(t *testing.T) {
 					t.Errorf("scan: %d keys, want %d: %v", n, len(want), err)
 				}
 			}
-		}()
+		})
 	}
 	wg.Wait()
 	qt.Assert(t, qt.IsTrue(s.Stats().Checkpoints > 0))
