@@ -124,13 +124,13 @@ func mountIDs(pid string) map[string]bool {
 }
 
 // mount mounts a bpffs unless there is one.
-func (b *bpffs) mount(nic string) error {
+func (b *bpffs) mount() error {
 	if b.mounted {
 		return nil
 	}
 	if otherMountNS() {
-		return fmt.Errorf("%w at %s in this mount namespace, and what is pinned in a new one would vanish with it: attach from outside with `nsenter --net=/run/netns/NAME pastectl attach %s`",
-			ErrNoBPFFS, b.path, nic)
+		return fmt.Errorf("%w at %s in this mount namespace, and what is pinned in a new one would vanish with it: attach it having entered the network namespace alone (`nsenter --net=/run/netns/NAME`)",
+			ErrNoBPFFS, b.path)
 	}
 	if err := unix.Mount(mountSource, b.root, "bpf", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0700"); err != nil {
 		if err == unix.EPERM || err == unix.EACCES {

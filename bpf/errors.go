@@ -16,6 +16,10 @@ var (
 	// than the one asked for.
 	ErrOtherMode = errors.New("already attached in another mode")
 
+	// ErrOtherVersion means that what is pinned for the NIC was made by another
+	// version of this package.
+	ErrOtherVersion = errors.New("attached by another version")
+
 	// ErrNoSuchNIC means that the calling thread's network namespace has no
 	// interface of that name.
 	ErrNoSuchNIC = errors.New("no such interface")

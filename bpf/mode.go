@@ -40,25 +40,14 @@ func ParseXDPMode(s string) (XDPMode, error) {
 	return ModeAuto, fmt.Errorf("unknown XDP mode %q: must be auto, native or generic", s)
 }
 
-// Set parses s into m; with String and Type it makes a *XDPMode a flag value
-// (flag.Value and pflag.Value).
-func (m *XDPMode) Set(s string) error {
-	mode, err := ParseXDPMode(s)
-	if err != nil {
-		return err
-	}
-	*m = mode
-	return nil
-}
-
-// Type names the flag's argument in a help text.
-func (m *XDPMode) Type() string { return "auto|native|generic" }
-
 // MarshalText makes the mode a word in JSON.
 func (m XDPMode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
 
 // UnmarshalText is the inverse of MarshalText.
-func (m *XDPMode) UnmarshalText(text []byte) error { return m.Set(string(text)) }
+func (m *XDPMode) UnmarshalText(text []byte) (err error) {
+	*m, err = ParseXDPMode(string(text))
+	return err
+}
 
 func (m XDPMode) flags() link.XDPAttachFlags {
 	if m == ModeGeneric {

@@ -142,7 +142,7 @@ func ListSteer(bpffs string) (_ []SteerInfo, err error) {
 }
 
 func notAttached(nic string) error {
-	return fmt.Errorf("interface %s: %w: `pastectl attach %s` does that", nic, ErrNotAttached, nic)
+	return fmt.Errorf("interface %s: %w", nic, ErrNotAttached)
 }
 
 // notAttachedHere is notAttached for one who wants to detach.
@@ -152,7 +152,7 @@ func notAttachedHere(nic string) error {
 		return err
 	}
 	if n.xdpProg != 0 {
-		return fmt.Errorf("interface %s: %w by `pastectl attach`: %s", nic, ErrNotAttached, n.holder(n.xdpProg))
+		return fmt.Errorf("interface %s: %w, or not pinned: %s", nic, ErrNotAttached, n.holder(n.xdpProg))
 	}
 	return fmt.Errorf("interface %s: %w: there is nothing to detach", nic, ErrNotAttached)
 }
@@ -233,7 +233,7 @@ func openPins(dir, nic string) (_ *Steer, err error) {
 			err = spec.Maps[p.spec].Compatible(m)
 		}
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, ebpf.ErrMapIncompatible) {
-			return nil, fmt.Errorf("interface %s was attached by another version of paste; run `pastectl detach %s` and attach it again: %w", nic, nic, err)
+			return nil, fmt.Errorf("interface %s: %w; detach it and attach it again: %w", nic, ErrOtherVersion, err)
 		}
 		if err != nil {
 			return nil, pinError("interface "+nic+": open pinned map "+p.pin, err)

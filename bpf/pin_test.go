@@ -172,7 +172,7 @@ func crashAttach(t *testing.T, p *pair, dir string) {
 	b, err := lockBPFFS(dir)
 	qt.Assert(t, qt.IsNil(err))
 	defer b.lock.Close()
-	qt.Assert(t, qt.IsNil(b.mount(p.nic)))
+	qt.Assert(t, qt.IsNil(b.mount()))
 	s, err := attach(n, ModeAuto)
 	qt.Assert(t, qt.IsNil(err))
 	defer s.Close()

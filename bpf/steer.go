@@ -89,7 +89,7 @@ func AttachSteer(o SteerOptions) (_ *Steer, err error) {
 			err = cerr
 		}
 	}()
-	if err := b.mount(n.name); err != nil {
+	if err := b.mount(); err != nil {
 		return nil, err
 	}
 	if err := b.sweep(); err != nil {
@@ -100,8 +100,8 @@ func AttachSteer(o SteerOptions) (_ *Steer, err error) {
 		return s, nil
 	case err == nil:
 		s.Close()
-		return nil, fmt.Errorf("interface %s: %w: it is in %s mode; run `pastectl detach %s` first to attach it in %s mode",
-			n.name, ErrOtherMode, s.info.Mode, n.name, o.Mode)
+		return nil, fmt.Errorf("interface %s: %w: it is in %s mode; detach it before it is attached in %s mode",
+			n.name, ErrOtherMode, s.info.Mode, o.Mode)
 	case !errors.Is(err, ErrNotAttached):
 		return nil, err
 	}
@@ -243,7 +243,7 @@ func (n *nic) holder(id uint32) string {
 	switch {
 	case name != steerProgPasteSteer:
 	case otherMountNS():
-		remedy = "stop the application that attached it for its own lifetime; or, if `pastectl attach` did, enter the network namespace alone (`nsenter --net=/run/netns/NAME`), for this mount namespace does not see its pins"
+		remedy = "stop the application that attached it for its own lifetime; or, if it is pinned, enter the network namespace alone (`nsenter --net=/run/netns/NAME`), for this mount namespace does not see its pins"
 	default:
 		remedy = "stop the application that attached it for its own lifetime, or name the bpffs where it is pinned (PASTE_BPFFS)"
 	}

@@ -66,12 +66,12 @@ func claimNIC(nic string, status func() any) (*control, error) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("interface %s: %w; `pastectl status` shows which", nic, ErrNICInUse)
+			return nil, fmt.Errorf("interface %s: %w", nic, ErrNICInUse)
 		}
 		cred, err := peerCred(holder)
 		holder.Close()
 		if err != nil {
-			return nil, fmt.Errorf("interface %s: %w; `pastectl status` shows which", nic, ErrNICInUse)
+			return nil, fmt.Errorf("interface %s: %w", nic, ErrNICInUse)
 		}
 		return nil, fmt.Errorf("interface %s: %w, process %d: stop it first, or use another interface", nic, ErrNICInUse, cred.Pid)
 	}

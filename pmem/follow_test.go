@@ -52,7 +52,9 @@ func TestFollow(t *testing.T) {
 	const n = 2000
 	var wg sync.WaitGroup
 	var seen uint64 // records below were seen
-	wg.Go(func() {
+	wg.Add(1)
+	go func() {
+		defer wg.Done()
 		for r, err := range l.Follow(t.Context(), 0) {
 			if err != nil {
 				t.Error(err)
@@ -74,10 +76,12 @@ func TestFollow(t *testing.T) {
 				return
 			}
 		}
-	})
+	}()
 	var mu sync.Mutex
 	for range 2 {
-		wg.Go(func() {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
 			for range n / 2 {
 				mu.Lock()
 				b := killPayload(l.Next())
@@ -92,7 +96,7 @@ func TestFollow(t *testing.T) {
 					t.Error(err)
 				}
 			}
-		})
+		}()
 	}
 	wg.Wait()
 	qt.Assert(t, qt.Equals(seen, n))

@@ -316,7 +316,9 @@ func TestAllocConcurrently(t *testing.T) {
 	n := p.Free()
 	var wg sync.WaitGroup
 	for g := range 4 {
-		wg.Go(func() {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
 			var batch [32]uint32
 			for range 500 {
 				k := p.Alloc(batch[:])
@@ -332,7 +334,7 @@ func TestAllocConcurrently(t *testing.T) {
 				}
 				p.UnrefAll(batch[:k])
 			}
-		})
+		}()
 	}
 	wg.Wait()
 	qt.Assert(t, qt.Equals(p.Free(), n))

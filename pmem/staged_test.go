@@ -180,11 +180,13 @@ func TestGroupCommit(t *testing.T) {
 	before := d.Syncs
 	var wg sync.WaitGroup
 	commit := func() {
-		wg.Go(func() {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
 			if err := p.Log().Commit(); err != nil {
 				t.Error(err)
 			}
-		})
+		}()
 	}
 	p.Log().AppendCopy([]byte("first"))
 	commit()

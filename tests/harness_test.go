@@ -19,10 +19,9 @@ import (
 	"time"
 
 	"github.com/go-quicktest/qt"
-	"github.com/pastenet/paste/internal/httpd"
 	"github.com/pastenet/paste/internal/lab"
+	servemain "github.com/pastenet/paste/internal/serve"
 	"github.com/pastenet/paste/pasteapi"
-	"github.com/pastenet/paste/pmem/kv"
 )
 
 // patience bounds every wait. It is for a test that hangs, not for one that is
@@ -51,14 +50,7 @@ func poolFile(t testing.TB) string {
 }
 
 // event is a line of `serve --json`.
-type event struct {
-	Event   string           `json:"event"`
-	URL     string           `json:"url"`
-	Records uint64           `json:"records"`
-	KV      *kv.Stats        `json:"kv"`
-	Port    *pasteapi.Status `json:"port"`
-	HTTP    *httpd.Stats     `json:"http"`
-}
+type event = servemain.Event
 
 // server is a `pastectl serve` in a lab's server namespace.
 type server struct {
@@ -239,7 +231,11 @@ func parallel(t testing.TB, n int, f func(i int) error) {
 	errs := make([]error, n)
 	var wg sync.WaitGroup
 	for i := range n {
-		wg.Go(func() { errs[i] = f(i) })
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			errs[i] = f(i)
+		}()
 	}
 	wg.Wait()
 	failed := 0

@@ -82,7 +82,11 @@ func startWriters(t testing.TB, l *lab.Lab, kind, url string, first int) *writer
 	w.wrk.Stdout, w.wrk.Stderr = &w.out, &w.out
 	qt.Assert(t, qt.IsNil(w.wrk.Start()))
 	for i := range curlWriters {
-		w.wg.Go(func() { w.curl(i, url) })
+		w.wg.Add(1)
+		go func() {
+			defer w.wg.Done()
+			w.curl(i, url)
+		}()
 	}
 	return w
 }

@@ -53,7 +53,11 @@ func badWire(t *testing.T, ns *lab.Netns, dev string, n uint32, f fate) {
 	t.Helper()
 	w := &wire{out: -1, open: true}
 	qt.Assert(t, qt.IsNil(ns.Do(func() error { return w.attach(dev, n) })))
-	w.wg.Go(func() { w.run(f) })
+	w.wg.Add(1)
+	go func() {
+		defer w.wg.Done()
+		w.run(f)
+	}()
 	t.Cleanup(func() {
 		qt.Check(t, qt.IsNil(w.link.Close()))
 		qt.Check(t, qt.IsNil(w.prog.Close()))

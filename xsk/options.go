@@ -74,6 +74,9 @@ const defaultRing = 64
 // defaultTxBudget is TX_BATCH_SIZE of the kernel's net/xdp/xsk.c.
 const defaultTxBudget = 32
 
+// maxTxSkbBudget is XDP_MAX_TX_SKB_BUDGET of include/uapi/linux/if_xdp.h.
+const maxTxSkbBudget = 9
+
 // complete checks o and fills in the defaults.
 func (o *Options) complete() error {
 	if o.Ifindex <= 0 {

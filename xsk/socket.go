@@ -231,7 +231,7 @@ func (s *Socket) createRings(o Options) error {
 	s.txBudget = defaultTxBudget
 	if want := min(max(o.TxBudget, defaultTxBudget), o.TxSize); want > defaultTxBudget {
 		// Best effort: kernels before 6.17 answer ENOPROTOOPT.
-		if unix.SetsockoptInt(s.fd, unix.SOL_XDP, unix.XDP_MAX_TX_SKB_BUDGET, want) == nil {
+		if unix.SetsockoptInt(s.fd, unix.SOL_XDP, maxTxSkbBudget, want) == nil {
 			s.txBudget = want
 		}
 	}

@@ -36,7 +36,7 @@ enter only that one and keep the mounts:
 			return attach(cmd.Context(), e, args[0], mode, asJSON)
 		},
 	}
-	cmd.Flags().Var(&mode, "mode", "where the program runs: native (in the driver), generic (in the stack, any driver), or auto: native if the driver can")
+	cmd.Flags().Var(xdpModeFlag(&mode), "mode", "where the program runs: native (in the driver), generic (in the stack, any driver), or auto: native if the driver can")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
@@ -59,7 +59,7 @@ func attach(ctx context.Context, e env, nic string, mode bpf.XDPMode, asJSON boo
 		return fmt.Errorf("attach: interface %s: %w: process %d attached it for its own lifetime; stop that process first", nic, bpf.ErrAttachedByOther, pid)
 	}
 	if err != nil {
-		return fmt.Errorf("attach: %w", err)
+		return withHint(fmt.Errorf("attach: %w", err), nic)
 	}
 	r.SteerInfo = s.Info()
 	if err := s.Close(); err != nil {

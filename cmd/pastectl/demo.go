@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/pastenet/paste/internal/benchcli"
 	"github.com/pastenet/paste/internal/demo"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -37,10 +38,10 @@ demonstration itself leaves is removed by the next one.`,
 				out = e.stderr // standard output is for the machine
 			}
 			cfg.Out, cfg.Live = out, liveLine(out)
-			p := newBenchProgress(out)
-			cfg.Bench = p.update
+			p := benchcli.NewProgress(out)
+			cfg.Bench = p.Update
 			sum, err := demo.Run(cmd.Context(), cfg)
-			p.close()
+			p.Close()
 			if errors.Is(err, context.Canceled) {
 				return errors.New("demo: interrupted; everything is cleaned up")
 			}

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/go-quicktest/qt"
+	"github.com/pastenet/paste/internal/serve"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
 )
@@ -38,8 +39,8 @@ func TestServeUsage(t *testing.T) {
 	for _, tc := range []struct{ args, want string }{
 		{"http", "missing --listen.*"},
 		{"http --listen :0", "missing --pool.*"},
-		{"http --listen :0 --pool x --persist maybe", `unknown persistence "maybe".*`},
-		{"http --listen :0 --pool x --on-full maybe", `unknown choice "maybe".*`},
+		{"http --listen :0 --pool x --persist maybe", `.*unknown persistence "maybe".*`},
+		{"http --listen :0 --pool x --on-full maybe", `.*unknown choice "maybe".*`},
 		{"http --listen :0 --pool x --rings 0", ".*must be positive.*"},
 		{"http --listen :0 --pool x --response-bytes -1", "--response-bytes must be 1 to 67108864.*"},
 		{"http --listen :0 --pool x --response-bytes 99999999999", "--response-bytes must be 1 to 67108864.*"},
@@ -121,9 +122,9 @@ func TestServeWithoutNIC(t *testing.T) {
 			done <- err
 		}()
 		lines := json.NewDecoder(r)
-		var ready serveEvent
+		var ready serve.Event
 		qt.Assert(t, qt.IsNil(lines.Decode(&ready)))
-		qt.Assert(t, qt.Equals(ready.Event, "ready"))
+		qt.Assert(t, qt.Equals(ready.Event, serve.Ready))
 		qt.Assert(t, qt.Equals(ready.Records, uint64(3*run)))
 		client := &http.Client{Transport: &http.Transport{}}
 		for range 3 {
@@ -134,9 +135,9 @@ func TestServeWithoutNIC(t *testing.T) {
 		}
 		client.CloseIdleConnections()
 		cancel()
-		var stopped serveEvent
+		var stopped serve.Event
 		qt.Assert(t, qt.IsNil(lines.Decode(&stopped)))
-		qt.Assert(t, qt.Equals(stopped.Event, "stopped"))
+		qt.Assert(t, qt.Equals(stopped.Event, serve.Stopped))
 		qt.Assert(t, qt.Equals(stopped.HTTP.Stored, 3))
 		qt.Assert(t, qt.IsNil(<-done))
 	}

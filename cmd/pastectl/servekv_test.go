@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/pastenet/paste/internal/serve"
 	"github.com/pastenet/paste/pmem"
 	"github.com/pastenet/paste/pmem/kv"
 )
@@ -31,7 +32,7 @@ func TestServeKVUsage(t *testing.T) {
 }
 
 // withServeKV runs the command over a pool while fn runs.
-func withServeKV(t *testing.T, pool string, fn func(ready serveEvent)) {
+func withServeKV(t *testing.T, pool string, fn func(ready serve.Event)) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -43,13 +44,13 @@ func withServeKV(t *testing.T, pool string, fn func(ready serveEvent)) {
 		done <- err
 	}()
 	lines := json.NewDecoder(r)
-	var ready, stopped serveEvent
+	var ready, stopped serve.Event
 	qt.Assert(t, qt.IsNil(lines.Decode(&ready)))
-	qt.Assert(t, qt.Equals(ready.Event, "ready"))
+	qt.Assert(t, qt.Equals(ready.Event, serve.Ready))
 	fn(ready)
 	cancel()
 	qt.Assert(t, qt.IsNil(lines.Decode(&stopped)))
-	qt.Assert(t, qt.Equals(stopped.Event, "stopped"))
+	qt.Assert(t, qt.Equals(stopped.Event, serve.Stopped))
 	qt.Assert(t, qt.IsNil(<-done))
 }
 
@@ -80,13 +81,13 @@ func TestServeKV(t *testing.T) {
 		return string(out)
 	}
 	const n = 5
-	withServeKV(t, pool, func(ready serveEvent) {
+	withServeKV(t, pool, func(ready serve.Event) {
 		qt.Assert(t, qt.Equals(ready.KV.Keys, 0))
 		for i := range n {
 			qt.Assert(t, qt.Equals(run("-X", "PUT", "--data-binary", marked(i), fmt.Sprint(ready.URL, "/k/", i)), " 201"))
 		}
 	})
-	withServeKV(t, pool, func(ready serveEvent) {
+	withServeKV(t, pool, func(ready serve.Event) {
 		qt.Assert(t, qt.Equals(ready.KV.Keys, n))
 		for i := range n {
 			qt.Assert(t, qt.Equals(run(fmt.Sprint(ready.URL, "/k/", i)), marked(i)+" 200"))
@@ -94,7 +95,7 @@ func TestServeKV(t *testing.T) {
 		qt.Assert(t, qt.Equals(run(ready.URL+"/k?prefix="), "0\n1\n2\n3\n4\n 200"))
 	})
 	flip(t, pool, marked(3))
-	withServeKV(t, pool, func(ready serveEvent) {
+	withServeKV(t, pool, func(ready serve.Event) {
 		for i := range n {
 			resp, err := http.Get(fmt.Sprint(ready.URL, "/k/", i))
 			qt.Assert(t, qt.IsNil(err))

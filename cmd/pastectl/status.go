@@ -40,7 +40,7 @@ For another network namespace:
 			}
 			st, err := readStatus(cmd, nic)
 			if err != nil {
-				return fmt.Errorf("status: %w", err)
+				return withHint(fmt.Errorf("status: %w", err), nic)
 			}
 			if asJSON {
 				return e.printJSON(st)

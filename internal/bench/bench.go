@@ -73,8 +73,8 @@ type Config struct {
 	PoolSize             int64
 	// Dir on a tmpfs for the pools; /dev/shm when empty.
 	Dir string
-	// Exe is a program that understands the commands "bench exec" (Exec),
-	// "bench server" (Serve) and "serve http"; this one when empty.
+	// Exe is a program that understands the commands "bench server" (Serve) and
+	// "serve http"; this one when empty.
 	Exe string
 	// Prefix of the lab's names, see lab.Config.
 	Prefix string

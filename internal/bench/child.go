@@ -9,14 +9,11 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
-	"runtime"
-	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/pastenet/paste/internal/contender"
 	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/serve"
 	"github.com/pastenet/paste/pmem"
 	"golang.org/x/sys/unix"
 )
@@ -41,14 +38,7 @@ type counts struct {
 // the "stopped" event of `serve http --json`.
 type lastLine struct {
 	counts
-	Port *struct {
-		Stats struct {
-			Syscalls uint64 `json:"syscalls"`
-		} `json:"stats"`
-	} `json:"port"`
-	HTTP *struct {
-		Requests uint64 `json:"requests"`
-	} `json:"http"`
+	serve.Event
 }
 
 func parseCounts(line []byte) (counts, bool) {
@@ -68,26 +58,6 @@ func (s *ServeConfig) args() []string {
 		panic(err) // no value of these types fails
 	}
 	return []string{"bench", "server", string(b)}
-}
-
-// Exec replaces this process by a program bound to a CPU: args are the CPU's
-// number, the program, and its arguments. The affinity must be there before a Go
-// program starts, as its runtime sizes itself by it.
-func Exec(args []string) error {
-	if len(args) < 2 {
-		return errors.New("bench exec: want a CPU and a program")
-	}
-	cpu, err := strconv.Atoi(args[0])
-	if err != nil {
-		return fmt.Errorf("bench exec: CPU %q: %w", args[0], err)
-	}
-	runtime.LockOSThread()
-	var set unix.CPUSet
-	set.Set(cpu)
-	if err := unix.SchedSetaffinity(0, &set); err != nil {
-		return fmt.Errorf("bench exec: bind to CPU %d: %w", cpu, err)
-	}
-	return fmt.Errorf("bench exec: run %s: %w", args[1], syscall.Exec(args[1], args[1:], os.Environ()))
 }
 
 // Serve runs a contender as told by args, which it takes from ServeConfig, until
@@ -139,10 +109,10 @@ type server struct {
 	stderr lab.Tail
 }
 
-// startServer runs a command in the server's namespace and waits until it says that
-// it is ready.
-func startServer(ctx context.Context, l *lab.Lab, args []string) (*server, error) {
-	s := &server{cmd: l.ServerCommand(ctx, args[0], args[1:]...), ready: make(chan struct{}), exited: make(chan struct{})}
+// startServer runs a command in the server's namespace, on one CPU, and waits until
+// it says that it is ready.
+func startServer(ctx context.Context, l *lab.Lab, cpu int, args []string) (*server, error) {
+	s := &server{cmd: l.ServerCommand(ctx, args[0], args[1:]...).OnCPU(cpu), ready: make(chan struct{}), exited: make(chan struct{})}
 	s.cmd.Stderr = &s.stderr
 	s.cmd.WaitDelay = stopTimeout
 	out, err := s.cmd.StdoutPipe()

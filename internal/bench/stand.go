@@ -55,7 +55,7 @@ func newStand(ctx context.Context, cfg *Config, name, pool string) (_ *stand, er
 		return nil, err
 	}
 	s.addr = netip.AddrPortFrom(s.lab.ServerIP4, 8080)
-	if s.server, err = startServer(ctx, s.lab, s.command()); err != nil {
+	if s.server, err = startServer(ctx, s.lab, cfg.ServerCPU, s.command()); err != nil {
 		return nil, err
 	}
 	if custom := cfg.Custom; custom != nil {
@@ -159,11 +159,10 @@ func (s *stand) watch(live *loadgen.Live, p Progress) (stop func()) {
 // command is the server's command line.
 func (s *stand) command() []string {
 	c := s.cfg
-	args := []string{c.Exe, "bench", "exec", strconv.Itoa(c.ServerCPU)}
 	if c.Custom != nil {
-		return append(args, c.Custom.Command(s.name, s.exe, s.addr, s.lab.ServerDev, s.pool)...)
+		return c.Custom.Command(s.name, s.exe, s.addr, s.lab.ServerDev, s.pool)
 	}
-	args = append(args, s.exe)
+	args := []string{s.exe}
 	if !isPaste(s.name) {
 		serve := ServeConfig{Kind: contender.Kind(s.name), Addr: s.addr, ResponseBytes: s.responseBytes(), BusyPoll: c.BusyPoll}
 		if c.Workload == loadgen.WAL {

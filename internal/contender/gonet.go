@@ -44,7 +44,11 @@ func runGoNet(ctx context.Context, cfg *Config) error {
 			return err
 		}
 		if s.add(c) {
-			wg.Go(func() { s.serve(c) })
+			wg.Add(1)
+			go func() {
+				defer wg.Done()
+				s.serve(c)
+			}()
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/serve"
 	"github.com/pastenet/paste/pasteapi"
 	"golang.org/x/sys/unix"
 )
@@ -24,22 +25,15 @@ const (
 	stopTimeout  = 3 * time.Minute
 )
 
-// event is a line of `serve http --json`.
-type event struct {
-	Event   string          `json:"event"`
-	Records uint64          `json:"records"`
-	Port    pasteapi.Status `json:"port"`
-}
-
 // server is a `serve http` in the server's namespace.
 type server struct {
 	cmd    *lab.Cmd
-	events chan event    // "ready", then "stopped"; closed at the end of output
-	exited chan struct{} // closed when the process is gone
-	err    error         // of Wait, once exited is closed
+	events chan serve.Event // "ready", then "stopped"; closed at the end of output
+	exited chan struct{}    // closed when the process is gone
+	err    error            // of Wait, once exited is closed
 	stderr lab.Tail
 	once   sync.Once
-	ready  event
+	ready  serve.Event
 }
 
 // command is how a user would start the server, without the program. Small
@@ -58,7 +52,7 @@ func (d *demo) serve(ctx context.Context) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &s.ready.Port
+	p := s.ready.Port
 	d.say("ready: %s in %s mode, %s; pool on %s", p.NIC, p.XDP, queueModes(p), p.Pool.Backing)
 	return s, nil
 }
@@ -79,12 +73,10 @@ func queueModes(p *pasteapi.Status) string {
 }
 
 func (d *demo) start(ctx context.Context) (*server, error) {
-	args := append([]string{d.Exe}, d.command()...)
-	args = append(args, "--json")
+	s := &server{cmd: d.lab.ServerCommand(ctx, d.Exe, append(d.command(), "--json")...), events: make(chan serve.Event, 2), exited: make(chan struct{})}
 	if d.cpus != nil {
-		args = append([]string{d.Exe, "bench", "exec", strconv.Itoa(d.cpus[0])}, args...)
+		s.cmd.OnCPU(d.cpus[0])
 	}
-	s := &server{cmd: d.lab.ServerCommand(ctx, args[0], args[1:]...), events: make(chan event, 2), exited: make(chan struct{})}
 	s.cmd.Stderr = &s.stderr
 	s.cmd.WaitDelay = stopTimeout
 	out, err := s.cmd.StdoutPipe()
@@ -95,7 +87,7 @@ func (d *demo) start(ctx context.Context) (*server, error) {
 		return nil, fmt.Errorf("start server: %w", err)
 	}
 	go s.follow(out)
-	s.ready, err = s.wait("ready", readyTimeout)
+	s.ready, err = s.wait(serve.Ready, readyTimeout)
 	if err != nil {
 		s.kill()
 		return nil, s.stderr.Explain(err)
@@ -110,7 +102,7 @@ func (s *server) follow(out io.Reader) {
 	r := bufio.NewScanner(out)
 	r.Buffer(nil, 1<<20)
 	for r.Scan() {
-		var e event
+		var e serve.Event
 		if json.Unmarshal(r.Bytes(), &e) == nil && e.Event != "" {
 			s.events <- e
 		}
@@ -119,33 +111,33 @@ func (s *server) follow(out io.Reader) {
 	s.err = s.cmd.Wait()
 }
 
-func (s *server) wait(name string, limit time.Duration) (event, error) {
+func (s *server) wait(name string, limit time.Duration) (serve.Event, error) {
 	timeout := time.NewTimer(limit)
 	defer timeout.Stop()
 	select {
 	case e, ok := <-s.events:
 		if !ok {
 			<-s.exited
-			return event{}, errors.Join(fmt.Errorf("the server ended before it was %s", name), s.err)
+			return serve.Event{}, errors.Join(fmt.Errorf("the server ended before it was %s", name), s.err)
 		}
 		if e.Event != name {
-			return event{}, fmt.Errorf("the server said %q instead of %q", e.Event, name)
+			return serve.Event{}, fmt.Errorf("the server said %q instead of %q", e.Event, name)
 		}
 		return e, nil
 	case <-timeout.C:
-		return event{}, fmt.Errorf("the server was not %s after %v", name, limit)
+		return serve.Event{}, fmt.Errorf("the server was not %s after %v", name, limit)
 	}
 }
 
 // stop ends the server in an orderly way and returns what it counted.
-func (s *server) stop() (event, error) {
+func (s *server) stop() (serve.Event, error) {
 	if err := s.cmd.Process.Signal(unix.SIGTERM); err != nil {
-		return event{}, s.stderr.Explain(fmt.Errorf("stop the server: %w", err))
+		return serve.Event{}, s.stderr.Explain(fmt.Errorf("stop the server: %w", err))
 	}
-	e, err := s.wait("stopped", stopTimeout)
+	e, err := s.wait(serve.Stopped, stopTimeout)
 	s.kill() // returns when it is gone
 	if err != nil {
-		return event{}, s.stderr.Explain(err)
+		return serve.Event{}, s.stderr.Explain(err)
 	}
 	return e, nil
 }

@@ -142,7 +142,9 @@ func (s *Server) Run(ctx context.Context, rings ...Ring) error {
 		halt()
 	})
 	for i, l := range s.loops {
-		wg.Go(func() {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
 			runtime.LockOSThread()
 			if len(s.cfg.CPUs) == 0 {
 				defer runtime.UnlockOSThread()
@@ -155,7 +157,7 @@ func (s *Server) Run(ctx context.Context, rings ...Ring) error {
 			if errs[i] = l.run(); errs[i] != nil {
 				halt()
 			}
-		})
+		}()
 	}
 	wg.Wait()
 	if !unhook() {

@@ -257,7 +257,9 @@ func TestClients(t *testing.T) {
 			var mu sync.Mutex
 			sent := map[string]string{}
 			for i, size := range []int{1, 2, 100, 1447, 1448, 1449, 2048, 5000, 65536, 1 << 20, 8 << 20} {
-				wg.Go(func() {
+				wg.Add(1)
+				go func() {
+					defer wg.Done()
 					body := make([]byte, size)
 					rng := rand.New(rand.NewPCG(uint64(i), 0))
 					for k := range body {
@@ -277,7 +279,7 @@ func TestClients(t *testing.T) {
 					mu.Lock()
 					sent[resp.Header.Get("X-Paste-Seq")] = string(body)
 					mu.Unlock()
-				})
+				}()
 			}
 			wg.Wait()
 			f.stop()

@@ -190,13 +190,15 @@ func TestVethBodies(t *testing.T) {
 			var mu sync.Mutex
 			var wg sync.WaitGroup
 			for i, size := range []int{1, 63, 64, 1000, 1447, 1448, 1449, 4096, 4097, 30000, 1 << 18, 1<<20 + 1, 8 << 20} {
-				wg.Go(func() {
+				wg.Add(1)
+				go func() {
+					defer wg.Done()
 					seq, sum, err := put(c, s.url(), size, uint64(i), i%4 == 3)
 					qt.Check(t, qt.IsNil(err))
 					mu.Lock()
 					want[seq] = sum
 					mu.Unlock()
-				})
+				}()
 			}
 			wg.Wait()
 			qt.Assert(t, qt.DeepEquals(s.hashes(), want))
@@ -364,7 +366,9 @@ func TestVethRings(t *testing.T) {
 	qt.Assert(t, qt.ErrorMatches(err, ".* 200 OK"))
 	var wg sync.WaitGroup
 	for range 32 {
-		wg.Go(func() {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
 			c, err := l.Client.DialContext(ctx, "tcp", s.srv.Addr().String())
 			if !qt.Check(t, qt.IsNil(err)) {
 				return
@@ -376,7 +380,7 @@ func TestVethRings(t *testing.T) {
 				_, err = c.Read(make([]byte, 4096))
 				qt.Check(t, qt.IsNil(err))
 			}
-		})
+		}()
 	}
 	wg.Wait()
 	_, err = New(Config{Addr: s.srv.Addr().String()}, pool)

@@ -286,7 +286,9 @@ func TestManyClients(t *testing.T) {
 	s := open(t, 64<<20)
 	var wg sync.WaitGroup
 	for w := range 16 {
-		wg.Go(func() {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
 			rng := rand.New(rand.NewPCG(uint64(w), 5))
 			for i := range 150 {
 				k, n := fmt.Sprintf("/k/w%d-%d", w, i%10), rng.IntN(6000)
@@ -298,7 +300,7 @@ func TestManyClients(t *testing.T) {
 				qt.Check(t, qt.IsTrue(bytes.Equal(b, v)))
 				s.do([]string{"PUT", "GET", "DELETE"}[rng.IntN(3)], fmt.Sprintf("/k/shared%d", rng.IntN(5)), pattern(1000, 1))
 			}
-		})
+		}()
 	}
 	wg.Wait()
 }

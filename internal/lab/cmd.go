@@ -3,10 +3,13 @@ package lab
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os/exec"
 	"runtime"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // spawner is a thread that starts the commands of one namespace. The kernel
@@ -35,7 +38,8 @@ func (s *spawner) run() {
 	}
 }
 
-func (s *spawner) start(cmd *exec.Cmd) error {
+// start starts cmd, on a CPU of its own if cpu is not nil.
+func (s *spawner) start(cmd *exec.Cmd, cpu *int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -48,13 +52,31 @@ func (s *spawner) start(cmd *exec.Cmd) error {
 			result <- err
 			return
 		}
-		result <- cmd.Start()
+		result <- startOn(cmd, cpu)
 	}
 	err := <-result
 	if err == nil {
 		s.started = append(s.started, cmd)
 	}
 	return err
+}
+
+// startOn lets cmd inherit the calling thread's affinity: a Go program sizes its
+// runtime by the CPUs that it may use when it begins.
+func startOn(cmd *exec.Cmd, cpu *int) error {
+	if cpu == nil {
+		return cmd.Start()
+	}
+	var before, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &before); err != nil {
+		return fmt.Errorf("read CPU affinity: %w", err)
+	}
+	one.Set(*cpu)
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		return fmt.Errorf("bind to CPU %d: %w", *cpu, err)
+	}
+	defer func() { _ = unix.SchedSetaffinity(0, &before) }() // it was legal a moment ago
+	return cmd.Start()
 }
 
 func (s *spawner) close() {
@@ -76,7 +98,8 @@ func (s *spawner) close() {
 // CombinedOutput; everything else is exec.Cmd's.
 type Cmd struct {
 	*exec.Cmd
-	ns *Netns
+	ns  *Netns
+	cpu *int
 }
 
 // Command prepares a command that runs in the namespace and is killed when ctx
@@ -88,8 +111,15 @@ func (n *Netns) Command(ctx context.Context, name string, args ...string) *Cmd {
 	return &Cmd{Cmd: c, ns: n}
 }
 
+// OnCPU binds the command to one CPU. It is called before the command starts,
+// and returns c.
+func (c *Cmd) OnCPU(cpu int) *Cmd {
+	c.cpu = &cpu
+	return c
+}
+
 // Start is exec.Cmd.Start in the namespace.
-func (c *Cmd) Start() error { return c.ns.spawn.start(c.Cmd) }
+func (c *Cmd) Start() error { return c.ns.spawn.start(c.Cmd, c.cpu) }
 
 // Run is exec.Cmd.Run in the namespace.
 func (c *Cmd) Run() error {

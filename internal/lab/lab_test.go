@@ -243,6 +243,23 @@ func TestSweepAfterKill(t *testing.T) {
 	echo(t, keep, keep.ServerIP4)
 }
 
+func TestCommandOnOneCPU(t *testing.T) {
+	l := newLab(t, Config{})
+	for _, cpu := range []int{0, 1} {
+		out, err := l.ServerCommand(context.Background(), "grep", "Cpus_allowed_list", "/proc/self/status").OnCPU(cpu).Output()
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.Equals(strings.Fields(string(out))[1], strconv.Itoa(cpu)))
+	}
+	// The thread that started them is as free as before.
+	plain, err := l.ServerCommand(context.Background(), "grep", "Cpus_allowed_list", "/proc/self/status").Output()
+	qt.Assert(t, qt.IsNil(err))
+	before, err := os.ReadFile("/proc/self/status")
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.StringContains(string(before), string(plain)))
+	err = l.ServerCommand(context.Background(), "true").OnCPU(1000).Run()
+	qt.Check(t, qt.ErrorMatches(err, "bind to CPU 1000: .*"))
+}
+
 func TestStale(t *testing.T) {
 	for name, want := range map[string]bool{
 		"paste-x-server-" + strconv.Itoa(os.Getpid()): true, // a predecessor with our pid

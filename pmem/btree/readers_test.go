@@ -42,7 +42,9 @@ func TestReaders(t *testing.T) {
 	var read atomic.Int64
 	defer func() { stop.Store(true); wg.Wait() }() // the pool must not go away before them
 	for range 4 {
-		wg.Go(func() {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
 			var v btree.Value
 			for !stop.Load() {
 				s := tr.Snapshot()
@@ -60,7 +62,7 @@ func TestReaders(t *testing.T) {
 				}
 				read.Add(1)
 			}
-		})
+		}()
 	}
 	for n := 1; n < 60 || read.Load() < 60; n++ {
 		write(n)

@@ -43,7 +43,9 @@ func TestConcurrent(t *testing.T) {
 	qt.Assert(t, qt.IsNil(err))
 	var wg sync.WaitGroup
 	for w := range 4 {
-		wg.Go(func() {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
 			rng := rand.New(rand.NewPCG(uint64(w), 1))
 			want := map[string]string{}
 			var v kv.Value
@@ -84,7 +86,7 @@ func TestConcurrent(t *testing.T) {
 					t.Errorf("scan: %d keys, want %d: %v", n, len(want), err)
 				}
 			}
-		})
+		}()
 	}
 	wg.Wait()
 	qt.Assert(t, qt.IsTrue(s.Stats().Checkpoints > 0))

@@ -61,7 +61,11 @@ func load(servers []pair, book string, pid int, acks uint64) error {
 	}
 	var running sync.WaitGroup
 	for _, t := range targets {
-		running.Go(func() { t.err = t.run(ctx) })
+		running.Add(1)
+		go func() {
+			defer running.Done()
+			t.err = t.run(ctx)
+		}()
 	}
 	ended := make(chan struct{})
 	go func() { running.Wait(); close(ended) }()

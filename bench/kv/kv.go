@@ -1,4 +1,4 @@
-// Package benchkv measures PASTE's key-value server side by side with others
+// Package kv measures PASTE's key-value server side by side with others
 // that make every write durable before they answer it:
 //
 //   - paste: pastectl serve kv --nic; paste-copy: the same without --nic.
@@ -13,7 +13,7 @@
 //
 // All data is on the same tmpfs. What else is the same for everyone: see package
 // bench.
-package benchkv
+package kv
 
 import (
 	"context"
@@ -46,6 +46,10 @@ func Names() []string {
 	return []string{bench.Paste, bench.PasteCopy, Redis, Bbolt, Pebble, BboltHTTP, PebbleHTTP}
 }
 
+// ServerCommand is the command of this program that runs Serve, in a process for
+// each contender that is not a program of its own.
+const ServerCommand = "kvserver"
+
 // Config of the workload; the rest is bench.Config's.
 type Config struct {
 	Keys       int
@@ -56,7 +60,8 @@ type Config struct {
 // ErrNoRedis says that there is no redis-server here.
 var ErrNoRedis = errors.New("redis-server is not installed; install it, or leave it out of the contenders")
 
-// Run runs the benchmark; cfg.Workload and Custom are filled in here.
+// Run runs the benchmark; cfg.Exe is a pastectl, cfg.Workload and Custom are
+// filled in here.
 func Run(ctx context.Context, cfg bench.Config, kv Config) (*bench.Report, error) {
 	if slices.Contains(cfg.Contenders, Redis) {
 		if _, err := exec.LookPath("redis-server"); err != nil {
@@ -112,7 +117,7 @@ func command(cfg *bench.Config, name, exe string, addr netip.AddrPort, nic, dir 
 		return []string{path, "--bind", addr.Addr().String(), "--port", strconv.Itoa(int(addr.Port())), "--protected-mode", "no",
 			"--dir", dir, "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0"}
 	}
-	return []string{exe, "bench", "kvserver", name, addr.String(), dir}
+	return []string{"/proc/self/exe", ServerCommand, name, addr.String(), dir}
 }
 
 // await waits until somebody listens.

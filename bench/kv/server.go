@@ -1,4 +1,4 @@
-package benchkv
+package kv
 
 import (
 	"bytes"
@@ -49,26 +49,26 @@ type conn struct {
 // is ready, and one with what it counted when it is done.
 func Serve(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) != 3 {
-		return errors.New("bench kvserver: want a store, an address and a directory")
+		return errors.New("kvserver: want a store, an address and a directory")
 	}
 	addr, err := netip.ParseAddrPort(args[1])
 	if err != nil {
-		return fmt.Errorf("bench kvserver: %w", err)
+		return fmt.Errorf("kvserver: %w", err)
 	}
 	if args[0] == BboltHTTP || args[0] == PebbleHTTP {
 		if err := serveHTTP(ctx, args[0], addr, args[2], out); err != nil {
-			return fmt.Errorf("bench kvserver: %w", err)
+			return fmt.Errorf("kvserver: %w", err)
 		}
 		return nil
 	}
 	store, err := openEngine(args[0], args[2])
 	if err != nil {
-		return fmt.Errorf("bench kvserver: open store: %w", err)
+		return fmt.Errorf("kvserver: open store: %w", err)
 	}
 	s := &server{store: store, buf: make([]byte, 64<<10)}
 	err = s.run(ctx, addr, out)
 	if err = errors.Join(err, store.Close()); err != nil {
-		return fmt.Errorf("bench kvserver: %w", err)
+		return fmt.Errorf("kvserver: %w", err)
 	}
 	return json.NewEncoder(out).Encode(map[string]uint64{"requests": s.request, "syscalls": s.calls})
 }

@@ -1,4 +1,4 @@
-package benchkv
+package kv
 
 import (
 	"context"

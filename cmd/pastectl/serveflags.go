@@ -1,0 +1,95 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/pastenet/paste/internal/httpd"
+	"github.com/pastenet/paste/internal/serve"
+	"github.com/pastenet/paste/pmem"
+	"github.com/spf13/cobra"
+)
+
+// serveSpin is how long an idle server looks at its rings before it sleeps:
+// about what going to sleep and being woken cost, on a virtual machine.
+const serveSpin = 50 * time.Microsecond
+
+// serveOptions are the flags of both servers. Most are fields of the server's
+// configuration already; complete turns the others into fields.
+type serveOptions struct {
+	cfg       serve.Config
+	bodyLimit sizeFlag
+	poolSize  sizeFlag
+	cpu       int
+	busyPoll  bool
+	json      bool
+}
+
+func newServeOptions(bodyLimit sizeFlag) *serveOptions {
+	return &serveOptions{poolSize: serve.DefaultPoolSize, bodyLimit: bodyLimit}
+}
+
+// define adds the flags to a command.
+func (o *serveOptions) define(cmd *cobra.Command) {
+	f, http, port := cmd.Flags(), &o.cfg.HTTP, &o.cfg.Port
+	f.StringVar(&port.NIC, "nic", "", "interface to receive from; without it all payload is copied")
+	f.StringVar(&http.Addr, "listen", "", "address and port to listen on, such as 10.0.0.1:8080 or [fd00::1]:8080")
+	f.StringVar(&o.cfg.Pool.Path, "pool", "", "pool file on tmpfs, hugetlbfs, DAX or an ordinary disk, or a device-DAX device")
+	f.Var(&o.poolSize, "pool-size", "size of the pool if it has to be created; of a device, all of it if this is not given")
+	f.IntVar(&o.cfg.Pool.FrameSize, "frame-size", pmem.DefaultFrameSize, "bytes per packet buffer if the pool has to be created: 2048 or 4096")
+	f.IntVar(&http.MaxConns, "max-connections", httpd.DefaultMaxConns, "connections per ring, beyond which clients get 503")
+	f.Var(&o.bodyLimit, "body-limit", "size beyond which a body gets 413")
+	f.DurationVar(&http.HeaderTimeout, "header-timeout", httpd.DefaultHeaderTimeout, "how long a request's header may take; 0: for ever")
+	f.DurationVar(&http.IdleTimeout, "idle-timeout", httpd.DefaultIdleTimeout, "how long a connection may wait for its next request; 0: for ever")
+	f.DurationVar(&http.StallTimeout, "stall-timeout", httpd.DefaultStallTimeout, "how long a client may take to send or to read 4 KiB; 0: for ever")
+	f.BoolVar(&port.DurableAck, "durable-ack", false, "make payload durable before TCP acknowledges it")
+	f.IntVar(&port.Copybreak, "copybreak", 0, "let segments with less payload than this many bytes pass AF_XDP, and copy them: 0 = 256 if the NIC has zero-copy, else 1400; negative: none pass")
+	f.DurationVar(&port.Spin, "spin", serveSpin, "how long an idle server looks at its rings before it sleeps")
+	f.BoolVar(&o.busyPoll, "busy-poll", false, "never sleep: lower latency for a whole CPU")
+	f.IntVar(&port.Rings, "rings", 1, "ring pairs, each with a thread")
+	f.IntVar(&o.cpu, "cpu", -1, "CPU of the first ring's thread, the next ones on the following CPUs; -1: not pinned")
+	f.Var(xdpModeFlag(&port.XDPMode), "xdp-mode", "how to attach the interface")
+	f.BoolVar(&o.json, "json", false, "print JSON, one object per line")
+}
+
+// complete verifies the flags and makes a configuration of them.
+func (o *serveOptions) complete(cmd *cobra.Command, e env) error {
+	http, port := &o.cfg.HTTP, &o.cfg.Port
+	for _, name := range []string{"listen", "pool"} {
+		if f := cmd.Flag(name); f.Value.String() == "" {
+			return newUsageError(cmd, fmt.Errorf("missing --%s", name))
+		}
+	}
+	if http.MaxConns < 1 || port.Rings < 1 || o.bodyLimit < 1 {
+		return newUsageError(cmd, errors.New("--max-connections, --body-limit and --rings must be positive"))
+	}
+	if port.Spin < 0 {
+		return newUsageError(cmd, errors.New("--spin must not be negative; --busy-poll never sleeps"))
+	}
+	for _, limit := range []*time.Duration{&http.HeaderTimeout, &http.IdleTimeout, &http.StallTimeout} {
+		if *limit < 0 {
+			return newUsageError(cmd, errors.New("--header-timeout, --idle-timeout and --stall-timeout must not be negative"))
+		}
+		if *limit == 0 {
+			*limit = -1 // where 0 means the default
+		}
+	}
+	if o.cpu >= 0 {
+		for i := range port.Rings {
+			http.CPUs = append(http.CPUs, o.cpu+i)
+		}
+	}
+	if o.busyPoll {
+		port.Spin = -1
+	}
+	if cmd.Flag("pool-size").Changed {
+		o.cfg.Pool.Size = int64(o.poolSize)
+	}
+	http.BodyLimit = int64(o.bodyLimit)
+	http.Logger = slog.New(slog.NewTextHandler(e.stderr, nil))
+	port.MaxConns, port.BPFFS, port.Logger = http.MaxConns, bpffsPath(), http.Logger
+	o.cfg.Report = e.reporter(o.json)
+	return nil
+}

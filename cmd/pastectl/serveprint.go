@@ -1,0 +1,65 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/pastenet/paste/internal/serve"
+	"github.com/pastenet/paste/pasteapi"
+)
+
+// reporter prints what a server tells: a line for each event.
+func (e env) reporter(asJSON bool) func(*serve.Event) error {
+	return func(ev *serve.Event) error {
+		var err error
+		if asJSON {
+			err = json.NewEncoder(e.stdout).Encode(ev)
+		} else {
+			_, err = fmt.Fprintln(e.stdout, eventLine(ev))
+		}
+		if err != nil {
+			return fmt.Errorf("write: %w", err)
+		}
+		return nil
+	}
+}
+
+// eventLine is an event for people.
+func eventLine(ev *serve.Event) string {
+	var b strings.Builder
+	if s := ev.Port; ev.Event == serve.Ready {
+		fmt.Fprintf(&b, "ready: %s nic=%s pool=%s (%s: %s)", ev.URL, describeNIC(s), s.Pool.Path, s.Pool.Backing, s.Pool.Durability)
+		if kv := ev.KV; kv != nil {
+			fmt.Fprintf(&b, " keys=%d replayed=%d", kv.Keys, kv.Replayed)
+		} else {
+			fmt.Fprintf(&b, " records=%d", ev.Records)
+		}
+		return b.String()
+	}
+	fmt.Fprintf(&b, "stopped: %d requests on %d connections", ev.HTTP.Requests, ev.HTTP.Accepted)
+	if kv := ev.KV; kv != nil {
+		fmt.Fprintf(&b, "; %d keys, %d puts, %d deletes, %d commits, %d checkpoints", kv.Keys, kv.Puts, kv.Deletes, kv.Commits, kv.Checkpoints)
+	} else {
+		fmt.Fprintf(&b, ", %d bodies stored (%s)", ev.HTTP.Stored, sizeFlag(min(ev.HTTP.StoredBytes, math.MaxInt64)).Human())
+	}
+	s := ev.Port.Stats
+	fmt.Fprintf(&b, "; %d payloads received in place, %d copied; %d system calls", s.Delivered, s.Stray, s.Syscalls)
+	return b.String()
+}
+
+// describeNIC says which way payload comes.
+func describeNIC(s *pasteapi.Status) string {
+	if s.NIC == "" {
+		return "none (every payload is copied)"
+	}
+	var modes []string
+	for _, q := range s.Queues {
+		mode := q.Mode
+		if len(modes) == 0 || modes[len(modes)-1] != mode {
+			modes = append(modes, mode)
+		}
+	}
+	return fmt.Sprintf("%s (%s, %s)", s.NIC, s.XDP, strings.Join(modes, "/"))
+}

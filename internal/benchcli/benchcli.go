@@ -1,0 +1,57 @@
+// Package benchcli is what the commands that measure have in common: their flags,
+// how progress is shown, and how the report is printed.
+package benchcli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/pastenet/paste/internal/bench"
+	"github.com/spf13/pflag"
+)
+
+// Output says where a command writes, and how.
+type Output struct {
+	Stdout   io.Writer // the report
+	Progress io.Writer // a bar if it is a terminal, else a line per measurement
+	JSON     bool      // the report is one JSON document
+}
+
+// AddFlags adds the flags of every benchmark.
+func AddFlags(f *pflag.FlagSet, cfg *bench.Config, out *Output, contenders []string) {
+	f.IntVar(&cfg.Connections, "connections", 100, "connections, each with one request outstanding")
+	f.StringSliceVar(&cfg.Contenders, "contenders", contenders, "who takes part")
+	f.IntVar(&cfg.ServerCPU, "server-cpu", 1, "CPU of the server")
+	f.IntVar(&cfg.ClientCPU, "client-cpu", 0, "CPU of the client")
+	f.BoolVar(&out.JSON, "json", false, "print JSON")
+	f.DurationVar(&cfg.Duration, "duration", 500*time.Millisecond, "time measured for each contender in each round")
+	f.DurationVar(&cfg.Warmup, "warmup", 100*time.Millisecond, "time before it that is not measured")
+	f.IntVar(&cfg.Rounds, "rounds", 15, "interleaved rounds")
+}
+
+// Run runs a benchmark with its progress shown, and prints the report.
+func Run(cfg bench.Config, out Output, run func(bench.Config) (*bench.Report, error)) error {
+	p := NewProgress(out.Progress)
+	cfg.Progress = p.Update
+	report, err := run(cfg)
+	p.Close()
+	if errors.Is(err, context.Canceled) {
+		return errors.New("bench: interrupted; everything is cleaned up")
+	}
+	if err != nil {
+		return err
+	}
+	if !out.JSON {
+		return report.WriteTable(out.Stdout)
+	}
+	enc := json.NewEncoder(out.Stdout)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(report); err != nil {
+		return fmt.Errorf("write JSON: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,84 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/pastenet/paste/internal/httpd"
+	"github.com/pastenet/paste/pasteapi"
+	"github.com/pastenet/paste/pmem"
+)
+
+// Config of a server process.
+type Config struct {
+	HTTP httpd.Config
+	Pool Pool
+	// Port is how the pool's buffers are filled; its Pool and TxLimit are run's
+	// to set.
+	Port pasteapi.Options
+	// Report gets Ready before the first request is served, and Stopped when the
+	// last one has been. An error of Ready's ends the server.
+	Report func(*Event) error
+}
+
+// run is the life of a server: open makes what answers its requests.
+func run(ctx context.Context, cfg Config, open func(*Config, *pmem.Pool) (*service, error)) (err error) {
+	pool, err := cfg.Pool.open()
+	if err != nil {
+		return err
+	}
+	started := false
+	defer func() { err = errors.Join(err, closePool(pool, started)) }()
+	svc, err := open(&cfg, pool)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, svc.close()) }()
+	port, err := openPort(ctx, &cfg, pool, svc)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, port.Close()) }()
+
+	if err := cfg.Report(svc.event(Ready, port)); err != nil {
+		return fmt.Errorf("say that the server is ready: %w", err)
+	}
+	started = true
+	err = svc.srv.Run(ctx, rings(port)...)
+	last := svc.event(Stopped, port)
+	stats := svc.srv.Stats()
+	last.HTTP = &stats
+	return errors.Join(err, cfg.Report(last))
+}
+
+// openPort opens the port that a server receives from.
+func openPort(ctx context.Context, cfg *Config, pool *pmem.Pool, svc *service) (*pasteapi.Port, error) {
+	opts := cfg.Port
+	opts.Pool = pool
+	opts.TxLimit = max(4<<20, svc.reply)
+	port, err := pasteapi.Open(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := port.Steer(svc.srv.Addr().Port()); err != nil {
+		return nil, errors.Join(err, port.Close())
+	}
+	return port, nil
+}
+
+func (s *service) event(what string, port *pasteapi.Port) *Event {
+	status := port.Status()
+	e := &Event{Event: what, URL: "http://" + s.srv.Addr().String(), Port: &status}
+	s.describe(e)
+	return e
+}
+
+// rings lists the rings of a port.
+func rings(port *pasteapi.Port) []httpd.Ring {
+	rings := make([]httpd.Ring, port.NumRings())
+	for i := range rings {
+		rings[i] = port.Ring(i)
+	}
+	return rings
+}

@@ -1,0 +1,66 @@
+package serve
+
+import (
+	"context"
+	"errors"
+
+	"github.com/pastenet/paste/internal/httpd"
+	"github.com/pastenet/paste/internal/kvd"
+	"github.com/pastenet/paste/pmem"
+	"github.com/pastenet/paste/pmem/kv"
+)
+
+// service is what requests mean, and the server that answers them.
+type service struct {
+	srv *httpd.Server
+	// reply is the size in bytes of the largest reply: one that nobody reads yet
+	// must fit.
+	reply int
+	// describe adds to an event what only this service has.
+	describe func(*Event)
+	// close is called when the port is closed and the pool is not.
+	close func() error
+}
+
+// HTTP serves a log: GET is answered from memory, and the body of a POST or PUT
+// becomes a record. It returns when ctx is done, or when the server failed.
+func HTTP(ctx context.Context, cfg Config) error {
+	return run(ctx, cfg, func(cfg *Config, pool *pmem.Pool) (*service, error) {
+		srv, err := httpd.New(cfg.HTTP, pool)
+		if err != nil {
+			return nil, err
+		}
+		found := pool.Log().Recovery().Records
+		return &service{
+			srv: srv, reply: 4 * cfg.HTTP.ResponseBytes, close: srv.Close,
+			describe: func(e *Event) {
+				if e.Event == Ready {
+					e.Records = found
+				}
+			},
+		}, nil
+	})
+}
+
+// KV serves a key-value store, like HTTP. With verify values are compared with
+// their checksums before they are sent.
+func KV(ctx context.Context, cfg Config, verify bool) error {
+	return run(ctx, cfg, func(cfg *Config, pool *pmem.Pool) (*service, error) {
+		store, err := kv.Open(pool, kv.Options{Verify: verify})
+		if err != nil {
+			return nil, err
+		}
+		srv, err := kvd.New(cfg.HTTP, store)
+		if err != nil {
+			return nil, errors.Join(err, store.Close())
+		}
+		return &service{
+			srv: srv, reply: 2 * int(cfg.HTTP.BodyLimit),
+			close: func() error { return errors.Join(srv.Close(), store.Close()) },
+			describe: func(e *Event) {
+				stats := store.Stats()
+				e.KV = &stats
+			},
+		}, nil
+	})
+}
