@@ -18,30 +18,16 @@ func (p *Parser) chunked(b []byte) (n int, body []byte, ev Event, err *Error) {
 		c := b[n]
 		switch p.state {
 		case stateChunkSize:
-			if d, ok := hexDigit(c); ok {
-				if p.digits == 15 { // 60 bits: more can only be an attack
-					return n, nil, 0, ErrChunk
-				}
-				p.digits++
-				p.remain = p.remain<<4 | int64(d)
-				n++
-				continue
-			}
-			if p.digits == 0 {
+			if !p.chunkSize(c) {
 				return n, nil, 0, ErrChunk
 			}
-			p.state = stateChunkExt
-			if c != '\r' && c != ';' {
-				return n, nil, 0, ErrChunk
+			if p.state == stateChunkExt {
+				continue // c is not a digit, and is looked at again
 			}
+			n++
 		case stateChunkExt:
-			if c == '\r' {
-				p.state = stateChunkSizeLF
-			} else {
-				p.overrun++
-				if p.overrun > maxChunkExt || c != '\t' && class[c]&isVisible == 0 {
-					return n, nil, 0, ErrChunk
-				}
+			if !p.chunkExt(c) {
+				return n, nil, 0, ErrChunk
 			}
 			n++
 		case stateChunkSizeLF:
@@ -93,6 +79,31 @@ func (p *Parser) chunked(b []byte) (n int, body []byte, ev Event, err *Error) {
 		}
 	}
 	return n, nil, 0, nil
+}
+
+// chunkSize takes a byte of a chunk's size, or finds that the size has ended
+// before it; ok is false if neither can be.
+func (p *Parser) chunkSize(c byte) (ok bool) {
+	if d, ok := hexDigit(c); ok {
+		if p.digits == 15 { // 60 bits: more can only be an attack
+			return false
+		}
+		p.digits++
+		p.remain = p.remain<<4 | int64(d)
+		return true
+	}
+	p.state = stateChunkExt
+	return p.digits > 0 && (c == '\r' || c == ';')
+}
+
+// chunkExt takes a byte of a chunk's extension, which means nothing here.
+func (p *Parser) chunkExt(c byte) (ok bool) {
+	if c == '\r' {
+		p.state = stateChunkSizeLF
+		return true
+	}
+	p.overrun++
+	return p.overrun <= maxChunkExt && (c == '\t' || class[c]&isVisible != 0)
 }
 
 // trailer takes one byte of the trailer section, which is checked and dropped: none of its

@@ -140,3 +140,54 @@ func trim(b []byte) []byte {
 	}
 	return b
 }
+
+// field finds the parts of the header field that starts at b[i]: name b[i:nameEnd], value
+// b[start:end] without surrounding blanks, and the start of the next line. next is 0 if b ends
+// before the line does.
+func field(b []byte, i int) (nameEnd, start, end, next int, err *Error) {
+	first := i
+	for i < len(b) && class[b[i]]&isToken != 0 {
+		i++
+	}
+	if i == len(b) {
+		return 0, 0, 0, 0, nil
+	}
+	if b[i] != ':' || i == first {
+		if b[i] == '\n' {
+			return 0, 0, 0, 0, ErrBareLF
+		}
+		return 0, 0, 0, 0, ErrField
+	}
+	nameEnd = i
+	for i++; i < len(b) && (b[i] == ' ' || b[i] == '\t'); {
+		i++
+	}
+	start = i
+	for {
+		i = skipVisible(b, i)
+		if i == len(b) {
+			return 0, 0, 0, 0, nil
+		}
+		if b[i] != '\t' {
+			break
+		}
+		i++
+	}
+	end = i
+	if b[i] != '\r' {
+		if b[i] == '\n' {
+			return 0, 0, 0, 0, ErrBareLF
+		}
+		return 0, 0, 0, 0, ErrField
+	}
+	if i+1 == len(b) {
+		return 0, 0, 0, 0, nil
+	}
+	if b[i+1] != '\n' {
+		return 0, 0, 0, 0, ErrField
+	}
+	for end > start && (b[end-1] == ' ' || b[end-1] == '\t') {
+		end--
+	}
+	return nameEnd, start, end, i + 2, nil
+}

@@ -2,18 +2,15 @@ package httpd
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/go-quicktest/qt"
 	"go.uber.org/goleak"
@@ -22,192 +19,6 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// fixture is a server over a fake ring, on the loopback device.
-type fixture struct {
-	t    *testing.T
-	pool *pmem.Pool
-	srv  *Server
-	addr string
-	base int // free frames at the start
-	stop func()
-}
-
-type setup struct {
-	cfg      Config
-	poolSize int64
-	slots    int
-	mss      int
-}
-
-func serve(t *testing.T, o setup) *fixture {
-	t.Helper()
-	if o.poolSize == 0 {
-		o.poolSize = 32 << 20
-	}
-	if o.slots == 0 {
-		o.slots = 128
-	}
-	if o.mss == 0 {
-		o.mss = 1448
-	}
-	pool, err := pmem.NewMemory("httpd-test", pmem.Options{Size: o.poolSize, FrameSize: 2048})
-	qt.Assert(t, qt.IsNil(err))
-	ring := newFakeRing(pool, o.slots, o.mss)
-	o.cfg.Addr = "127.0.0.1:0"
-	o.cfg.Logger = slog.New(slog.DiscardHandler)
-	srv, err := New(o.cfg, pool)
-	qt.Assert(t, qt.IsNil(err))
-	f := &fixture{t: t, pool: pool, srv: srv, addr: srv.Addr().String(), base: pool.Free()}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- srv.Run(ctx, ring) }()
-	f.stop = sync.OnceFunc(func() {
-		cancel()
-		qt.Check(t, qt.IsNil(<-done))
-	})
-	t.Cleanup(func() {
-		f.stop()
-		qt.Check(t, qt.Equals(pool.Misuses(), 0))
-		// Only the log holds frames now.
-		held := pool.Log().Head()
-		if n := pool.Log().Next(); n > held {
-			qt.Check(t, qt.IsNil(pool.Log().Truncate(n-1)))
-		}
-		qt.Check(t, qt.Equals(pool.Free(), f.base))
-		ring.close()
-		qt.Check(t, qt.IsNil(pool.Close()))
-	})
-	return f
-}
-
-func (f *fixture) dial() *net.TCPConn {
-	f.t.Helper()
-	c, err := net.Dial("tcp", f.addr)
-	qt.Assert(f.t, qt.IsNil(err))
-	qt.Assert(f.t, qt.IsNil(c.SetDeadline(time.Now().Add(3*time.Minute))))
-	f.t.Cleanup(func() { c.Close() })
-	return c.(*net.TCPConn)
-}
-
-// talk sends in, and returns everything until the server closes.
-func (f *fixture) talk(in string) string {
-	f.t.Helper()
-	c := f.dial()
-	go io.WriteString(c, in)
-	out, err := io.ReadAll(c)
-	qt.Assert(f.t, qt.IsNil(err), qt.Commentf("after %q", out))
-	return string(out)
-}
-
-// records stops the server and returns the bodies in the log.
-func (f *fixture) records() (out []string) {
-	f.t.Helper()
-	f.stop()
-	for r, err := range f.pool.Log().Records() {
-		qt.Assert(f.t, qt.IsNil(err))
-		qt.Assert(f.t, qt.IsNil(r.Verify()))
-		var b strings.Builder
-		_, err := r.WriteTo(&b)
-		qt.Assert(f.t, qt.IsNil(err))
-		out = append(out, b.String())
-	}
-	return out
-}
-
-// eventually waits for a state that the server reaches by itself.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(3 * time.Minute); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("never reached: %s", what)
-		}
-	}
-}
-
-const (
-	closing = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-	x8      = "xxxxxxxx"
-	okKeep  = "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n" + x8
-	okClose = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 8\r\n\r\n" + x8
-)
-
-func post(body string) string {
-	return fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
-}
-
-func created(seq int) string {
-	n := fmt.Sprint(seq)
-	return fmt.Sprintf("HTTP/1.1 201 Created\r\nX-Paste-Seq: %s\r\nContent-Length: %d\r\n\r\n%s\n", n, len(n)+1, n)
-}
-
-func TestConversations(t *testing.T) {
-	long := strings.Repeat("0123456789abcdef", 1000)
-	for _, tc := range []struct {
-		name, in, want string
-		stored         []string
-	}{
-		{name: "get", in: closing, want: okClose},
-		{name: "keep-alive", in: "GET /a HTTP/1.1\r\nHost: x\r\n\r\n" + closing, want: okKeep + okClose},
-		{name: "head", in: "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n" + closing, want: strings.TrimSuffix(okKeep, x8) + okClose},
-		{name: "1.0", in: "GET / HTTP/1.0\r\n\r\n", want: okClose},
-		{
-			name: "1.0 keep-alive", in: "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" + closing,
-			want: "HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 8\r\n\r\n" + x8 + okClose,
-		},
-		{name: "post", in: post("hello") + closing, want: created(1) + okClose, stored: []string{"hello"}},
-		{name: "empty body", in: post("") + closing, want: created(1) + okClose, stored: []string{""}},
-		{
-			name: "several bodies", in: post("a") + post("") + post("bc") + post(long) + post("d") + closing,
-			want:   created(1) + created(2) + created(3) + created(4) + created(5) + okClose,
-			stored: []string{"a", "", "bc", long, "d"},
-		},
-		{
-			name: "chunked",
-			in: "PUT /f HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" +
-				"5\r\nhello\r\n1;x=y\r\n \r\n3e80\r\n" + long + "\r\n0\r\nA: b\r\n\r\n" + closing,
-			want: created(1) + okClose, stored: []string{"hello " + long},
-		},
-		{
-			name: "100-continue", in: "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nExpect: 100-continue\r\n\r\n" + closing,
-			want: created(1) + okClose, stored: []string{""},
-		},
-		{
-			name: "method", in: "DELETE / HTTP/1.1\r\nHost: x\r\n\r\n" + closing,
-			want: string(render(405, formKeep, "Allow: GET, HEAD, POST, PUT\r\n", "only GET, HEAD, POST and PUT are served\n")) + okClose,
-		},
-		{
-			name: "malformed after good", in: post("kept") + "BROKEN\r\n\r\n" + closing,
-			want: created(1) + string(render(400, formClose, "", "malformed request line\n")), stored: []string{"kept"},
-		},
-		{
-			name: "smuggling", in: "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-			want: string(render(400, formClose, "", "more than one body length\n")),
-		},
-		{
-			name: "bad chunk gives nothing", in: "PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloX",
-			want: string(render(400, formClose, "", "malformed chunk\n")),
-		},
-		{
-			name: "too large", in: "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20001\r\n\r\n" + long,
-			want: string(render(413, formClose, "", "body is larger than the limit\n")),
-		},
-		{
-			name: "too large in chunks", in: "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3e80\r\n" + long + "\r\n3e80\r\n" + long,
-			want: string(render(413, formClose, "", "body is larger than the limit\n")),
-		},
-	} {
-		for _, mss := range []int{1, 7, 100, 1448, 1900} {
-			for _, persist := range []Persist{PersistZeroCopy, PersistCopy} {
-				t.Run(fmt.Sprintf("%s/%d/%s", tc.name, mss, persist), func(t *testing.T) {
-					f := serve(t, setup{cfg: Config{ResponseBytes: 8, Persist: persist, BodyLimit: 20000}, mss: mss})
-					qt.Assert(t, qt.Equals(f.talk(tc.in), tc.want))
-					qt.Assert(t, qt.DeepEquals(f.records(), tc.stored))
-				})
-			}
-		}
-	}
-}
 
 func TestPersistNone(t *testing.T) {
 	f := serve(t, setup{cfg: Config{ResponseBytes: 8, Persist: PersistNone}})
