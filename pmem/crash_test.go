@@ -238,7 +238,7 @@ func (m *crashModel) changeRoot(p *Pool, rng *rand.Rand) error {
 	default:
 		frames := make([]uint32, 1+rng.IntN(3))
 		if p.Alloc(frames) < len(frames) {
-			return fmt.Errorf("no frame is free")
+			return errors.New("no frame is free")
 		}
 		for i, f := range frames {
 			b := p.Frame(f)

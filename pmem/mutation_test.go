@@ -216,7 +216,7 @@ func tornRun(seed uint64, drop func(pmemsim.Call) bool) error {
 	image, _, err = crashAgain(image, &g, rng, 1000, drop, func(d Domain) error {
 		p, err := OpenMemory(image, d, Options{})
 		if err == nil && p.Log().Next() != 2 {
-			err = fmt.Errorf("the torn record was not left out")
+			err = errors.New("the torn record was not left out")
 		}
 		return err
 	})
@@ -226,7 +226,7 @@ func tornRun(seed uint64, drop func(pmemsim.Call) bool) error {
 	image[at] ^= 1
 	p, err = OpenMemory(image, nil, Options{})
 	if err == nil && p.Log().Next() != 2 {
-		err = fmt.Errorf("the torn record came back")
+		err = errors.New("the torn record came back")
 	}
 	return err
 }

@@ -43,7 +43,7 @@ install_missing() {
 temporary() {
 	local old
 	for old in "${TMPDIR:-/tmp}"/"$1".*.[0-9]*; do
-		[ -d "$old" ] && ! kill -0 "${old##*.}" 2>/dev/null && rm -rf "$old"
+		[ -O "$old" ] && [ ! -d "/proc/${old##*.}" ] && rm -rf "$old"
 	done
 	tmp=$(mktemp -d "${TMPDIR:-/tmp}/$1.XXXXXX") && mv "$tmp" "$tmp.$$" && tmp=$tmp.$$
 	trap 'status=$?; rm -rf "$tmp"; exit $status' EXIT

@@ -21,6 +21,7 @@ type Progress struct {
 	label atomic.Pointer[string] // left of the bar, read by its renderer
 }
 
+// NewProgress draws a bar if out is a terminal.
 func NewProgress(out io.Writer) *Progress {
 	p := &Progress{out: out}
 	if f, ok := out.(*os.File); ok {
@@ -63,6 +64,7 @@ func (p *Progress) Update(b bench.Progress) {
 	p.bar.SetCurrent(at)
 }
 
+// Close ends the bar.
 func (p *Progress) Close() {
 	if p.bars == nil {
 		return

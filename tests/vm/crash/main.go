@@ -9,6 +9,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -26,7 +27,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return fmt.Errorf("want ports, load or verify")
+		return errors.New("want ports, load or verify")
 	}
 	f := flag.NewFlagSet(args[0], flag.ExitOnError)
 	book := f.String("book", "book", "file with what was acknowledged")
@@ -68,7 +69,7 @@ func pairs(args []string) (p []pair, err error) {
 		p = append(p, pair{name, value})
 	}
 	if len(p) == 0 {
-		return nil, fmt.Errorf("no targets")
+		return nil, errors.New("no targets")
 	}
 	return p, nil
 }
