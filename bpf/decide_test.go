@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"net"
+	"net/netip"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -32,7 +33,8 @@ type packet struct {
 	vid      uint16 // of the first tag, if not the one that the host is in
 	v6       bool
 	dstIP    net.IP
-	srcIP    net.IP // of IPv6
+	srcIP    net.IP         // of IPv6
+	srcPort  layers.TCPPort // if not that of a connection of ours
 	frag     uint16
 	moreFrag bool
 	ipOpts   bool
@@ -118,7 +120,7 @@ func (p *packet) build(t *testing.T) []byte {
 		udp.SetNetworkLayerForChecksum(network)
 		stack = append(stack, udp)
 	default:
-		tcp := &layers.TCP{SrcPort: 4000, DstPort: layers.TCPPort(p.port), Seq: 1, Ack: 1, ACK: true, PSH: true, Window: 1000}
+		tcp := &layers.TCP{SrcPort: cmp.Or(p.srcPort, 4000), DstPort: layers.TCPPort(p.port), Seq: 1, Ack: 1, ACK: true, PSH: true, Window: 1000}
 		if p.flags != nil {
 			p.flags(tcp)
 		}
@@ -170,6 +172,13 @@ var decisions = []struct {
 	{"v4 other port", segment(func(p *packet) { p.port = 22 }), "pass_port"},
 	{"v4 port with swapped bytes", segment(func(p *packet) { p.port = ourPort>>8 | ourPort&0xff<<8 }), "pass_port"},
 	{"v6 other port", segment(func(p *packet) { p.v6 = true; p.port = 22 }), "pass_port"},
+
+	{"v4 another peer's port", segment(func(p *packet) { p.srcPort = 4001 }), "pass_conn"},
+	{"v4 another local address", segment(func(p *packet) { p.dstIP = net.IP{10, 77, 0, 3} }), "pass_conn"},
+	{"v4 VLAN, another local address", segment(func(p *packet) { p.vlans, p.dstIP = 1, net.IP{10, 77, 0, 3} }), "pass_conn"},
+	{"v6 another peer's port", segment(func(p *packet) { p.v6, p.srcPort = true, 4001 }), "pass_conn"},
+	{"v6 another local address", segment(func(p *packet) { p.v6, p.dstIP = true, net.ParseIP("fd00::3") }), "pass_conn"},
+	{"v6 another peer", segment(func(p *packet) { p.v6, p.srcIP = true, net.ParseIP("fd00::1:2") }), "pass_conn"},
 
 	{"v4 SYN", segment(func(p *packet) { p.payload = 0; p.flags = func(t *layers.TCP) { t.SYN, t.ACK = true, false } }), "pass_control"},
 	{"v4 SYN with data", segment(func(p *packet) { p.flags = func(t *layers.TCP) { t.SYN, t.ACK = true, false } }), "pass_control"},
@@ -256,6 +265,14 @@ func put16Tag(tci uint16) func([]byte, int, int) []byte {
 	}
 }
 
+// addOurConns adds the connections that a plain segment belongs to.
+func addOurConns(t *testing.T, s *Steer) {
+	t.Helper()
+	for local, peer := range map[string]string{"10.77.0.1:8080": "10.77.0.2:4000", "[fd00::1]:8080": "[fd00::2]:4000"} {
+		qt.Assert(t, qt.IsNil(s.AddConn(netip.MustParseAddrPort(peer), netip.MustParseAddrPort(local))))
+	}
+}
+
 // TestDecisions runs the program on frames, without a NIC.
 func TestDecisions(t *testing.T) {
 	var objs steerObjects
@@ -264,6 +281,7 @@ func TestDecisions(t *testing.T) {
 	s := &Steer{maps: objs.steerMaps}
 	qt.Assert(t, qt.IsNil(s.configure(&nic{name: "none", mac: ourMAC, mtu: 1500})))
 	qt.Assert(t, qt.IsNil(s.AddPort(ourPort, 0)))
+	addOurConns(t, s)
 	var cfg steerNicConfig
 	qt.Assert(t, qt.IsNil(s.maps.SteerConfig.Lookup(uint32(0), &cfg)))
 	qt.Assert(t, qt.Equals(cfg.Vlans, [64]uint64{1}))
@@ -287,14 +305,28 @@ func TestDecisions(t *testing.T) {
 		})
 	}
 
-	t.Run("removed port", func(t *testing.T) {
-		qt.Assert(t, qt.IsNil(s.RemovePort(ourPort)))
+	decision := func(name string) uint64 {
+		t.Helper()
 		before, err := s.Counters()
 		qt.Assert(t, qt.IsNil(err))
 		runXDP(t, objs.PasteSteer, segment(nil).build(t))
 		after, err := s.Counters()
 		qt.Assert(t, qt.IsNil(err))
-		qt.Assert(t, qt.Equals(after["pass_port"], before["pass_port"]+1))
+		return after[name] - before[name]
+	}
+	t.Run("removed connection", func(t *testing.T) {
+		peer, local := netip.MustParseAddrPort("10.77.0.2:4000"), netip.MustParseAddrPort("10.77.0.1:8080")
+		qt.Assert(t, qt.IsNil(s.RemoveConn(peer, local)))
+		qt.Assert(t, qt.IsNil(s.RemoveConn(peer, local)))
+		qt.Assert(t, qt.Equals(decision("pass_conn"), 1))
+		addOurConns(t, s)
+		qt.Assert(t, qt.Equals(decision(wouldSteer), 1))
+		qt.Assert(t, qt.IsNil(s.resetConns()))
+		qt.Assert(t, qt.Equals(decision("pass_conn"), 1))
+	})
+	t.Run("removed port", func(t *testing.T) {
+		qt.Assert(t, qt.IsNil(s.RemovePort(ourPort)))
+		qt.Assert(t, qt.Equals(decision("pass_port"), 1))
 	})
 }
 

@@ -4,7 +4,7 @@
 // There are two sets of programs, one Go object for each:
 //
 //   - [Steer] is the XDP program on the NIC. It hands TCP segments that carry
-//     payload for one of our ports to the AF_XDP socket of their RX queue and
+//     payload for one of our connections to the AF_XDP socket of their RX queue and
 //     lets everything else continue into the kernel. It lives as long as the
 //     Steer, or, pinned below a bpffs, until [DetachSteer].
 //   - the ticket programs, on the injection device and on the registered
@@ -19,6 +19,7 @@
 //	    link    the XDP link: removing it detaches the program
 //	    config  steer_config, the NIC's address and VLANs
 //	    ports   steer_ports, the TCP ports that are steered
+//	    conns   steer_conns, the connections on them that are steered
 //	    xsks    steer_xsks, the AF_XDP socket of each RX queue
 //	    stats   steer_stats, the per-CPU counters
 //	    flows   steer_flows, which connections have segments in user space

@@ -16,6 +16,7 @@ func TestSmallSegments(t *testing.T) {
 	s := &Steer{maps: objs.steerMaps}
 	qt.Assert(t, qt.IsNil(s.configure(&nic{name: "none", mac: ourMAC, mtu: 1500})))
 	qt.Assert(t, qt.IsNil(s.AddPort(ourPort, 1000)))
+	addOurConns(t, s)
 	order, err := s.Order()
 	qt.Assert(t, qt.IsNil(err))
 	defer unix.Munmap(s.order)

@@ -44,6 +44,7 @@ enum {
 };
 
 #define BPF_ANY 0
+#define BPF_F_NO_PREALLOC (1U << 0)
 #define BPF_F_MMAPABLE (1U << 10)
 #define BPF_RB_NO_WAKEUP (1ULL << 0)
 #define BPF_RB_FORCE_WAKEUP (1ULL << 1)
@@ -95,6 +96,7 @@ static void (*bpf_ringbuf_discard)(void *data, __u64 flags) = (void *)133;
 #define bpf_htons(x) ((__u16)__builtin_bswap16((__u16)(x)))
 #define bpf_ntohs(x) bpf_htons(x)
 #define bpf_ntohl(x) __builtin_bswap32(x)
+#define bpf_htonl(x) bpf_ntohl(x)
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "only little-endian targets are supported"
 #endif

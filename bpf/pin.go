@@ -19,6 +19,7 @@ const (
 	pinLink   = "link"
 	pinConfig = "config"
 	pinPorts  = "ports"
+	pinConns  = "conns"
 	pinXsks   = "xsks"
 	pinStats  = "stats"
 	pinFlows  = "flows"
@@ -251,6 +252,7 @@ func (s *Steer) pins() []mapPin {
 	return []mapPin{
 		{pinConfig, steerMapSteerConfig, &s.maps.SteerConfig},
 		{pinPorts, steerMapSteerPorts, &s.maps.SteerPorts},
+		{pinConns, steerMapSteerConns, &s.maps.SteerConns},
 		{pinXsks, steerMapSteerXsks, &s.maps.SteerXsks},
 		{pinStats, steerMapSteerStats, &s.maps.SteerStats},
 		{pinFlows, steerMapSteerFlows, &s.maps.SteerFlows},

@@ -94,7 +94,7 @@ func TestPinnedLife(t *testing.T) {
 	ports, err := s.Ports()
 	qt.Assert(t, qt.IsNil(err))
 	qt.Check(t, qt.DeepEquals(ports, []uint16{80, 65535}))
-	qt.Assert(t, qt.IsNil(s.ResetPorts()))
+	qt.Assert(t, qt.IsNil(s.Reset()))
 	ports, err = s.Ports()
 	qt.Assert(t, qt.IsNil(err))
 	qt.Check(t, qt.HasLen(ports, 0))
@@ -229,7 +229,7 @@ func TestCrashedDetach(t *testing.T) {
 				qt.Assert(t, qt.IsNil(s.Close()))
 				pins, err := filepath.Glob(filepath.Join(dir, "paste", "*", p.nic, "*"))
 				qt.Assert(t, qt.IsNil(err))
-				qt.Assert(t, qt.HasLen(pins, 6))
+				qt.Assert(t, qt.HasLen(pins, 7))
 				for _, pin := range pins {
 					if filepath.Base(pin) != left {
 						qt.Assert(t, qt.IsNil(os.Remove(pin)))

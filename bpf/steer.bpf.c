@@ -3,10 +3,10 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 //
 // steer: the XDP program on the NIC. TCP segments that carry payload for a
-// port of ours go to the AF_XDP socket of their RX queue; everything else
-// (handshakes, pure ACKs, FIN, RST, other ports, other protocols, anything
-// unusual) continues into the kernel untouched. When in doubt it passes: the
-// kernel's own path is always correct, only slower.
+// registered connection go to the AF_XDP socket of their RX queue; everything
+// else (handshakes, pure ACKs, FIN, RST, other connections, other protocols,
+// anything unusual) continues into the kernel untouched. When in doubt it passes:
+// the kernel's own path is always correct, only slower.
 #include "paste_bpf.h"
 
 char __license[] SEC("license") = "Dual BSD/GPL";
@@ -25,6 +25,7 @@ enum steer_counter {
 	STEER_PASS_MALFORMED,// headers or lengths that do not fit the frame
 	STEER_PASS_SMALL,    // ours, below the port's copybreak
 	STEER_PASS_LARGE,    // ours, and more than a packet buffer takes
+	STEER_PASS_CONN,     // to a port that is ours, of a connection that is not
 	STEER_COUNTERS,
 };
 
@@ -50,6 +51,24 @@ struct {
 	__type(key, __u16);
 	__type(value, __u32);
 } steer_ports SEC(".maps");
+
+// Connections that are registered, as their addresses and ports stand in a
+// received packet. Only what is in here is steered: a port may be shared with
+// other sockets, on other local addresses, in other network namespaces behind
+// the same MAC address, or on hosts that this one forwards to.
+struct conn_key {
+	__u32 peer[4]; // IPv4: mapped into IPv6 (::ffff:a.b.c.d)
+	__u32 local[4];
+	__u32 ports; // the first four bytes of the TCP header
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 18);
+	__type(key, struct conn_key);
+	__type(value, __u32); // not used yet
+} steer_conns SEC(".maps");
 
 // AF_XDP sockets by RX queue. A closed socket leaves the map by itself.
 struct {
@@ -117,9 +136,10 @@ INLINE __u32 mix(__u32 h, __u32 word)
 }
 
 // tcp decides on the segment whose TCP header is at `at` and whose IP packet
-// says that `len` bytes of header and payload belong to it. addrs is a hash of
-// the packet's addresses, room the size of the largest frame in bytes.
-INLINE int tcp(struct xdp_md *ctx, void *at, void *end, __u32 len, __u32 addrs, __u32 room)
+// says that `len` bytes of header and payload belong to it. key has the packet's
+// addresses, addrs a hash of them, room is the size of the largest frame in bytes.
+INLINE int tcp(struct xdp_md *ctx, void *at, void *end, __u32 len, struct conn_key *key, __u32 addrs,
+	       __u32 room)
 {
 	struct tcphdr *th = at;
 	if ((void *)(th + 1) > end)
@@ -135,6 +155,9 @@ INLINE int tcp(struct xdp_md *ctx, void *at, void *end, __u32 len, __u32 addrs, 
 		return count(STEER_PASS_MALFORMED, XDP_PASS);
 	if (header == len || th->flags & (TCP_SYN | TCP_RST | TCP_URG))
 		return count(STEER_PASS_CONTROL, XDP_PASS);
+	key->ports = *(__u32 *)th;
+	if (!bpf_map_lookup_elem(&steer_conns, key))
+		return count(STEER_PASS_CONN, XDP_PASS);
 	// In generic mode a frame may be what a virtual interface did not cut into
 	// segments. AF_XDP would drop it, as it does not fit a buffer.
 	if ((void *)(long)ctx->data + room < end)
@@ -144,7 +167,7 @@ INLINE int tcp(struct xdp_md *ctx, void *at, void *end, __u32 len, __u32 addrs, 
 	struct steer_order *order = bpf_map_lookup_elem(&steer_flows, &zero);
 	if (!order)
 		return count(STEER_PASS_NO_SOCKET, XDP_PASS);
-	struct flow *f = &order->flows[mix(addrs, *(__u32 *)th) / (0x100000000 / FLOWS)];
+	struct flow *f = &order->flows[mix(addrs, key->ports) / (0x100000000 / FLOWS)];
 	if (len - header < *copybreak && !*(volatile __u32 *)&order->all[queue & 255] &&
 	    f->steered == *(volatile __u32 *)&f->injected && !*(volatile __u32 *)&f->held)
 		return count(STEER_PASS_SMALL, XDP_PASS);
@@ -197,6 +220,7 @@ int paste_steer(struct xdp_md *ctx)
 	if (outer == bpf_htons(ETH_P_8021AD) || !(cfg->vlans[vid >> 6] >> (vid & 63) & 1))
 		return count(STEER_PASS_VLAN, XDP_PASS);
 
+	struct conn_key key = {};
 	if (proto == bpf_htons(ETH_P_IP)) {
 		struct iphdr *ip = at;
 		if ((void *)(ip + 1) > end)
@@ -210,7 +234,10 @@ int paste_steer(struct xdp_md *ctx)
 		__u32 len = bpf_ntohs(ip->tot_len);
 		if (len < sizeof(*ip))
 			return count(STEER_PASS_MALFORMED, XDP_PASS);
-		return tcp(ctx, ip + 1, end, len - sizeof(*ip), mix(mix(0, ip->saddr), ip->daddr),
+		key.peer[2] = key.local[2] = bpf_htonl(0xffff);
+		key.peer[3] = ip->saddr;
+		key.local[3] = ip->daddr;
+		return tcp(ctx, ip + 1, end, len - sizeof(*ip), &key, mix(mix(0, ip->saddr), ip->daddr),
 			   cfg->room);
 	}
 
@@ -225,7 +252,9 @@ int paste_steer(struct xdp_md *ctx)
 	if (link_local(ip6->daddr) || link_local(ip6->saddr))
 		return count(STEER_PASS_ADDRESS, XDP_PASS);
 	__u32 addrs = 0, *word = (__u32 *)ip6->saddr;
-	for (int i = 0; i < 8; i++) // the destination follows
+	for (int i = 0; i < 8; i++) { // the destination follows
 		addrs = mix(addrs, word[i]);
-	return tcp(ctx, ip6 + 1, end, bpf_ntohs(ip6->payload_len), addrs, cfg->room);
+		(i < 4 ? key.peer : key.local)[i & 3] = word[i];
+	}
+	return tcp(ctx, ip6 + 1, end, bpf_ntohs(ip6->payload_len), &key, addrs, cfg->room);
 }

@@ -1,11 +1,8 @@
 package bpf
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
-	"slices"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -267,85 +264,6 @@ func (s *Steer) configure(n *nic) error {
 	}
 	if err := s.maps.SteerConfig.Put(uint32(0), cfg); err != nil {
 		return fmt.Errorf("interface %s: configure steering: %w", n.name, err)
-	}
-	return nil
-}
-
-// portKey is a port as it stands in a TCP header.
-func portKey(port uint16) (key [2]byte) {
-	binary.BigEndian.PutUint16(key[:], port)
-	return key
-}
-
-// AddPort steers the segments of local TCP port p from now on, but for those
-// with less payload than copybreak bytes, which pass unless they would overtake
-// a steered one (see Order). Adding a port again changes its copybreak.
-func (s *Steer) AddPort(p uint16, copybreak int) error {
-	if p == 0 {
-		return fmt.Errorf("interface %s: steer port 0: a TCP port is 1 to 65535", s.info.NIC)
-	}
-	if copybreak < 0 || copybreak > math.MaxInt32 {
-		return fmt.Errorf("interface %s: steer port %d: copybreak of %d bytes: must not be negative", s.info.NIC, p, copybreak)
-	}
-	err := s.maps.SteerPorts.Put(portKey(p), uint32(copybreak))
-	if errors.Is(err, unix.E2BIG) {
-		return fmt.Errorf("interface %s: steer port %d: all %d entries are in use; remove another port first: %w",
-			s.info.NIC, p, s.maps.SteerPorts.MaxEntries(), err)
-	}
-	if err != nil {
-		return fmt.Errorf("interface %s: steer port %d: %w", s.info.NIC, p, err)
-	}
-	return nil
-}
-
-// RemovePort lets the segments of port p pass again. Removing a port that is
-// not steered is no error.
-func (s *Steer) RemovePort(p uint16) error {
-	if err := s.maps.SteerPorts.Delete(portKey(p)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return fmt.Errorf("interface %s: unsteer port %d: %w", s.info.NIC, p, err)
-	}
-	return nil
-}
-
-// Ports returns the ports that are steered, in ascending order.
-func (s *Steer) Ports() ([]uint16, error) {
-	var ports []uint16
-	var key [2]byte
-	var value uint32
-	it := s.maps.SteerPorts.Iterate()
-	for it.Next(&key, &value) {
-		ports = append(ports, binary.BigEndian.Uint16(key[:]))
-	}
-	if err := it.Err(); err != nil {
-		return nil, fmt.Errorf("interface %s: list ports: %w", s.info.NIC, err)
-	}
-	slices.Sort(ports)
-	return slices.Compact(ports), nil
-}
-
-// ResetPorts removes all ports: those that a crashed application left in a
-// pinned map. They do no harm without a socket, for then every packet passes,
-// but the next application's sockets must not receive them.
-func (s *Steer) ResetPorts() error {
-	ports, err := s.Ports()
-	for _, p := range ports {
-		err = errors.Join(err, s.RemovePort(p))
-	}
-	return err
-}
-
-// SetSocket gives the steered segments of an RX queue to the AF_XDP socket fd,
-// which must be bound to this NIC and queue. The kernel removes the entry when
-// the socket is closed.
-func (s *Steer) SetSocket(queue, fd int) error {
-	if limit := int(s.maps.SteerXsks.MaxEntries()); queue < 0 || queue >= limit {
-		return fmt.Errorf("interface %s: queue %d: steering knows queues 0 to %d", s.info.NIC, queue, limit-1)
-	}
-	if fd < 0 || fd > math.MaxInt32 {
-		return fmt.Errorf("interface %s: queue %d: bad socket %d: %w", s.info.NIC, queue, fd, unix.EBADF)
-	}
-	if err := s.maps.SteerXsks.Put(uint32(queue), uint32(fd)); err != nil {
-		return fmt.Errorf("interface %s: queue %d: set AF_XDP socket: %w", s.info.NIC, queue, err)
 	}
 	return nil
 }

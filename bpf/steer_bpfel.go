@@ -13,6 +13,13 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type steerConnKey struct {
+	_     structs.HostLayout
+	Peer  [4]uint32
+	Local [4]uint32
+	Ports uint32
+}
+
 type steerNicConfig struct {
 	_     structs.HostLayout
 	Mac   [6]uint8
@@ -35,7 +42,8 @@ const (
 	steerSteerCounterSTEER_PASS_MALFORMED steerSteerCounter = 9
 	steerSteerCounterSTEER_PASS_SMALL     steerSteerCounter = 10
 	steerSteerCounterSTEER_PASS_LARGE     steerSteerCounter = 11
-	steerSteerCounterSTEER_COUNTERS       steerSteerCounter = 12
+	steerSteerCounterSTEER_PASS_CONN      steerSteerCounter = 12
+	steerSteerCounterSTEER_COUNTERS       steerSteerCounter = 13
 )
 
 type steerSteerLimit uint32
@@ -62,6 +70,7 @@ type steerSteerOrder struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	steerMapSteerConfig = "steer_config"
+	steerMapSteerConns  = "steer_conns"
 	steerMapSteerFlows  = "steer_flows"
 	steerMapSteerPorts  = "steer_ports"
 	steerMapSteerStats  = "steer_stats"
@@ -119,6 +128,7 @@ type steerProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type steerMapSpecs struct {
 	SteerConfig *ebpf.MapSpec `ebpf:"steer_config"`
+	SteerConns  *ebpf.MapSpec `ebpf:"steer_conns"`
 	SteerFlows  *ebpf.MapSpec `ebpf:"steer_flows"`
 	SteerPorts  *ebpf.MapSpec `ebpf:"steer_ports"`
 	SteerStats  *ebpf.MapSpec `ebpf:"steer_stats"`
@@ -152,6 +162,7 @@ func (o *steerObjects) Close() error {
 // It can be passed to loadSteerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type steerMaps struct {
 	SteerConfig *ebpf.Map `ebpf:"steer_config"`
+	SteerConns  *ebpf.Map `ebpf:"steer_conns"`
 	SteerFlows  *ebpf.Map `ebpf:"steer_flows"`
 	SteerPorts  *ebpf.Map `ebpf:"steer_ports"`
 	SteerStats  *ebpf.Map `ebpf:"steer_stats"`
@@ -161,6 +172,7 @@ type steerMaps struct {
 func (m *steerMaps) Close() error {
 	return _SteerClose(
 		m.SteerConfig,
+		m.SteerConns,
 		m.SteerFlows,
 		m.SteerPorts,
 		m.SteerStats,

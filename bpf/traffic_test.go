@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -20,6 +21,8 @@ type talk struct {
 	stop  atomic.Bool
 	err   chan error
 	close func()
+
+	peer, local netip.AddrPort // of the near end's socket
 }
 
 func startTalk(t *testing.T, p *pair, port int) *talk {
@@ -35,6 +38,7 @@ func startTalk(t *testing.T, p *pair, port int) *talk {
 	qt.Assert(t, qt.IsNil(err))
 
 	k := &talk{round: make(chan uint32, 1), err: make(chan error, 2)}
+	k.peer, k.local = server.RemoteAddr().(*net.TCPAddr).AddrPort(), server.LocalAddr().(*net.TCPAddr).AddrPort()
 	deadline := time.Now().Add(3 * time.Minute)
 	client.SetDeadline(deadline)
 	server.SetDeadline(deadline)
@@ -116,6 +120,7 @@ func TestTrafficPasses(t *testing.T) {
 			qt.Assert(t, qt.IsNil(err))
 			both()
 			qt.Assert(t, qt.IsNil(s.AddPort(steered, 0)))
+			qt.Assert(t, qt.IsNil(s.AddConn(b.peer, b.local)))
 			both()
 			counters, err := s.Counters()
 			qt.Assert(t, qt.IsNil(err))

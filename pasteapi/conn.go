@@ -226,6 +226,11 @@ func (r *Ring) adopt(c *conn) (err error) {
 	r.byFd[c.fd] = c
 	r.byCookie[c.cookie] = c
 	r.flows.add(c)
+	if r.steer != nil && !c.copyOnly {
+		if err := r.steer.AddConn(c.peer, c.local); err != nil {
+			r.stats.Unsteered++ // it works by the copy path
+		}
+	}
 	r.conns++
 	r.stats.Conns++
 	// Segments that arrived between reading and inserting did not run the
@@ -300,10 +305,13 @@ func (r *Ring) unregister(fd int) error {
 	}
 	r.byFd[fd] = nil
 	delete(r.byCookie, c.cookie)
-	r.flows.remove(c)
+	var err error
+	if r.flows.remove(c) && r.steer != nil {
+		err = r.steer.RemoveConn(c.peer, c.local)
+	}
 	r.conns--
 	r.stats.Conns--
-	err := r.tk.RemoveSocket(c.cookie)
+	err = errors.Join(err, r.tk.RemoveSocket(c.cookie))
 	if c.copyOnly {
 		err = errors.Join(err, r.tk.ClearOverflow(c.cookie))
 	}

@@ -173,14 +173,23 @@ func (t *flows) add(c *conn) {
 	}
 }
 
-func (t *flows) remove(c *conn) {
+// remove reports whether c was there: a new connection may have the addresses and
+// ports of one that was closed without Unregister.
+func (t *flows) remove(c *conn) bool {
 	if c.peer.Addr().Is4() {
-		if k := key4(c.peer, c.local); t.v4[k] == c {
+		k := key4(c.peer, c.local)
+		if t.v4[k] == c {
 			delete(t.v4, k)
+			return true
 		}
-	} else if k := key6(c.peer, c.local); t.v6[k] == c {
-		delete(t.v6, k)
+		return false
 	}
+	k := key6(c.peer, c.local)
+	if t.v6[k] == c {
+		delete(t.v6, k)
+		return true
+	}
+	return false
 }
 
 func ports(src, dst netip.AddrPort) uint32 {

@@ -197,8 +197,8 @@ func (p *Port) openSteer() (err error) {
 	if err != nil {
 		return err
 	}
-	// Ports of an earlier application that was killed.
-	if err := p.steer.ResetPorts(); err != nil {
+	// What an earlier application left that was killed.
+	if err := p.steer.Reset(); err != nil {
 		return err
 	}
 	p.order, err = p.steer.Order()
@@ -225,7 +225,7 @@ func (p *Port) openSockets(ifindex int, veth bool) (err error) {
 		p.socks = append(p.socks, s)
 		r := p.rings[q%o.Rings]
 		r.nics = append(r.nics, s)
-		r.order = p.order
+		r.steer, r.order = p.steer, p.order
 		r.refill(s)
 		if err := r.watch(s.Fd(), watchNIC); err != nil {
 			return err

@@ -32,6 +32,7 @@ type Ring struct {
 	spin    int64 // nanoseconds; negative: for ever
 
 	nics    []*xsk.Socket // this ring's NIC queues
+	steer   *bpf.Steer    // nil without a NIC
 	order   *bpf.Order    // nil without a NIC
 	behind  bool          // the NIC queues let nothing pass, see updateBehind
 	inj     injector

@@ -35,6 +35,7 @@ type Stats struct {
 	TxPostponed    uint64 `json:"tx_postponed"`    // slots that waited for their peer
 	TxDropped      uint64 `json:"tx_dropped"`      // slots for unregistered sockets
 	TxFailed       uint64 `json:"tx_failed"`       // connections given up in sending
+	Unsteered      uint64 `json:"unsteered"`       // connections for which steering had no room
 	Conns          uint64 `json:"conns"`           // registered now
 }
 

@@ -44,7 +44,7 @@ func TestForeignVLAN(t *testing.T) {
 	}
 	qt.Assert(t, qt.IsNil(raw.send(7, raw.seq, []byte("foreign!"))))
 	wait("frame of VLAN 7 has arrived", func(st pasteapi.Status) bool {
-		return st.Steer["pass_vlan"]+st.Steer["redirect"]+st.Steer["pass_small"] == 2
+		return st.Steer["pass_vlan"]+st.Steer["redirect"]+st.Steer["pass_small"]+st.Steer["pass_conn"] == 2
 	})
 	// Had it been received, the same bytes of the stream could not come again
 	// with another content. The client's socket takes the echo when it has sent
