@@ -146,7 +146,7 @@ func cutOff(err error) error {
 // it is called with the number of bytes written so far.
 func (p *Pool) Dump(w io.Writer, progress func(written uint64)) error {
 	if err := p.Guard(func() error { return p.dump(w, progress) }); err != nil {
-		return fmt.Errorf("dump pool %s: %w", p.path, err)
+		return fmt.Errorf("dump pool %s: %w", p.file.path(), err)
 	}
 	return nil
 }

@@ -76,12 +76,16 @@ type place struct {
 }
 
 // placeOf judges a path without opening it: opening a FIFO or a device may
-// block or have effects. An absent file is judged by its directory.
+// block or have effects. An absent file is judged by its directory. A link to nothing
+// is refused: what it names would be made at a place that nobody has looked at.
 func placeOf(path string) (place, error) {
 	var st unix.Stat_t
 	judged := path
 	err := unix.Stat(path, &st)
 	if err == unix.ENOENT {
+		if to, err := os.Readlink(path); err == nil {
+			return place{}, fmt.Errorf("%w: %s is a symbolic link to %s, where nothing is; name that file itself, or remove the link", ErrNotPool, path, to)
+		}
 		judged = filepath.Dir(path)
 		err = unix.Stat(judged, &st)
 	}

@@ -23,9 +23,12 @@ type CheckResult struct {
 // pool cannot be read. progress may be nil; it is called with the bytes of
 // payload verified, of all.
 //
-// The pool should be open read-only, and not Live: what a writer changes
-// underneath looks like damage.
+// The pool should be open read-only, which keeps writers out. A Live pool is not
+// checked, but ErrLocked: what a writer changes underneath looks like damage.
 func (p *Pool) Check(ctx context.Context, progress func(done, total uint64), report func(error)) (CheckResult, error) {
+	if p.Live() {
+		return CheckResult{}, fmt.Errorf("%w: %s has %s open, and what it changes meanwhile would look like damage; stop that first, or check a copy", ErrLocked, p.Writer(), p.Path())
+	}
 	c := checker{p: p, ctx: ctx, progress: progress}
 	c.report = func(err error) error {
 		c.res.Problems++

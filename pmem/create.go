@@ -25,11 +25,14 @@ func Create(path string, o Options) (*Pool, error) {
 	return p, nil
 }
 
+// openTries is how often another process may remove what it has just created.
+const openTries = 100
+
 // OpenOrCreate opens the pool at path, or creates it if there is none or only
 // a half-created one. It never overwrites anything else.
 func OpenOrCreate(path string, o Options) (*Pool, error) {
 	o.Overwrite = false
-	for {
+	for tries := 0; ; tries++ {
 		p, err := Open(path, o)
 		switch {
 		case errors.Is(err, ErrIncomplete):
@@ -47,7 +50,7 @@ func OpenOrCreate(path string, o Options) (*Pool, error) {
 			return p, err
 		}
 		// Another process may create it in between; then open that one.
-		if p, err = Create(path, o); !errors.Is(err, ErrExists) {
+		if p, err = Create(path, o); !errors.Is(err, ErrExists) || tries == openTries {
 			return p, err
 		}
 	}
@@ -60,7 +63,7 @@ func NewMemory(name string, o Options) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := createIn(f, place{backing: BackingMemory, unit: uint64(os.Getpagesize())}, o)
+	p, err := createIn(poolFile{File: f, place: place{backing: BackingMemory, unit: uint64(os.Getpagesize())}}, o)
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("create pool: %w", err)
@@ -84,7 +87,7 @@ func create(path string, o Options, fill func(*Pool) error) (*Pool, error) {
 			return nil, existsError(path)
 		}
 		// Whoever has the old one open must not lose it.
-		old, _, _, err := openPool(path, false)
+		old, err := openPool(path, Options{AllowForeign: true})
 		if err != nil {
 			return nil, err
 		}
@@ -95,7 +98,7 @@ func create(path string, o Options, fill func(*Pool) error) (*Pool, error) {
 		return nil, err
 	}
 	defer f.tidy()
-	p, err := createIn(f.File, pl, o)
+	p, err := createIn(poolFile{File: f.File, place: pl}, o)
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -108,22 +111,22 @@ func create(path string, o Options, fill func(*Pool) error) (*Pool, error) {
 		p.Close()
 		return nil, err
 	}
-	p.isNew = true
+	p.file.isNew = true
 	return p, nil
 }
 
 func createDevice(path string, o Options, fill func(*Pool) error) (*Pool, error) {
-	f, pl, _, err := openPool(path, false)
+	f, err := openPool(path, Options{AllowForeign: o.AllowForeign})
 	if err != nil {
 		return nil, err
 	}
 	p, err := func() (*Pool, error) {
 		if !o.Overwrite {
-			if err := blank(f, pl); err != nil {
+			if err := blank(&f); err != nil {
 				return nil, err
 			}
 		}
-		return createIn(f, pl, o)
+		return createIn(f, o)
 	}()
 	if err != nil {
 		f.Close()
@@ -137,8 +140,8 @@ func createDevice(path string, o Options, fill func(*Pool) error) (*Pool, error)
 }
 
 // blank fails unless the beginning of a device holds zeros only.
-func blank(f *os.File, pl place) error {
-	m, err := mapFile(f, max(pl.unit, daxAlign), unix.PROT_READ, 0)
+func blank(f *poolFile) error {
+	m, err := mapFile(f.File, max(f.unit, daxAlign), unix.PROT_READ, 0)
 	if err != nil {
 		return err
 	}
@@ -152,15 +155,15 @@ func blank(f *os.File, pl place) error {
 }
 
 // createIn formats a new pool in f, which the pool takes over on success.
-func createIn(f *os.File, pl place, o Options) (*Pool, error) {
+func createIn(f poolFile, o Options) (*Pool, error) {
 	if o.ReadOnly {
 		return nil, fmt.Errorf("%s: %w", f.Name(), ErrReadOnly)
 	}
 	if o.FrameSize == 0 {
 		o.FrameSize = DefaultFrameSize
 	}
-	if o.Size == 0 && pl.backing == BackingDAX {
-		o.Size = int64(pl.devSize / pl.unit * pl.unit)
+	if o.Size == 0 && f.backing == BackingDAX {
+		o.Size = int64(f.devSize / f.unit * f.unit)
 	}
 	if o.Size == 0 {
 		return nil, fmt.Errorf("%s: %w: none is given; only a device-DAX device has one of its own", f.Name(), ErrSize)
@@ -168,38 +171,39 @@ func createIn(f *os.File, pl place, o Options) (*Pool, error) {
 	if o.Size < 0 || o.LogEntries < 0 {
 		return nil, fmt.Errorf("%s: %w: size %d, log entries %d", f.Name(), ErrSize, o.Size, o.LogEntries)
 	}
-	g, err := layout(roundUp(uint64(o.Size), max(pl.unit, sizeQuantum)), o.FrameSize, uint64(o.LogEntries))
+	g, err := layout(roundUp(uint64(o.Size), max(f.unit, sizeQuantum)), o.FrameSize, uint64(o.LogEntries))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Name(), err)
 	}
-	if pl.backing == BackingDAX {
-		if g.size > pl.devSize {
-			return nil, fmt.Errorf("%w: %s has %d bytes, %d were asked for", ErrSize, f.Name(), pl.devSize, g.size)
+	if f.backing == BackingDAX {
+		if g.size > f.devSize {
+			return nil, fmt.Errorf("%w: %s has %d bytes, %d were asked for", ErrSize, f.Name(), f.devSize, g.size)
 		}
 	} else {
 		// The lock comes before the name, so nobody opens it first.
-		if err := lockFile(f, unix.LOCK_EX, 0); err != nil {
+		if err := lockFile(f.File, unix.LOCK_EX, 0); err != nil {
 			return nil, err
 		}
-		if err := reserve(f, g.size); err != nil {
+		if err := reserve(f.File, g.size); err != nil {
 			return nil, err
 		}
 	}
-	a, err := attach(f, pl, g.size, o, true)
+	a, err := openMemory(&f, g.size, o, true)
 	if err != nil {
 		return nil, err
 	}
+	f.backing = a.backing
 	s := superblock{geometry: g, created: now()}
 	rand.Read(s.uuid[:])
 	err = format(a.mem, orCPU(a.mem, a.dom), s)
 	var p *Pool
 	if err == nil {
-		p, err = newPool(a.mem, s, o, a.dom)
+		p, err = newPool(a.mem, s, o, a.dom, f)
 	}
 	if err != nil {
 		a.close()
 		return nil, err
 	}
-	p.att, p.file, p.path, p.backing = a, f, f.Name(), a.backing
+	p.memory = a
 	return p, nil
 }

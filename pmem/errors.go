@@ -18,6 +18,9 @@ var (
 	ErrTruncated = errors.New("truncated pool")
 	// ErrLocked: another process has the pool open.
 	ErrLocked = errors.New("pool in use")
+	// ErrOwner: the file is another user's, or others may write to it, and
+	// Options.AllowForeign was not given.
+	ErrOwner = errors.New("pool file is not this user's alone")
 	// ErrBacking: the file is not on memory that a packet buffer can live in.
 	ErrBacking = errors.New("not memory that packet buffers can live in")
 	// ErrSize: a size, frame size or log size that cannot be had.

@@ -56,7 +56,7 @@ func mapped(dom Domain) []byte {
 	return nil
 }
 
-func (p *Pool) faultError(r any) error { return faultError(r, p.path, p.mem, mapped(p.dom)) }
+func (p *Pool) faultError(r any) error { return faultError(r, p.file.path(), p.mem, mapped(p.dom)) }
 
 // faultError describes a fault in one of the mappings of the pool of that name.
 // It panics again with anything else.

@@ -95,7 +95,7 @@ func FuzzRecover(f *testing.F) {
 	f.Fuzz(func(t *testing.T, script []byte, readOnly bool) {
 		mem := make([]byte, g.size)
 		format(mem, &noDomain{mem}, s)
-		p, err := newPool(mem, s, Options{}, nil)
+		p, err := newPool(mem, s, Options{}, nil, poolFile{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -112,7 +112,7 @@ func FuzzRecover(f *testing.F) {
 			at[script[1]%60] = script[2]
 			seal(at, p.Log().seed)
 		}
-		q, err := newPool(mem, s, Options{ReadOnly: readOnly}, &noDomain{mem})
+		q, err := newPool(mem, s, Options{ReadOnly: readOnly}, &noDomain{mem}, poolFile{})
 		if err != nil {
 			return
 		}

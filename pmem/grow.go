@@ -19,12 +19,12 @@ func Grow(path string, size int64) error {
 }
 
 func grow(path string, size int64) error {
-	f, pl, _, err := openPool(path, false)
+	f, err := openPool(path, Options{})
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	b, err := firstBytes(f, pl)
+	b, err := firstBytes(&f)
 	if err != nil {
 		return err
 	}
@@ -35,7 +35,7 @@ func grow(path string, size int64) error {
 	if size < 0 {
 		return fmt.Errorf("%w: %d bytes", ErrSize, size)
 	}
-	unit := max(pl.unit, sizeQuantum)
+	unit := max(f.unit, sizeQuantum)
 	g, err := layout(roundUp(uint64(size), unit), int(s.frameSize), s.logLen)
 	switch {
 	case err != nil:
@@ -44,18 +44,18 @@ func grow(path string, size int64) error {
 		return fmt.Errorf("%w: %s has %d bytes already and cannot become smaller; dump it and restore it to a smaller one", ErrSize, path, s.size)
 	case g.first != s.first || g.logOff != s.logOff || g.logLen != s.logLen:
 		return fmt.Errorf("%s: %w: its layout does not allow it", path, ErrDamaged)
-	case pl.backing == BackingDAX && g.size > pl.devSize:
-		return fmt.Errorf("%w: %s has %d bytes, %d were asked for", ErrSize, path, pl.devSize, g.size)
+	case f.backing == BackingDAX && g.size > f.devSize:
+		return fmt.Errorf("%w: %s has %d bytes, %d were asked for", ErrSize, path, f.devSize, g.size)
 	}
-	if pl.backing != BackingDAX {
-		if err := lengthen(f, pl, s.size, g.size); err != nil {
+	if f.backing != BackingDAX {
+		if err := lengthen(&f, s.size, g.size); err != nil {
 			return err
 		}
 	}
-	if pl.backing.Staged() {
-		return growSuper(b, &fileDomain{mem: b, file: diskFile{f}}, s, g)
+	if f.backing.Staged() {
+		return growSuper(b, &fileDomain{mem: b, file: diskFile{f.File}}, s, g)
 	}
-	m, err := mapFile(f, roundUp(superReach, unit), unix.PROT_READ|unix.PROT_WRITE, 0)
+	m, err := mapFile(f.File, roundUp(superReach, unit), unix.PROT_READ|unix.PROT_WRITE, 0)
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func grow(path string, size int64) error {
 
 // lengthen makes the file of a pool of size bytes longer; after an error it has
 // the length that it had.
-func lengthen(f *os.File, pl place, size, to uint64) error {
+func lengthen(f *poolFile, size, to uint64) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return &os.PathError{Op: "fstat", Path: f.Name(), Err: err}
@@ -73,15 +73,15 @@ func lengthen(f *os.File, pl place, size, to uint64) error {
 	if uint64(st.Size) < size {
 		return fmt.Errorf("%w: %s has %d bytes, its superblock says %d", ErrTruncated, f.Name(), st.Size, size)
 	}
-	err := reserve(f, to)
+	err := reserve(f.File, to)
 	// The file has its length before the superblock speaks of it.
-	if err == nil && pl.backing.Staged() {
-		if err = (diskFile{f}).Sync(); err != nil {
+	if err == nil && f.backing.Staged() {
+		if err = (diskFile{f.File}).Sync(); err != nil {
 			err = fmt.Errorf("%w: %w", ErrIO, err)
 		}
 	}
 	if err != nil && uint64(st.Size) < to {
-		err = errors.Join(err, diskFile{f}.resize(uint64(st.Size)))
+		err = errors.Join(err, diskFile{f.File}.resize(uint64(st.Size)))
 	}
 	return err
 }

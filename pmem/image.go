@@ -34,11 +34,10 @@ func OpenMemory(mem []byte, d Domain, o Options) (*Pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open pool in memory: %w", err)
 	}
-	p, err := newPool(mem[:s.size], s, o, d)
+	p, err := newPool(mem[:s.size], s, o, d, poolFile{place: place{backing: BackingMemory}})
 	if err != nil {
 		return nil, fmt.Errorf("open pool in memory: %w", err)
 	}
-	p.backing = BackingMemory
 	return p, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -36,6 +37,37 @@ func lockFile(f *os.File, how int, grace time.Duration) error {
 			left--
 		}
 	}
+}
+
+// deviceNode opens the node that the kernel has made for a character device, if
+// f is another one: the lock that everybody takes, as flock belongs to a node
+// and not to a device. It is nil if f is that node, or there is none, as in a
+// container.
+func deviceNode(f *os.File) (*os.File, error) {
+	var st, own unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, os.NewSyscallError("fstat", err)
+	}
+	b, err := os.ReadFile(fmt.Sprintf("/sys/dev/char/%d:%d/uevent", unix.Major(st.Rdev), unix.Minor(st.Rdev)))
+	if err != nil {
+		return nil, fmt.Errorf("find the node of %s: %w", f.Name(), err)
+	}
+	for line := range strings.Lines(string(b)) {
+		name, ok := strings.CutPrefix(strings.TrimSpace(line), "DEVNAME=")
+		path := filepath.Join("/dev", name)
+		if !ok || unix.Stat(path, &own) != nil || own.Mode&unix.S_IFMT != unix.S_IFCHR || own.Rdev != st.Rdev {
+			continue
+		}
+		if own.Dev == st.Dev && own.Ino == st.Ino {
+			return nil, nil
+		}
+		node, err := os.OpenFile(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, fmt.Errorf("lock %s by its node: %w", f.Name(), err)
+		}
+		return node, nil
+	}
+	return nil, nil
 }
 
 // lockHolder names the process that holds a flock on f, as far as

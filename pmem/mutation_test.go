@@ -113,7 +113,7 @@ func createRun(seed uint64, drop func(pmemsim.Call) bool) error {
 		}
 		return err
 	}
-	p, err := newPool(image, s, Options{}, &noDomain{image})
+	p, err := newPool(image, s, Options{}, &noDomain{image}, poolFile{})
 	if err == nil && p.Log().Next() != 1 {
 		err = fmt.Errorf("the log goes on at %d", p.Log().Next())
 	}

@@ -29,14 +29,16 @@ type Options struct {
 	NoFlush bool
 	// Overwrite lets Create replace what is at the path, whatever it is.
 	Overwrite bool
+	// AllowForeign opens a file for writing even if another user owns it or may
+	// write to it. Who can write to a mapped file decides what is read from it,
+	// and can end this process by truncating it: see ErrOwner.
+	AllowForeign bool
 
 	// Progress, if not nil, is called now and then while the pool is opened,
 	// from the goroutine that opens it. A staged pool first counts the bytes
 	// that were loaded; every pool then counts data frames known to be in use.
 	// The last call has done equal to total.
 	Progress func(done, total uint64)
-
-	writer string // of a live pool
 }
 
 // Pool is a mapped pool. Its methods may be called from several goroutines,
@@ -44,15 +46,11 @@ type Options struct {
 type Pool struct {
 	g        geometry
 	mem      []byte // the pool
-	att      attachment
-	file     *os.File
-	path     string
-	backing  Backing
+	memory   poolMemory
+	file     poolFile
 	uuid     UUID
 	created  time.Time
 	readOnly bool
-	isNew    bool   // its file was made by this process
-	writer   string // who holds a live pool
 	seed     uint32 // of checksums: the pool's name
 	dom      Domain
 	frames   frameTable
@@ -80,12 +78,11 @@ func Open(path string, o Options) (*Pool, error) {
 }
 
 func open(path string, o Options) (*Pool, error) {
-	f, pl, writer, err := openPool(path, o.ReadOnly)
+	f, err := openPool(path, o)
 	if err != nil {
 		return nil, err
 	}
-	o.writer = writer
-	p, err := openIn(f, pl, o)
+	p, err := openIn(f, o)
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -93,13 +90,13 @@ func open(path string, o Options) (*Pool, error) {
 	return p, nil
 }
 
-func openIn(f *os.File, pl place, o Options) (*Pool, error) {
-	if pl.backing.Staged() && !o.ReadOnly {
-		if err := settle(f); err != nil {
+func openIn(f poolFile, o Options) (*Pool, error) {
+	if f.backing.Staged() && !o.ReadOnly {
+		if err := settle(f.File); err != nil {
 			return nil, err
 		}
 	}
-	b, err := firstBytes(f, pl)
+	b, err := firstBytes(&f)
 	if err != nil {
 		return nil, err
 	}
@@ -114,9 +111,9 @@ func openIn(f *os.File, pl place, o Options) (*Pool, error) {
 	case err != nil:
 		return nil, fmt.Errorf("%s: %w", f.Name(), err)
 	}
-	have := pl.devSize
+	have := f.devSize
 	var st unix.Stat_t
-	if pl.backing != BackingDAX {
+	if f.backing != BackingDAX {
 		if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 			return nil, os.NewSyscallError("fstat", err)
 		}
@@ -127,31 +124,32 @@ func openIn(f *os.File, pl place, o Options) (*Pool, error) {
 	}
 	if !o.ReadOnly {
 		// A copy made by cp may be sparse.
-		if (pl.backing == BackingTmpfs || pl.backing.Staged()) && uint64(st.Blocks)*512 < s.size {
-			if err := reserve(f, s.size); err != nil {
+		if (f.backing == BackingTmpfs || f.backing.Staged()) && uint64(st.Blocks)*512 < s.size {
+			if err := reserve(f.File, s.size); err != nil {
 				return nil, err
 			}
 		}
 	}
-	a, err := attach(f, pl, s.size, o, false)
+	a, err := openMemory(&f, s.size, o, false)
 	if err != nil {
 		return nil, err
 	}
-	p, err := newPool(a.mem, s, o, a.dom)
+	f.backing = a.backing
+	p, err := newPool(a.mem, s, o, a.dom, f)
 	if err != nil {
 		a.close()
 		return nil, fmt.Errorf("%s: %w", f.Name(), err)
 	}
-	p.att, p.file, p.path, p.backing = a, f, f.Name(), a.backing
+	p.memory = a
 	return p, nil
 }
 
 // newPool builds a Pool over mem, which begins with superblock s, and recovers
-// it. dom may be nil for the CPU's instructions.
-func newPool(mem []byte, s superblock, o Options, dom Domain) (*Pool, error) {
+// it. dom may be nil for the CPU's instructions. The pool takes f over on success.
+func newPool(mem []byte, s superblock, o Options, dom Domain, f poolFile) (*Pool, error) {
 	p := &Pool{
 		g: s.geometry, mem: mem, uuid: s.uuid, created: s.created, seed: uuidSeed(s.uuid),
-		readOnly: o.ReadOnly, writer: o.writer, dom: dom, progress: progress{report: o.Progress},
+		readOnly: o.ReadOnly, file: f, dom: dom, progress: progress{report: o.Progress},
 	}
 	switch {
 	case dom != nil:
@@ -222,8 +220,8 @@ func (p *Pool) Mem() []byte { return p.mem }
 // Fd returns the descriptor of the file that Mem maps: of a staged pool that is
 // a memfd. It belongs to the pool.
 func (p *Pool) Fd() int {
-	if p.att.memory != nil {
-		return int(p.att.memory.Fd())
+	if p.memory.frames != nil {
+		return int(p.memory.frames.Fd())
 	}
 	return int(p.file.Fd())
 }
@@ -260,10 +258,10 @@ func (p *Pool) Frame(i uint32) []byte {
 }
 
 // Backing returns the kind of memory that the pool lives in.
-func (p *Pool) Backing() Backing { return p.backing }
+func (p *Pool) Backing() Backing { return p.file.backing }
 
 // Path returns the path that the pool was opened with.
-func (p *Pool) Path() string { return p.path }
+func (p *Pool) Path() string { return p.file.path() }
 
 // UUID returns the name that the pool was given at its creation.
 func (p *Pool) UUID() UUID { return p.uuid }
@@ -276,12 +274,12 @@ func (p *Pool) ReadOnly() bool { return p.readOnly }
 
 // IsNew reports whether this process has made the pool's file, as opposed to
 // found it. A device is never new.
-func (p *Pool) IsNew() bool { return p.isNew }
+func (p *Pool) IsNew() bool { return p.file.isNew }
 
 // Live reports whether the pool was opened read-only while a writer had it
 // open. What is read is then a snapshot of a pool that changes underneath:
 // records may be truncated, and their frames used again, while they are read.
-func (p *Pool) Live() bool { return p.writer != "" }
+func (p *Pool) Live() bool { return p.file.writer != "" }
 
 // retries is how often something with two copies is read again before it
 // counts as damaged: the writer of a live pool may have been at the first copy
@@ -295,7 +293,7 @@ func (p *Pool) retries() int {
 
 // Writer names the process that had a Live pool open when it was opened, such
 // as "process 708 (pastectl)"; it is "" for any other pool.
-func (p *Pool) Writer() string { return p.writer }
+func (p *Pool) Writer() string { return p.file.writer }
 
 // Log returns the pool's log.
 func (p *Pool) Log() *Log { return p.log }
@@ -310,10 +308,8 @@ func (p *Pool) Close() error {
 		p.roots.mu.Lock()
 		p.mem = nil
 		p.roots.mu.Unlock()
-		p.closeErr = errors.Join(p.closeErr, p.att.close())
-		if p.file != nil {
-			p.closeErr = errors.Join(p.closeErr, p.file.Close())
-		}
+		p.closeErr = errors.Join(p.closeErr, p.memory.close())
+		p.closeErr = errors.Join(p.closeErr, p.file.Close())
 	})
 	return p.closeErr
 }

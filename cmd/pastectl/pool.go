@@ -136,7 +136,7 @@ func (i *poolInfo) snapshotNote() string {
 
 // damaged is the error that a command ends with after it has shown what it could.
 func (i *poolInfo) damaged() error {
-	if i.Damage == "" {
+	if i.Damage == "" || i.Live { // what a writer changes meanwhile is no damage
 		return nil
 	}
 	return fmt.Errorf("%s: %s; what is before the damage can be read, see `pastectl pool check`", i.Path, i.Damage)

@@ -124,6 +124,12 @@ func TestPoolOfALiveServer(t *testing.T) {
 	qt.Check(t, qt.Equals(out, "first"))
 	_, failure = poolCommand("create", path, "--size", "1MiB", "--force")
 	qt.Check(t, qt.StringContains(failure, "pool in use"))
+	// What a writer changes is not damage.
+	for _, args := range [][]string{{"check", path}, {"check", path, "--json"}} {
+		out, failure = poolCommand(args...)
+		qt.Check(t, qt.Equals(out, ""))
+		qt.Check(t, qt.StringContains(failure, "pool in use: this process has "+path+" open"))
+	}
 }
 
 func TestPoolInfo(t *testing.T) {

@@ -12,7 +12,6 @@ import (
 // poolCheck is what `pool check --json` prints.
 type poolCheck struct {
 	Path       string   `json:"path"`
-	Live       bool     `json:"live"`
 	Records    uint64   `json:"records"`
 	Bytes      uint64   `json:"bytes"` // of the records' payload
 	Structures int      `json:"structures"`
@@ -32,8 +31,8 @@ entry, every payload, and every structure that a root leads to, and count the
 frames. Each problem is one line that says what is wrong where; the exit code is 1
 if there is any. Nothing is changed.
 
-A pool that a server has open can be checked, but what the server changes
-underneath may look like damage.`,
+A pool that a server has open is not checked: what the server changes meanwhile
+would look like damage. Nor can a server open it while it is checked.`,
 		Example: `  pastectl pool check /dev/shm/x.pool
   pastectl pool check /dev/shm/x.pool --json`,
 		Args: exactArgs("FILE"),
@@ -47,7 +46,7 @@ underneath may look like damage.`,
 			defer p.Close()
 			bar.close()
 			bar = newPoolProgress(e.stderr, "checking ")
-			c := poolCheck{Path: args[0], Live: p.Live(), Notes: []string{}, Problems: []string{}}
+			c := poolCheck{Path: args[0], Notes: []string{}, Problems: []string{}}
 			res, err := p.Check(cmd.Context(), bar.update, func(err error) {
 				c.Problems = append(c.Problems, sentence(err))
 			})
@@ -57,9 +56,6 @@ underneath may look like damage.`,
 			}
 			c.Records, c.Bytes, c.Structures, c.DataFrames, c.UsedFrames = res.Records, res.Bytes, res.Structures, res.Frames, res.Used
 			c.Notes = append(c.Notes, res.Notes...)
-			if c.Live {
-				c.Notes = append(c.Notes, fmt.Sprintf("%s has the pool open; what it changes meanwhile may look like damage", p.Writer()))
-			}
 			if asJSON {
 				err = e.printJSON(c)
 			} else {

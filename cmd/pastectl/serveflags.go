@@ -39,6 +39,7 @@ func (o *serveOptions) define(cmd *cobra.Command) {
 	f.StringVar(&o.cfg.Pool.Path, "pool", "", "pool file on tmpfs, hugetlbfs, DAX or an ordinary disk, or a device-DAX device")
 	f.Var(&o.poolSize, "pool-size", "size of the pool if it has to be created; of a device, all of it if this is not given")
 	f.IntVar(&o.cfg.Pool.FrameSize, "frame-size", pmem.DefaultFrameSize, "bytes per packet buffer if the pool has to be created: 2048 or 4096")
+	f.BoolVar(&o.cfg.Pool.AllowForeign, "allow-foreign-pool", false, "use a pool file that another user owns or may write to, and so can end or deceive the server")
 	f.IntVar(&http.MaxConns, "max-connections", httpd.DefaultMaxConns, "connections per ring, beyond which clients get 503")
 	f.Var(&o.bodyLimit, "body-limit", "size beyond which a body gets 413")
 	f.DurationVar(&http.HeaderTimeout, "header-timeout", httpd.DefaultHeaderTimeout, "how long a request's header may take; 0: for ever")

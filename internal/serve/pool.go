@@ -14,6 +14,8 @@ type Pool struct {
 	// DefaultPoolSize, or all of a device; a FrameSize of 0 is pmem's default.
 	Size      int64
 	FrameSize int
+	// AllowForeign opens a file that another user owns or may write to.
+	AllowForeign bool
 }
 
 // DefaultPoolSize is the size in bytes of a pool file that is made without a size
@@ -26,7 +28,7 @@ func (o *Pool) open() (*pmem.Pool, error) {
 	if st, err := os.Stat(o.Path); size == 0 && (err != nil || st.Mode()&os.ModeCharDevice == 0) {
 		size = DefaultPoolSize
 	}
-	return pmem.OpenOrCreate(o.Path, pmem.Options{Size: size, FrameSize: o.FrameSize})
+	return pmem.OpenOrCreate(o.Path, pmem.Options{Size: size, FrameSize: o.FrameSize, AllowForeign: o.AllowForeign})
 }
 
 // closePool closes a server's pool. One that was made for a server which then

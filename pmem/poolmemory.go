@@ -11,27 +11,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// attachment is a pool's memory and how it becomes durable.
-type attachment struct {
+// poolMemory is a pool's memory and how it becomes durable.
+type poolMemory struct {
 	backing Backing
 	mem     []byte
 	maps    [][]byte // to be unmapped
-	memory  *os.File // of a staged pool's frames, else nil
+	frames  *os.File // of a staged pool's frames, else nil
 	dom     Domain   // nil: the CPU's instructions on mem
 }
 
-func (a *attachment) close() (err error) {
+func (a *poolMemory) close() (err error) {
 	for _, m := range a.maps {
 		err = errors.Join(err, unix.Munmap(m))
 	}
-	if a.memory != nil {
-		err = errors.Join(err, a.memory.Close())
+	if a.frames != nil {
+		err = errors.Join(err, a.frames.Close())
 	}
-	*a = attachment{}
+	*a = poolMemory{}
 	return err
 }
 
-func (a *attachment) add(f *os.File, size uint64, prot, flags int) ([]byte, error) {
+func (a *poolMemory) add(f *os.File, size uint64, prot, flags int) ([]byte, error) {
 	m, err := mapFile(f, size, prot, flags)
 	if err == nil {
 		a.maps = append(a.maps, m)
@@ -39,15 +39,15 @@ func (a *attachment) add(f *os.File, size uint64, prot, flags int) ([]byte, erro
 	return m, err
 }
 
-// attach maps the pool of size bytes in f. A new one holds only zeros.
-func attach(f *os.File, pl place, size uint64, o Options, isNew bool) (a attachment, err error) {
+// openMemory maps the pool of size bytes in f. A new one holds only zeros.
+func openMemory(f *poolFile, size uint64, o Options, isNew bool) (a poolMemory, err error) {
 	defer func() {
 		if err != nil {
 			a.close()
 		}
 	}()
-	a.backing = pl.backing
-	if o.ReadOnly || !pl.backing.Staged() {
+	a.backing = f.backing
+	if o.ReadOnly || !f.backing.Staged() {
 		prot, flags := unix.PROT_READ|unix.PROT_WRITE, 0
 		if o.ReadOnly {
 			prot = unix.PROT_READ
@@ -55,28 +55,28 @@ func attach(f *os.File, pl place, size uint64, o Options, isNew bool) (a attachm
 		if isNew {
 			flags = unix.MAP_POPULATE
 		}
-		m, err := a.add(f, roundUp(size, pl.unit), prot, flags)
+		m, err := a.add(f.File, roundUp(size, f.unit), prot, flags)
 		if err != nil {
 			return a, err
 		}
 		a.mem = m[:size]
 		return a, nil
 	}
-	if err := enoughMemory(f, size); err != nil {
+	if err := enoughMemory(f.File, size); err != nil {
 		return a, err
 	}
-	if a.memory, err = memfd(f.Name()); err != nil {
+	if a.frames, err = memfd(f.Name()); err != nil {
 		return a, err
 	}
-	if err := a.memory.Truncate(int64(size)); err != nil {
+	if err := a.frames.Truncate(int64(size)); err != nil {
 		return a, err
 	}
-	if a.mem, err = a.add(a.memory, size, unix.PROT_READ|unix.PROT_WRITE, 0); err != nil {
+	if a.mem, err = a.add(a.frames, size, unix.PROT_READ|unix.PROT_WRITE, 0); err != nil {
 		return a, err
 	}
-	if pl.backing == BackingFSDAX {
+	if f.backing == BackingFSDAX {
 		// MAP_SYNC: the file's blocks are durable before a store can reach them.
-		mapped, err := a.add(f, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED_VALIDATE|unix.MAP_SYNC)
+		mapped, err := a.add(f.File, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED_VALIDATE|unix.MAP_SYNC)
 		if err == nil {
 			d := &daxDomain{mem: a.mem, mapped: mapped, cpu: &cpuDomain{mapped}}
 			if o.NoFlush {
@@ -89,12 +89,12 @@ func attach(f *os.File, pl place, size uint64, o Options, isNew bool) (a attachm
 	}
 	if a.dom == nil {
 		a.backing = BackingFile
-		a.dom = &fileDomain{mem: a.mem, file: diskFile{f}, noSync: o.NoFlush}
+		a.dom = &fileDomain{mem: a.mem, file: diskFile{f.File}, noSync: o.NoFlush}
 	}
 	if isNew {
 		return a, nil
 	}
-	return a, load(f, a.mem, o.Progress)
+	return a, load(f.File, a.mem, o.Progress)
 }
 
 // enoughMemory refuses early what would end in the kernel killing somebody.
