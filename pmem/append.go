@@ -2,14 +2,16 @@ package pmem
 
 import (
 	"fmt"
-	"hash/crc32"
+	"runtime/debug"
+	"slices"
 )
 
 // Append stages one record whose payload lies in frags, in that order, and
 // returns its sequence number. It takes a reference on every frame; the caller
-// keeps its own. With flush it starts the write-back of the payload; without,
-// the caller has done that, or does not need it. The payload must not change
-// any more. No fragments at all make an empty record.
+// keeps its own. With flush the payload is written back, now or by Commit;
+// without, the caller has done that, or does not need it. The payload must not
+// change any more, as the log's checksum may be taken of it as late as by
+// Commit. No fragments at all make an empty record.
 //
 // The record is neither durable nor visible before Commit. On error nothing
 // was staged: ErrFull when the log has no room, ErrFragment when a fragment is
@@ -24,10 +26,10 @@ func (l *Log) Append(frags []Fragment, flush bool) (seq uint64, err error) {
 func (l *Log) AppendHeader(header []byte, frags []Fragment, flush bool) (seq uint64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	err = l.change(func() (err error) {
-		seq, err = l.append(header, frags, flush)
-		return err
-	})
+	done := false
+	defer l.changed(debug.SetPanicOnFault(true), &done, &err)
+	seq, err = l.append(header, frags, flush)
+	done = true
 	if err != nil {
 		return 0, fmt.Errorf("append to log: %w", err)
 	}
@@ -38,24 +40,27 @@ func (l *Log) append(header []byte, frags []Fragment, flush bool) (seq uint64, e
 	if err := l.room(header, len(frags)); err != nil {
 		return 0, err
 	}
-	if err := l.takeRefs(frags); err != nil {
+	n, err := l.takeRefs(frags)
+	if err != nil {
 		return 0, err
 	}
-	fs := uint64(l.p.g.frameSize)
 	s := l.begun(header, len(frags))
 	for _, f := range frags {
-		off := uint64(f.Frame)*fs + uint64(f.Off)
-		sum := crc32.Checksum(l.p.mem[off:off+uint64(f.Len)], castagnoli)
-		if flush && f.Len > 0 {
-			l.p.dom.Flush(off, uint64(f.Len))
+		switch {
+		case n > laterMax:
+			s.fragment(f, l.p.sum(l.p.Offset(f.Frame, int(f.Off)), uint64(f.Len), flush), payloadDone)
+		case flush:
+			s.fragment(f, 0, payloadFlush)
+		default:
+			s.fragment(f, 0, payloadSum)
 		}
-		s.fragment(f, sum)
 	}
 	return s.end(), nil
 }
 
 // AppendCopy stages one record with a copy of payload, in frames that it
-// allocates for it, stored past the caches. Otherwise it is as Append.
+// allocates for it, stored past the caches; payload is the caller's again when
+// it returns. Otherwise it is as Append.
 func (l *Log) AppendCopy(payload []byte) (seq uint64, err error) {
 	return l.AppendCopyHeader(nil, payload)
 }
@@ -64,10 +69,10 @@ func (l *Log) AppendCopy(payload []byte) (seq uint64, err error) {
 func (l *Log) AppendCopyHeader(header, payload []byte) (seq uint64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	err = l.change(func() (err error) {
-		seq, err = l.appendCopy(header, payload)
-		return err
-	})
+	done := false
+	defer l.changed(debug.SetPanicOnFault(true), &done, &err)
+	seq, err = l.appendCopy(header, payload)
+	done = true
 	if err != nil {
 		return 0, fmt.Errorf("append to log: %w", err)
 	}
@@ -80,24 +85,24 @@ func (l *Log) appendCopy(header, payload []byte) (seq uint64, err error) {
 	if err := l.room(header, n); err != nil {
 		return 0, err
 	}
-	if free := l.p.Free(); free < n {
-		return 0, l.noFrames(n, free)
+	l.frames = slices.Grow(l.frames[:0], n)[:n]
+	if got := l.p.Alloc(l.frames); got < n {
+		l.p.UnrefAll(l.frames[:got])
+		return 0, l.noFrames(n, got)
 	}
-	var frames [32]uint32
-	start := len(l.staged)
+	later := len(payload) <= laterMax && len(l.staged.copies)+len(payload) <= copiesMax
+	if later {
+		l.staged.copies = append(l.staged.copies, payload...)
+	}
 	s := l.begun(header, n)
-	for i := 0; i < n; {
-		got := l.p.Alloc(frames[:min(n-i, len(frames))])
-		if got == 0 { // another goroutine was faster
-			l.unstage(start)
-			return 0, l.noFrames(n, i)
-		}
-		for _, f := range frames[:got] {
-			piece := payload[i*fs : min(len(payload), (i+1)*fs)]
-			l.p.CopyNT(uint64(f)*uint64(fs), piece)
-			// The reference of Alloc becomes the log's.
-			s.fragment(Fragment{Frame: f, Len: uint16(len(piece))}, crc32.Checksum(piece, castagnoli))
-			i++
+	for _, frame := range l.frames { // the references of Alloc become the log's
+		piece := payload[:min(len(payload), fs)]
+		payload = payload[len(piece):]
+		f := Fragment{Frame: frame, Len: uint16(len(piece))}
+		if later {
+			s.fragment(f, 0, payloadCopy)
+		} else {
+			s.fragment(f, l.p.copySum(l.p.Offset(frame, 0), piece), payloadDone)
 		}
 	}
 	return s.end(), nil
@@ -133,8 +138,9 @@ func (l *Log) room(header []byte, frags int) error {
 	return nil
 }
 
-// takeRefs takes a reference on every frame, or on none.
-func (l *Log) takeRefs(frags []Fragment) error {
+// takeRefs takes a reference on every frame, or on none. It returns the number
+// of bytes in the fragments.
+func (l *Log) takeRefs(frags []Fragment) (bytes int, err error) {
 	t := &l.p.frames
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -143,11 +149,12 @@ func (l *Log) takeRefs(frags []Fragment) error {
 			for _, g := range frags[:i] {
 				t.unref(g.Frame)
 			}
-			return fmt.Errorf("%w %d: bytes %d to %d of frame %d, which must be a data frame in use of %d bytes",
+			return 0, fmt.Errorf("%w %d: bytes %d to %d of frame %d, which must be a data frame in use of %d bytes",
 				ErrFragment, i, f.Off, uint32(f.Off)+uint32(f.Len), f.Frame, l.p.g.frameSize)
 		}
+		bytes += int(f.Len)
 	}
-	return nil
+	return bytes, nil
 }
 
 func (l *Log) noFrames(need, have int) error {
@@ -172,26 +179,27 @@ func (l *Log) begun(header []byte, frags int) staging {
 		return s
 	}
 	if len(header) == 0 {
-		s.stage(&entry{flags: flagEmpty})
+		s.stage(&entry{flags: flagEmpty}, payloadDone)
 	}
 	for len(header) > 0 {
 		var e entry
 		k := copy(e.header[:], header)
 		e.flags = flagHeader | uint16(k)<<headerShift
-		s.stage(&e)
+		s.stage(&e, payloadDone)
 		header = header[k:]
 	}
 	return s
 }
 
-func (s *staging) fragment(f Fragment, sum uint32) {
+// fragment stages one, whose checksum is sum unless there is something to do.
+func (s *staging) fragment(f Fragment, sum uint32, todo uint8) {
 	e := entry{frame: f.Frame, off: f.Off, len: f.Len, sum: sum}
 	e.flags = uint16(copy(e.header[:], s.aside)) << headerShift
 	s.aside = nil
-	s.stage(&e)
+	s.stage(&e, todo)
 }
 
-func (s *staging) stage(e *entry) {
+func (s *staging) stage(e *entry, todo uint8) {
 	l := s.l
 	e.pos, e.seq, e.epoch, e.index = l.next(), l.stagedSeq, l.head.epoch, uint16(s.i)
 	if s.i == 0 {
@@ -201,24 +209,12 @@ func (s *staging) stage(e *entry) {
 	if s.i == s.n {
 		e.flags |= flagLast
 	}
-	k := len(l.staged)
-	l.staged = append(l.staged, noEntry[:]...) // room is kept from one batch to the next
-	e.encode(l.staged[k:])
+	l.staged.add(e, todo)
 }
 
 func (s *staging) end() uint64 {
 	seq := s.l.stagedSeq
 	s.l.stagedSeq++
-	s.l.publish()
+	s.l.publishStaged()
 	return seq
-}
-
-// unstage gives back the frames of the entries staged from byte start on.
-func (l *Log) unstage(start int) {
-	for b := l.staged[start:]; len(b) > 0; b = b[entryLen:] {
-		if le.Uint16(b[24:])&(flagEmpty|flagHeader) == 0 {
-			l.p.Unref(le.Uint32(b[28:]))
-		}
-	}
-	l.staged = l.staged[:start]
 }

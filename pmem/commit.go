@@ -1,6 +1,9 @@
 package pmem
 
-import "fmt"
+import (
+	"fmt"
+	"runtime/debug"
+)
 
 // Commit makes every staged record durable: when it returns nil, they will be
 // found after a crash. An entry is never found without its payload: either the
@@ -19,16 +22,16 @@ func (l *Log) Commit() error {
 		return fmt.Errorf("commit log: %w", err)
 	}
 	batch, seq := l.staged, l.stagedSeq
-	n := uint64(len(batch) / entryLen)
+	n := uint64(len(batch.todo))
 	if n == 0 {
 		l.mu.Unlock()
 		return nil
 	}
 	tail := l.tail
-	l.staged, l.inflight = l.spare[:0], n
+	l.staged, l.inflight = l.spare.reset(), n
 	l.mu.Unlock()
 
-	err := l.p.storing(func() error { return l.store(batch, tail) })
+	err := l.p.storing(func() error { return l.store(&batch, tail) })
 
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -43,22 +46,22 @@ func (l *Log) Commit() error {
 	return nil
 }
 
-// store makes a batch of entries durable, from position tail on.
-func (l *Log) store(batch []byte, tail uint64) error {
+// store makes a batch durable, its entries from position tail on.
+func (l *Log) store(b *batch, tail uint64) error {
+	l.p.finishPayloads(b)
 	ordered, err := l.p.dom.Order()
 	if err != nil {
 		return err
 	}
-	for b := batch; len(b) > 0; b = b[entryLen:] {
-		sealEntry(b[:entryLen], l.seed, tail, !ordered)
+	for e := b.entries; len(e) > 0; e = e[entryLen:] {
+		sealEntry(e[:entryLen], l.seed, tail, !ordered)
 	}
 	g := &l.p.g
-	for b := batch; len(b) > 0; { // twice at most: the ring wraps
+	for e := b.entries; len(e) > 0; { // twice at most: the ring wraps
 		off := l.slotOffset(tail)
-		n := min(uint64(len(b)), g.logOff+g.logLen*entryLen-off)
-		copy(l.p.mem[off:], b[:n])
-		l.p.dom.Flush(off, n)
-		b = b[n:]
+		n := min(uint64(len(e)), g.logOff+g.logLen*entryLen-off)
+		l.p.CopyNT(off, e[:n])
+		e = e[n:]
 		tail += n / entryLen
 	}
 	return l.p.dom.Fence()
@@ -67,12 +70,16 @@ func (l *Log) store(batch []byte, tail uint64) error {
 // Truncate drops the committed records with sequence numbers up to and
 // including upTo and gives up their references to frames. The new head is
 // durable before the first frame is freed. Staged records are not touched.
-func (l *Log) Truncate(upTo uint64) error {
+func (l *Log) Truncate(upTo uint64) (err error) {
 	l.commitMu.Lock()
 	defer l.commitMu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.change(func() error { return l.truncate(upTo) }); err != nil {
+	done := false
+	defer l.changed(debug.SetPanicOnFault(true), &done, &err)
+	err = l.truncate(upTo)
+	done = true
+	if err != nil {
 		return fmt.Errorf("truncate log: %w", err)
 	}
 	return nil

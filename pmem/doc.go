@@ -109,8 +109,9 @@
 //
 // # Order of stores
 //
-// Log.Append flushes payload and stores nothing in the log. Log.Commit first
-// orders (Domain.Order: a fence), so that all payload is durable; only then
+// Log.Append flushes payload, or leaves that to the commit if it is short, and
+// stores nothing in the log. Log.Commit flushes what is left and orders
+// (Domain.Order: a fence), so that all payload is durable; only then
 // stores and flushes the entries, and fences. So an entry can never be durable
 // before its data. In an ordinary file that would cost two syncs; there both go
 // in one, the entries carry flag 16, and recovery verifies the payloads of the

@@ -64,9 +64,12 @@ func TestMemoryGone(t *testing.T) {
 				// The head is gone as well; any frame in use will do.
 				r.Fragments = []Fragment{{Frame: p.FirstFrame() + 20, Len: 10}}
 			}
-			return second(p.Log().Append(r.Fragments, true))
+			if err := second(p.Log().Append(r.Fragments, true)); err != nil {
+				return err
+			}
+			return p.Log().Commit() // which touches a payload as short as this
 		}},
-		{"AppendCopy", true, func(p *Pool) error { return second(p.Log().AppendCopy(make([]byte, 3000))) }},
+		{"AppendCopy", true, func(p *Pool) error { return second(p.Log().AppendCopy(make([]byte, laterMax+1))) }},
 		{"Commit", true, func(p *Pool) error {
 			if _, err := p.Log().Append(nil, false); err != nil {
 				return err
@@ -141,7 +144,7 @@ func TestFollowMemoryGone(t *testing.T) {
 	}()
 	<-waiting
 	qt.Assert(t, qt.IsNil(os.Truncate(path, 0)))
-	_, err := p.Log().AppendCopy([]byte("x"))
+	_, err := p.Log().AppendCopy(make([]byte, laterMax+1))
 	qt.Assert(t, qt.ErrorIs(err, ErrTruncated))
 	qt.Assert(t, qt.ErrorIs(<-done, ErrTruncated))
 }

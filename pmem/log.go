@@ -32,25 +32,27 @@ type Log struct {
 	seed uint32
 
 	commitMu sync.Mutex // held by whoever changes what is durable; taken before mu
-	spare    []byte     // of staged, for the next batch
+	spare    batch      // memory for the next batch
 
 	mu        sync.Mutex
 	head      logHead // as it is durable
 	tail      uint64  // position after the last committed entry
 	last      uint64  // sequence number after the last committed record
 	inflight  uint64  // entries that Commit is storing from tail on
-	staged    []byte  // encoded entries that the next Commit will store behind them
+	staged    batch   // what the next Commit will store behind them
 	stagedSeq uint64  // sequence number that the next record gets
 	failed    error   // of Commit or Truncate, for good
 	closed    bool
 	wake      chan struct{} // closed at the next commit, if not nil
 
+	frames   []uint32       // of appendCopy
 	buf      [entryLen]byte // of decode
 	recovery Recovery
 	bad      badCopy // of the head, at Open
 
-	// What can be looked at without the lock.
-	pubHead, pubLast, pubNext, pubUsed atomic.Uint64
+	public struct { // what can be looked at without the lock
+		head, last, next, used atomic.Uint64
+	}
 }
 
 func (l *Log) slot(pos uint64) []byte {
@@ -69,14 +71,19 @@ func (l *Log) decode(pos uint64) (entry, bool) {
 
 // next returns the position that the next staged entry gets.
 func (l *Log) next() uint64 {
-	return l.tail + l.inflight + uint64(len(l.staged)/entryLen)
+	return l.tail + l.inflight + uint64(len(l.staged.todo))
 }
 
 func (l *Log) publish() {
-	l.pubHead.Store(l.head.seq)
-	l.pubLast.Store(l.last)
-	l.pubNext.Store(l.stagedSeq)
-	l.pubUsed.Store(l.next() - l.head.pos)
+	l.public.head.Store(l.head.seq)
+	l.public.last.Store(l.last)
+	l.publishStaged()
+}
+
+// publishStaged publishes what an append changes.
+func (l *Log) publishStaged() {
+	l.public.next.Store(l.stagedSeq)
+	l.public.used.Store(l.next() - l.head.pos)
 }
 
 // writable says why the log cannot be written, if so.
@@ -91,39 +98,34 @@ func (l *Log) writable() error {
 }
 
 // Head returns the sequence number of the oldest record, or Next of an empty log.
-func (l *Log) Head() uint64 { return l.pubHead.Load() }
+func (l *Log) Head() uint64 { return l.public.head.Load() }
 
 // Next returns the sequence number that the next record will get.
-func (l *Log) Next() uint64 { return l.pubNext.Load() }
+func (l *Log) Next() uint64 { return l.public.next.Load() }
 
 // Committed returns the sequence number after the last committed record.
-func (l *Log) Committed() uint64 { return l.pubLast.Load() }
+func (l *Log) Committed() uint64 { return l.public.last.Load() }
 
 // Len returns the number of committed records in the log.
-func (l *Log) Len() int { return int(l.pubLast.Load() - l.pubHead.Load()) }
+func (l *Log) Len() int { return int(l.public.last.Load() - l.public.head.Load()) }
 
 // Used returns how many of the pool's LogEntries are taken, staged ones included.
-func (l *Log) Used() uint64 { return l.pubUsed.Load() }
+func (l *Log) Used() uint64 { return l.public.used.Load() }
 
-// change runs f, which changes the log, under its lock. The log has failed for
-// good when the pool's memory is gone, or when a panic in other memory, such
-// as a payload's that is copied, leaves the change half done.
-func (l *Log) change(f func() error) (err error) {
-	old, returned := debug.SetPanicOnFault(true), false
-	defer func() {
-		debug.SetPanicOnFault(old)
-		if returned {
-			return
-		}
-		l.fail(fmt.Errorf("%w: a panic interrupted a change of the log", ErrIO))
-		if r := recover(); r != nil {
-			err = fmt.Errorf("%w: %w", ErrIO, l.p.faultError(r))
-			l.failed = err
-		}
-	}()
-	err = f()
-	returned = true
-	return err
+// changed ends a change of the log, in a defer statement of whoever holds the
+// lock; old is what SetPanicOnFault(true) returned at its beginning. Unless it
+// is done the log has failed for good: the pool's memory is gone, or a panic in
+// other memory, such as a payload's that is copied, leaves it half done.
+func (l *Log) changed(old bool, done *bool, err *error) {
+	debug.SetPanicOnFault(old)
+	if *done {
+		return
+	}
+	l.fail(fmt.Errorf("%w: a panic interrupted a change of the log", ErrIO))
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("%w: %w", ErrIO, l.p.faultError(r))
+		l.failed = *err
+	}
 }
 
 // fail ends the log for good.

@@ -172,7 +172,8 @@ func (l *Log) held(seq uint64) (r Record, wake <-chan struct{}, err error) {
 	if err != nil {
 		return Record{}, nil, err
 	}
-	return r, nil, l.takeRefs(r.Fragments)
+	_, err = l.takeRefs(r.Fragments)
+	return r, nil, err
 }
 
 // drop gives back the references of held.

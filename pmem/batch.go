@@ -1,0 +1,74 @@
+package pmem
+
+import "hash/crc32"
+
+// What is done with a payload, when the record is appended or at the commit.
+const (
+	payloadDone  = iota // nothing: there is none, or it was done with
+	payloadSum          // take its checksum
+	payloadFlush        // and flush it
+	payloadCopy         // and copy it into its frame before that
+)
+
+const (
+	// laterMax is the longest payload in bytes that is left to the commit. On
+	// amd64 a locked instruction, of which a lock is made, waits until every
+	// flush and non-temporal store before it has left the core. At the commit
+	// the payloads of a batch share one such wait; it is as long as to copy
+	// some KiB, so of a longer one it does not matter, and its lines are in the
+	// first-level cache now and would not be then.
+	laterMax = 4 << 10
+
+	// copiesMax bounds the payloads that are kept in memory until the commit,
+	// so that they are still in a cache then.
+	copiesMax = 128 << 10
+)
+
+// batch is what was appended, and what its commit has to do.
+type batch struct {
+	entries []byte  // encoded, but for what sealEntry fills in
+	todo    []uint8 // of the payload of each entry
+	copies  []byte  // the payloads to be copied, one behind the other
+}
+
+// reset empties the batch and keeps its memory.
+func (b *batch) reset() batch {
+	return batch{b.entries[:0], b.todo[:0], b.copies[:0]}
+}
+
+// add appends an entry.
+func (b *batch) add(e *entry, todo uint8) {
+	k := len(b.entries)
+	b.entries = append(b.entries, noEntry[:]...) // room is kept from one batch to the next
+	b.todo = append(b.todo, todo)
+	e.encode(b.entries[k:])
+}
+
+// finishPayloads does what was left to do for the payloads of a batch. No lock
+// is taken in between, see laterMax.
+func (p *Pool) finishPayloads(b *batch) {
+	copies := b.copies
+	for i, todo := range b.todo {
+		if todo == payloadDone {
+			continue
+		}
+		e := b.entries[i*entryLen : (i+1)*entryLen]
+		off, n := p.Offset(le.Uint32(e[28:]), int(le.Uint16(e[32:]))), uint64(le.Uint16(e[34:]))
+		var sum uint32
+		if todo == payloadCopy {
+			sum = p.copySum(off, copies[:n])
+			copies = copies[n:]
+		} else {
+			sum = p.sum(off, n, todo == payloadFlush)
+		}
+		le.PutUint32(e[36:], sum)
+	}
+}
+
+// sum returns the CRC-32C of bytes [off, off+n) and flushes them if asked to.
+func (p *Pool) sum(off, n uint64, flush bool) uint32 {
+	if flush {
+		return p.flushSum(off, n)
+	}
+	return crc32.Checksum(p.mem[off:off+n], castagnoli)
+}

@@ -1,0 +1,85 @@
+package pmem
+
+import (
+	"hash/crc32"
+	"unsafe"
+)
+
+// The functions of this file take the checksum of a payload in the pass that
+// makes it durable: what is loaded once for the one is not loaded again for the
+// other. Without the CPU's help they are the two passes.
+
+// copySum stores src at dst past the caches, flushes it as CopyNT does, and
+// returns its CRC-32C. dst begins a cache line, and all of the last line that it
+// touches belongs to the caller: the rest of that becomes zeros, as a whole line
+// is stored without being read first.
+func copySum(dst, src []byte) uint32 {
+	if !hasOnePass {
+		CopyNT(dst, src)
+		return crc32.Checksum(src, castagnoli)
+	}
+	n := uintptr(len(src))
+	d, s := unsafe.Pointer(unsafe.SliceData(dst)), unsafe.Pointer(unsafe.SliceData(src))
+	sum := ^copySumLines(d, s, n, ^uint32(0))
+	if whole := n &^ (CacheLine - 1); whole < n {
+		var last [CacheLine]byte
+		copy(last[:], src[whole:])
+		copyLinesNT(unsafe.Add(d, whole), unsafe.Pointer(&last), CacheLine)
+	}
+	return sum
+}
+
+// flushSum is Flush, and returns the CRC-32C of p.
+func flushSum(p []byte) uint32 {
+	switch {
+	case len(p) == 0:
+		return 0
+	case !hasFlushSum:
+		sum := crc32.Checksum(p, castagnoli)
+		Flush(p)
+		return sum
+	}
+	return ^flushSumRange(unsafe.Pointer(unsafe.SliceData(p)), uintptr(len(p)), ^uint32(0))
+}
+
+func (c *cpuDomain) CopySum(off uint64, src []byte) uint32 {
+	return copySum(c.mem[off:roundUp(off+uint64(len(src)), CacheLine)], src)
+}
+func (c *cpuDomain) FlushSum(off, n uint64) uint32 { return flushSum(c.mem[off : off+n]) }
+
+// copySum is CopyNT to the beginning of a cache line, and returns the CRC-32C
+// of src. What lies behind src in its last line is lost.
+func (p *Pool) copySum(off uint64, src []byte) uint32 {
+	if c, ok := p.dom.(*cpuDomain); ok {
+		return c.CopySum(off, src)
+	}
+	copy(p.mem[off:], src)
+	return p.flushSum(off, uint64(len(src)))
+}
+
+// flushSum is Flush, and returns the CRC-32C of what it flushes.
+func (p *Pool) flushSum(off, n uint64) uint32 {
+	if c, ok := p.dom.(*cpuDomain); ok {
+		return c.FlushSum(off, n)
+	}
+	p.Flush(off, n)
+	return crc32.Checksum(p.mem[off:off+n], castagnoli)
+}
+
+// foldKeys are the constants of folding over 64, 48, 32 and 16 bytes.
+var foldKeys = func() (keys [8]uint64) {
+	for i, bits := range []int{512, 384, 256, 128} {
+		keys[2*i], keys[2*i+1] = powerMod(bits+32), powerMod(bits-32)
+	}
+	return keys
+}()
+
+// powerMod returns x^n modulo the polynomial of CRC-32C, its bits reflected, and
+// one further to the left, as a carry-less product of reflected factors wants it.
+func powerMod(n int) uint64 {
+	r := uint32(1) << 31 // x^0
+	for range n {
+		r = r>>1 ^ -(r&1)&crc32.Castagnoli
+	}
+	return uint64(r) << 1
+}
