@@ -7,13 +7,13 @@ import (
 	"testing"
 
 	"github.com/go-quicktest/qt"
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/netlab"
 	"github.com/pastenet/paste/pasteapi"
 )
 
 // TestCloseRemovesDevices: when Close has returned, no injection device is left.
 func TestCloseRemovesDevices(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	o := pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20), Rings: 2}
 	devices := func() (names []string) {
 		all, err := net.Interfaces()

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/go-quicktest/qt"
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/netlab"
 	"github.com/pastenet/paste/pasteapi"
 	"golang.org/x/sys/unix"
 )
@@ -19,7 +19,7 @@ import (
 // retransmissions may: the application gets every byte once, the first one that
 // came.
 func TestOverlapAfterOverflow(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	pool := newPool(t, 64<<20)
 	var port *pasteapi.Port
 	var lfd int

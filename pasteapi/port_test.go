@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/go-quicktest/qt"
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/netlab"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
 	"go.uber.org/goleak"
@@ -34,7 +34,7 @@ type echoServer struct {
 }
 
 // startEcho runs an echo server in the lab's server namespace.
-func startEcho(t testing.TB, l *lab.Lab, o pasteapi.Options, addr string) *echoServer {
+func startEcho(t testing.TB, l *netlab.Lab, o pasteapi.Options, addr string) *echoServer {
 	t.Helper()
 	s := &echoServer{done: make(chan error, 1)}
 	started := make(chan error, 1)
@@ -140,10 +140,10 @@ func (s *echoServer) serve(listener int) error {
 	return nil
 }
 
-func newLab(t testing.TB, cfg lab.Config) *lab.Lab {
+func newLab(t testing.TB, cfg netlab.Config) *netlab.Lab {
 	t.Helper()
 	cfg.Prefix = "pa"
-	l, err := lab.New(context.Background(), cfg)
+	l, err := netlab.New(context.Background(), cfg)
 	qt.Assert(t, qt.IsNil(err))
 	t.Cleanup(func() { qt.Check(t, qt.IsNil(l.Close())) })
 	return l
@@ -162,7 +162,7 @@ func newPool(t testing.TB, size int64) *pmem.Pool {
 	return p
 }
 
-func dial(t testing.TB, l *lab.Lab, addr string) *net.TCPConn {
+func dial(t testing.TB, l *netlab.Lab, addr string) *net.TCPConn {
 	t.Helper()
 	var c net.Conn
 	err := l.InClient(func() (err error) {
@@ -219,7 +219,7 @@ func random(n int, seed int64) []byte {
 func TestEcho(t *testing.T) {
 	for _, noCsum := range []bool{false, true} {
 		t.Run(fmt.Sprintf("complete checksums %v", noCsum), func(t *testing.T) {
-			l := newLab(t, lab.Config{NoTxChecksum: noCsum})
+			l := newLab(t, netlab.Config{NoTxChecksum: noCsum})
 			s := startEcho(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20), DurableAck: noCsum, Copybreak: -1}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
 			addr := net.JoinHostPort(l.ServerIP4.String(), "7000")
 			for i, size := range []int{1, 100, 1448, 5000, 1 << 20, 8 << 20} {
@@ -257,7 +257,7 @@ func TestEcho(t *testing.T) {
 // gets it are two different hashes, so half of the connections are registered
 // with the ring that does not see their frames: those come by the copy path.
 func TestRings(t *testing.T) {
-	l := newLab(t, lab.Config{Queues: 2})
+	l := newLab(t, netlab.Config{Queues: 2})
 	pool := newPool(t, 64<<20)
 	addr := net.JoinHostPort(l.ServerIP4.String(), "7001")
 	var servers [2]*echoServer

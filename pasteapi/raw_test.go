@@ -7,7 +7,7 @@ import (
 	"github.com/go-quicktest/qt"
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/netlab"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -25,7 +25,7 @@ type rawSender struct {
 
 const noVLAN = -1
 
-func newRawSender(t *testing.T, l *lab.Lab, conn *net.TCPConn) *rawSender {
+func newRawSender(t *testing.T, l *netlab.Lab, conn *net.TCPConn) *rawSender {
 	t.Helper()
 	s := &rawSender{local: conn.LocalAddr().(*net.TCPAddr), remote: conn.RemoteAddr().(*net.TCPAddr)}
 	err := l.InClient(func() error {

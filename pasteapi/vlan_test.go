@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/go-quicktest/qt"
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/netlab"
 	"github.com/pastenet/paste/pasteapi"
 )
 
@@ -15,7 +15,7 @@ import (
 // the host is not in: as without a port, its bytes reach nobody. The number 0 in
 // a tag means no VLAN, so such a frame is received.
 func TestForeignVLAN(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	addr := net.JoinHostPort(l.ServerIP4.String(), "7000")
 	s := startEcho(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20), Copybreak: -1}, addr)
 	conn := dial(t, l, addr)

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/go-quicktest/qt"
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/netlab"
 	"golang.org/x/sys/unix"
 )
 
@@ -39,7 +39,7 @@ type traces struct {
 
 var linkNetns = regexp.MustCompile(` link-netns(id)? \S+`)
 
-func tracesOf(t *testing.T, l *lab.Lab, bpffs string) traces {
+func tracesOf(t *testing.T, l *netlab.Lab, bpffs string) traces {
 	t.Helper()
 	// Statistics change, indexes of other devices need not.
 	out, err := l.ServerCommand(context.Background(), "ip", "-o", "link", "show").Output()
@@ -85,7 +85,7 @@ func bpfIDs(t *testing.T, kind, word string) []int {
 // attach, use, detach: a file arrives byte for byte, and afterwards the
 // machine is as it was.
 func TestAttachDetach(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	bpffs := usePrivateBPFFS(t)
 	before := tracesOf(t, l, bpffs)
 	progs := bpfIDs(t, "prog", "paste_steer")
@@ -115,7 +115,7 @@ func TestAttachDetach(t *testing.T) {
 	qt.Assert(t, qt.IsNil(os.WriteFile(file, data, 0o600)))
 	out, err := l.ClientCommand(context.Background(), "curl", "-sS", "--fail", "-T", file, s.url).CombinedOutput()
 	qt.Assert(t, qt.IsNil(err), qt.Commentf("%s", out))
-	s.kill()
+	s.Kill()
 	qt.Check(t, qt.DeepEquals(tracesOf(t, l, bpffs).Pins, during.Pins))
 	qt.Check(t, qt.Equals(sum(record(t, s.pool, 1)), sum(data)))
 
@@ -132,7 +132,7 @@ func TestAttachDetach(t *testing.T) {
 // Without attach the NIC is attached for the server's lifetime, however that
 // ends.
 func TestServeAttachesForItsLifetime(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	bpffs := usePrivateBPFFS(t)
 	before := tracesOf(t, l, bpffs)
 	for _, orderly := range []bool{true, false} {
@@ -142,7 +142,7 @@ func TestServeAttachesForItsLifetime(t *testing.T) {
 		if orderly {
 			s.stop()
 		} else {
-			s.kill()
+			s.Kill()
 		}
 		// Devices and programs of a dead process go a moment later.
 		for end := time.Now().Add(patience); tracesOf(t, l, bpffs).Link != before.Link && time.Now().Before(end); {
@@ -154,13 +154,13 @@ func TestServeAttachesForItsLifetime(t *testing.T) {
 
 // A second server on the NIC is told who has it; the first goes on.
 func TestServeTwice(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	s := serve(t, l, poolFile(t))
 	other := poolFile(t) + "2"
 	t.Cleanup(func() { removeFile(t, other) })
 	_, err := tryServe(t, l, other, "--listen", l.ServerIP4.String()+":8081")
 	qt.Assert(t, qt.IsNotNil(err))
-	qt.Check(t, qt.StringContains(err.Error(), "process "+itoa(s.cmd.Process.Pid)))
+	qt.Check(t, qt.StringContains(err.Error(), "process "+itoa(s.PID())))
 	qt.Check(t, qt.StringContains(err.Error(), l.ServerDev))
 	// The same pool is refused, too.
 	_, err = tryServe(t, l, s.pool, "--nic", "", "--listen", l.ServerIP4.String()+":8081")
@@ -172,7 +172,7 @@ func TestServeTwice(t *testing.T) {
 // kill -9 and start at once, with no clean-up and no wait in between.
 func TestKillAndRestart(t *testing.T) {
 	for _, attached := range []bool{false, true} {
-		l := newLab(t, lab.Config{})
+		l := newLab(t, netlab.Config{})
 		usePrivateBPFFS(t)
 		pool := poolFile(t)
 		if attached {
@@ -185,7 +185,7 @@ func TestKillAndRestart(t *testing.T) {
 			c.CloseIdleConnections()
 			_, err := post(c, s.url, random(100_000, int64(i)))
 			qt.Assert(t, qt.IsNil(err))
-			s.kill()
+			s.Kill()
 		}
 		if attached {
 			_, stderr, err := ctl(l, "detach", l.ServerDev)

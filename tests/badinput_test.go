@@ -1,6 +1,7 @@
 package tests
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"hash/crc32"
@@ -12,7 +13,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 	"github.com/go-quicktest/qt"
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/netlab"
 	"github.com/pastenet/paste/pmem"
 	"github.com/vishvananda/netlink"
 )
@@ -31,7 +32,7 @@ func refused(t *testing.T, stderr string, err error, words ...string) {
 }
 
 func TestBadNIC(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	listen, pool := l.ServerIP4.String()+":8080", poolFile(t)
 	for _, args := range [][]string{
 		{"attach", "nosuch0"},
@@ -47,7 +48,7 @@ func TestBadNIC(t *testing.T) {
 
 // Another XDP program has the NIC.
 func TestNICOfAnother(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: "te_other", Type: ebpf.XDP, License: "Dual BSD/GPL",
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 2), asm.Return()}, // XDP_PASS
@@ -75,12 +76,12 @@ func TestNICOfAnother(t *testing.T) {
 }
 
 func TestNoPrivilege(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	for _, args := range [][]string{
 		{"attach", l.ServerDev},
 		{"serve", "http", "--nic", l.ServerDev, "--listen", l.ServerIP4.String() + ":8080", "--pool", poolFile(t), "--pool-size", "64MiB"},
 	} {
-		var stderr syncBuffer
+		var stderr bytes.Buffer
 		cmd := l.ServerCommand(context.Background(), "setpriv", append([]string{
 			"--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all", pastectl}, args...)...)
 		cmd.Stderr = &stderr
@@ -90,7 +91,7 @@ func TestNoPrivilege(t *testing.T) {
 }
 
 func TestMTUTooLarge(t *testing.T) {
-	l := newLab(t, lab.Config{MTU: 9000})
+	l := newLab(t, netlab.Config{MTU: 9000})
 	_, stderr, err := ctl(l, "attach", l.ServerDev)
 	refused(t, stderr, err, l.ServerDev, "mtu", "9000")
 	_, stderr, err = ctl(l, "serve", "http", "--nic", l.ServerDev, "--listen", l.ServerIP4.String()+":8080", "--pool", poolFile(t), "--pool-size", "64MiB")
@@ -98,7 +99,7 @@ func TestMTUTooLarge(t *testing.T) {
 }
 
 func TestPortInUse(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	addr := l.ServerIP4.String() + ":8080"
 	ln, err := l.Server.Listen(t.Context(), "tcp", addr)
 	qt.Assert(t, qt.IsNil(err))
@@ -110,7 +111,7 @@ func TestPortInUse(t *testing.T) {
 // Files that are no pool, or not a good one, are refused by whoever opens
 // them, and are not changed.
 func TestBadPool(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	good := poolFile(t)
 	p, err := pmem.Create(good, pmem.Options{Size: 1 << 20})
 	qt.Assert(t, qt.IsNil(err))
@@ -160,7 +161,7 @@ func TestBadPool(t *testing.T) {
 }
 
 func TestBadCommandLine(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	for _, args := range [][]string{
 		{"serve", "http"},
 		{"serve", "http", "--listen", "nonsense", "--pool", poolFile(t), "--pool-size", "64MiB"},

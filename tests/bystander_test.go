@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/go-quicktest/qt"
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/netlab"
 	"golang.org/x/sys/unix"
 )
 
@@ -25,7 +25,7 @@ type bystanders struct {
 	ended           int
 }
 
-func startBystanders(t *testing.T, l *lab.Lab) *bystanders {
+func startBystanders(t *testing.T, l *netlab.Lab) *bystanders {
 	t.Helper()
 	b := &bystanders{failed: make(chan error, 3)}
 	ln, err := l.Server.Listen(t.Context(), "tcp", net.JoinHostPort(l.ServerIP4.String(), "2222"))
@@ -184,7 +184,7 @@ func checksum(sum uint32, b []byte) uint16 {
 // Nobody else on the NIC notices anything: attaching, serving, a crash under
 // load, serving again, detaching.
 func TestBystanders(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	b := startBystanders(t, l)
 	b.onward(t)
 	steps := func(args ...string) {
@@ -211,7 +211,7 @@ func TestBystanders(t *testing.T) {
 		for range 2 {
 			s := serve(t, l, pool, "--on-full", "wrap")
 			load(s)
-			s.kill()
+			s.Kill()
 			client.CloseIdleConnections()
 			b.onward(t)
 		}

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/go-quicktest/qt"
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/netlab"
 )
 
 // ask does one request on an open connection.
@@ -31,7 +31,7 @@ func ask(c net.Conn, in *bufio.Reader, method, body string) (*http.Response, err
 // All connections are open at the same time, and each is used several times.
 func TestThousandsOfConnections(t *testing.T) {
 	const conns = 3000
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	s := serve(t, l, poolFile(t))
 	open := make([]*net.TCPConn, conns)
 	limit := make(chan struct{}, 64)
@@ -74,7 +74,7 @@ func TestThousandsOfConnections(t *testing.T) {
 // Every request on a connection of its own, some of which nobody uses.
 func TestConnectionChurn(t *testing.T) {
 	const workers, each = 16, 150
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	s := serve(t, l, poolFile(t))
 	parallel(t, workers, func(w int) error {
 		for i := range each {
@@ -106,7 +106,7 @@ func TestConnectionChurn(t *testing.T) {
 // Beyond the limit clients are told, and those that are in don't notice.
 func TestMaxConnections(t *testing.T) {
 	const limit = 5
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	s := serve(t, l, poolFile(t), "--max-connections", fmt.Sprint(limit))
 	var in []*net.TCPConn
 	var readers []*bufio.Reader
@@ -131,7 +131,7 @@ func TestMaxConnections(t *testing.T) {
 		c.Close()
 	}
 	check()
-	qt.Check(t, qt.StringContains(s.stderr.String(), "too many connections"))
+	qt.Check(t, qt.StringContains(s.Said(), "too many connections"))
 	in[0].Close()
 	in, readers = in[1:], readers[1:]
 	// There is room again as soon as the server has seen the close.

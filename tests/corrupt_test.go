@@ -9,14 +9,14 @@ import (
 	"time"
 
 	"github.com/go-quicktest/qt"
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/netlab"
 	"github.com/pastenet/paste/pasteapi"
 )
 
 // An application that writes nonsense into an idle ring gets the name of what
 // is wrong, and a ring that works again at once.
 func TestCorruptRing(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	pool := newPool(t, 64<<20)
 	a := new(ringApp).start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: pool}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
 	qt.Assert(t, qt.IsNil(tripFrom(l, a.addr, random(1<<20, 1), 1<<15)))
@@ -94,7 +94,7 @@ func put(tx *pasteapi.NetmapRing, change func(s *pasteapi.Slot)) {
 // Random nonsense under traffic: connections may see rubbish, the application
 // only ever sees ErrRingCorrupt, and afterwards everything works.
 func TestCorruptRingRandomly(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	// It copies: an application that forwards buffers by swapping them would
 	// lose those whose index is overwritten on the way.
 	a := &ringApp{}

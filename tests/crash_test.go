@@ -4,13 +4,13 @@ import (
 	"testing"
 
 	"github.com/go-quicktest/qt"
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/netlab"
 )
 
 // A pool on a disk cannot be received into. It is staged, the user is told,
 // and acknowledged records survive a kill as anywhere.
 func TestPoolOnDisk(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	path := diskFile(t)
 	c := newClient(t, l)
 	acked := map[uint64][32]byte{}
@@ -24,7 +24,7 @@ func TestPoolOnDisk(t *testing.T) {
 			qt.Assert(t, qt.IsNil(err))
 			acked[seq] = sum(data)
 		}
-		s.kill()
+		s.Kill()
 		qt.Check(t, qt.DeepEquals(readLog(t, path), acked))
 	}
 }

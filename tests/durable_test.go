@@ -17,7 +17,7 @@ import (
 	"unsafe"
 
 	"github.com/go-quicktest/qt"
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/netlab"
 	"github.com/pastenet/paste/internal/seed"
 	"golang.org/x/sys/unix"
 )
@@ -29,7 +29,7 @@ func TestDurableAck(t *testing.T) {
 	for _, kind := range []string{"http", "kv"} {
 		for _, durable := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s/%v", kind, durable), func(t *testing.T) {
-				l := newLab(t, lab.Config{})
+				l := newLab(t, netlab.Config{})
 				s := serveKind(t, l, kind, diskFile(t), "--pool-size", "32MiB", fmt.Sprintf("--durable-ack=%v", durable))
 				c := dial(t, l, s.addr)
 				// What came before the connection was registered has been copied.
@@ -65,7 +65,7 @@ func TestDurableAck(t *testing.T) {
 					if durable && acked == len(stream) {
 						qt.Check(t, qt.Equals(unsynced(t, s.pool), 0))
 					}
-					qt.Assert(t, qt.IsNil(s.cmd.Process.Signal(syscall.SIGCONT)))
+					qt.Assert(t, qt.IsNil(s.Signal(syscall.SIGCONT)))
 				}
 				qt.Assert(t, qt.IsNil(<-sent))
 				t.Logf("looked %d times in the middle", partly)
@@ -77,9 +77,9 @@ func TestDurableAck(t *testing.T) {
 // suspend stops the server in its tracks.
 func (s *server) suspend() {
 	s.t.Helper()
-	qt.Assert(s.t, qt.IsNil(s.cmd.Process.Signal(syscall.SIGSTOP)))
+	qt.Assert(s.t, qt.IsNil(s.Signal(syscall.SIGSTOP)))
 	waitFor(s.t, func() bool {
-		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.cmd.Process.Pid))
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.PID()))
 		qt.Assert(s.t, qt.IsNil(err))
 		return !slices.ContainsFunc(threads, func(path string) bool {
 			b, err := os.ReadFile(path)

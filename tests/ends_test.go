@@ -15,14 +15,14 @@ import (
 	"time"
 
 	"github.com/go-quicktest/qt"
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/netlab"
 	"golang.org/x/sys/unix"
 )
 
 // A client that has nothing more to say still gets its reply, wherever the
 // end of its stream falls.
 func TestHalfClose(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	s := serve(t, l, poolFile(t))
 	for _, n := range []int{0, 1, 1000, 1 << 20} {
 		for _, pause := range []bool{false, true} {
@@ -56,7 +56,7 @@ func TestHalfClose(t *testing.T) {
 // Clients that end their connection with RST at every point of it cost no
 // frame, and the application learns of it.
 func TestReset(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	a := startEcho(t, l)
 	for i := range 200 {
 		c := dial(t, l, a.addr)
@@ -92,7 +92,7 @@ func TestReset(t *testing.T) {
 // A client that is killed in the middle of an upload leaves nothing in the
 // log and disturbs nobody.
 func TestClientKilled(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	s := serve(t, l, poolFile(t))
 	file := filepath.Join(t.TempDir(), "upload")
 	qt.Assert(t, qt.IsNil(os.WriteFile(file, random(20<<20, 1), 0o600)))
@@ -117,7 +117,7 @@ func TestClientKilled(t *testing.T) {
 
 // Data and FIN arrive before the connection is accepted.
 func TestDataAndFinBeforeAccept(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	a := startEcho(t, l)
 	hold, resume := make(chan struct{}), make(chan struct{})
 	go a.do(func() { close(hold); <-resume })

@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/go-quicktest/qt"
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/netlab"
 	"github.com/pastenet/paste/pmem"
 	"github.com/pastenet/paste/pmem/kv"
 )
@@ -22,7 +22,7 @@ const flipKeys = 200
 // pool is changed with dd: `pool check` says where, and the server does as the
 // help of `serve kv` says.
 func TestFlippedByte(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	pools := map[string]string{
 		"log":  killedPool(t, l, "kv", true), // all values are in the log
 		"tree": killedPool(t, l, "kv", false),
@@ -86,7 +86,7 @@ func TestFlippedByte(t *testing.T) {
 			qt.Assert(t, qt.IsNil(err))
 			err = s.wait()
 			if c.refused != "" {
-				qt.Assert(t, qt.ErrorMatches(err, "(?s)server ended: exit status 1: pastectl: serve kv: .*"+c.refused+".*"))
+				qt.Assert(t, qt.ErrorMatches(err, "(?s)the server ended before it was ready: exit status 1; it said: pastectl: serve kv: .*"+c.refused+".*"))
 				checked() // and nothing was changed
 				return
 			}
@@ -119,7 +119,7 @@ func TestFlippedByte(t *testing.T) {
 // killedPool makes a pool with numbered values in it, whose server was killed,
 // and which all come back afterwards. It is killed again, or else stopped, which
 // moves a kv's values from the log to the tree.
-func killedPool(t *testing.T, l *lab.Lab, kind string, again bool) string {
+func killedPool(t *testing.T, l *netlab.Lab, kind string, again bool) string {
 	path := poolFile(t) + kind + fmt.Sprint(again)
 	t.Cleanup(func() { removeFile(t, path) })
 	s := serveKind(t, l, kind, path, "--pool-size", "16MiB")
@@ -133,7 +133,7 @@ func killedPool(t *testing.T, l *lab.Lab, kind string, again bool) string {
 		qt.Assert(t, qt.Equals(resp.StatusCode, http.StatusCreated))
 	}
 	c.CloseIdleConnections()
-	s.kill()
+	s.Kill()
 	s = serveKind(t, l, kind, path)
 	for i := range flipKeys {
 		if kind == "kv" {
@@ -142,7 +142,7 @@ func killedPool(t *testing.T, l *lab.Lab, kind string, again bool) string {
 	}
 	c.CloseIdleConnections()
 	if again {
-		s.kill()
+		s.Kill()
 	} else {
 		s.stop()
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"math/rand"
 	"net"
@@ -14,27 +13,24 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/go-quicktest/qt"
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/childproc"
+	"github.com/pastenet/paste/internal/netlab"
+	"github.com/pastenet/paste/internal/netlab/netlabtest"
 	servemain "github.com/pastenet/paste/internal/serve"
 	"github.com/pastenet/paste/pasteapi"
 )
 
-// patience bounds every wait. It is for a test that hangs, not for one that is
-// slow, nor for a virtual machine that its host stops for a minute.
-const patience = 3 * time.Minute
+// patience bounds every wait.
+const patience = childproc.Patience
 
-func newLab(t testing.TB, cfg lab.Config) *lab.Lab {
+func newLab(t testing.TB, cfg netlab.Config) *netlab.Lab {
 	t.Helper()
 	cfg.Prefix = labPrefix
-	l, err := lab.New(context.Background(), cfg)
-	qt.Assert(t, qt.IsNil(err))
-	t.Cleanup(func() { qt.Check(t, qt.IsNil(l.Close())) })
-	return l
+	return netlabtest.New(t, cfg)
 }
 
 // poolFile is the path of a pool that does not exist yet.
@@ -54,28 +50,24 @@ type event = servemain.Event
 
 // server is a `pastectl serve` in a lab's server namespace.
 type server struct {
-	t      testing.TB
-	cmd    *lab.Cmd
-	ready  event
-	url    string
-	addr   string
-	pool   string
-	events chan event
-	stderr syncBuffer
-	done   chan struct{} // closed after waiting for the process
-	exit   error         // valid then
+	*childproc.Process
+	t     testing.TB
+	ready event
+	url   string
+	addr  string
+	pool  string
 }
 
 // serve starts a server of HTTP on the lab's veth over a pool, and waits until
 // it is ready. A later flag overrides an earlier one, so args can change any of
 // the usual ones.
-func serve(t testing.TB, l *lab.Lab, pool string, args ...string) *server {
+func serve(t testing.TB, l *netlab.Lab, pool string, args ...string) *server {
 	t.Helper()
 	return serveKind(t, l, "http", pool, args...)
 }
 
 // serveKind is serve for one of "http" and "kv".
-func serveKind(t testing.TB, l *lab.Lab, kind, pool string, args ...string) *server {
+func serveKind(t testing.TB, l *netlab.Lab, kind, pool string, args ...string) *server {
 	t.Helper()
 	s, err := start(t, l, kind, pool, args...)
 	qt.Assert(t, qt.IsNil(err))
@@ -83,7 +75,7 @@ func serveKind(t testing.TB, l *lab.Lab, kind, pool string, args ...string) *ser
 	return s
 }
 
-func tryServe(t testing.TB, l *lab.Lab, pool string, args ...string) (*server, error) {
+func tryServe(t testing.TB, l *netlab.Lab, pool string, args ...string) (*server, error) {
 	s, err := start(t, l, "http", pool, args...)
 	if err != nil {
 		return nil, err
@@ -92,69 +84,41 @@ func tryServe(t testing.TB, l *lab.Lab, pool string, args ...string) (*server, e
 }
 
 // start does not wait until the server is ready.
-func start(t testing.TB, l *lab.Lab, kind, pool string, args ...string) (*server, error) {
-	s := &server{t: t, pool: pool, events: make(chan event, 16), done: make(chan struct{})}
-	s.cmd = l.ServerCommand(context.Background(), pastectl, append([]string{"serve", kind, "--json",
+func start(t testing.TB, l *netlab.Lab, kind, pool string, args ...string) (*server, error) {
+	p, err := childproc.Start(l.ServerCommand(context.Background(), pastectl, append([]string{"serve", kind, "--json",
 		"--nic", l.ServerDev, "--listen", net.JoinHostPort(l.ServerIP4.String(), "8080"),
-		"--pool", pool, "--pool-size", "64MiB"}, args...)...)
-	stdout, err := s.cmd.StdoutPipe()
+		"--pool", pool, "--pool-size", "64MiB"}, args...)...))
 	if err != nil {
 		return nil, err
 	}
-	s.cmd.Stderr = &s.stderr
-	if err := s.cmd.Start(); err != nil {
-		return nil, err
-	}
-	go func() {
-		defer close(s.done)
-		for d := json.NewDecoder(stdout); ; {
-			var e event
-			if d.Decode(&e) != nil {
-				break
-			}
-			s.events <- e
-		}
-		_, _ = io.Copy(io.Discard, stdout)
-		s.exit = s.cmd.Wait()
-	}()
-	t.Cleanup(s.kill)
-	return s, nil
+	t.Cleanup(p.Kill)
+	return &server{Process: p, t: t, pool: pool}, nil
 }
 
-func (s *server) wait() error {
-	select {
-	case s.ready = <-s.events:
-	case <-s.done:
-		return fmt.Errorf("server ended: %w: %s", s.exit, s.stderr.String())
-	case <-time.After(patience):
-		return fmt.Errorf("server is not ready: %s", s.stderr.String())
-	}
+// wait waits until the server is ready.
+func (s *server) wait() (err error) {
+	s.ready, err = s.event("ready")
 	s.url = s.ready.URL
 	s.addr = strings.TrimPrefix(s.url, "http://")
-	return nil
+	return err
 }
 
-// kill is kill -9.
-func (s *server) kill() {
-	_ = s.cmd.Process.Kill() // an error if it has ended already
-	<-s.done
+func (s *server) event(name string) (e event, err error) {
+	err = s.Await(name, func(line []byte) bool { return json.Unmarshal(line, &e) == nil && e.Event == name })
+	return e, err
 }
 
 // stop ends the server in order and returns what it counted.
 func (s *server) stop() event {
 	s.t.Helper()
-	qt.Assert(s.t, qt.IsNil(s.cmd.Process.Signal(syscall.SIGTERM)))
-	select {
-	case <-s.done:
-	case <-time.After(patience):
-		s.t.Fatalf("server does not stop: %s", s.stderr.String())
-	}
-	qt.Assert(s.t, qt.IsNil(s.exit), qt.Commentf("%s", s.stderr.String()))
-	return <-s.events
+	qt.Assert(s.t, qt.IsNil(s.Stop()))
+	e, err := s.event("stopped")
+	qt.Assert(s.t, qt.IsNil(err))
+	return e
 }
 
 // status asks the running server through pastectl.
-func (s *server) status(l *lab.Lab) pasteapi.Status {
+func (s *server) status(l *netlab.Lab) pasteapi.Status {
 	s.t.Helper()
 	out, err := l.ServerCommand(context.Background(), pastectl, "status", l.ServerDev, "--json").Output()
 	qt.Assert(s.t, qt.IsNil(err))
@@ -166,12 +130,12 @@ func (s *server) status(l *lab.Lab) pasteapi.Status {
 	}
 	qt.Assert(s.t, qt.IsNil(json.Unmarshal(out, &all)))
 	qt.Assert(s.t, qt.HasLen(all.Ports, 1))
-	qt.Check(s.t, qt.Equals(all.Ports[0].PID, s.cmd.Process.Pid))
+	qt.Check(s.t, qt.Equals(all.Ports[0].PID, s.PID()))
 	return all.Ports[0].Status
 }
 
 // ctl runs pastectl in the server's namespace. err is its exit.
-func ctl(l *lab.Lab, args ...string) (stdout, stderr string, err error) {
+func ctl(l *netlab.Lab, args ...string) (stdout, stderr string, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var out, errs bytes.Buffer
@@ -183,7 +147,7 @@ func ctl(l *lab.Lab, args ...string) (stdout, stderr string, err error) {
 
 // dial connects from the client's namespace, with a deadline for everything
 // that follows.
-func dial(t testing.TB, l *lab.Lab, addr string) *net.TCPConn {
+func dial(t testing.TB, l *netlab.Lab, addr string) *net.TCPConn {
 	t.Helper()
 	c, err := tryDial(l, addr)
 	qt.Assert(t, qt.IsNil(err))
@@ -191,7 +155,7 @@ func dial(t testing.TB, l *lab.Lab, addr string) *net.TCPConn {
 	return c
 }
 
-func tryDial(l *lab.Lab, addr string) (*net.TCPConn, error) {
+func tryDial(l *netlab.Lab, addr string) (*net.TCPConn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	c, err := l.Client.DialContext(ctx, "tcp", addr)
@@ -205,24 +169,6 @@ func random(n int, seed int64) []byte {
 	b := make([]byte, n)
 	rand.New(rand.NewSource(seed)).Read(b)
 	return b
-}
-
-// syncBuffer is written by a child's pipe while a test may read it.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // parallel runs f n times at once and reports each error.

@@ -12,12 +12,12 @@ import (
 	"testing"
 
 	"github.com/go-quicktest/qt"
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/netlab"
 	"github.com/pastenet/paste/pmem"
 )
 
 // newClient is a net/http client in the lab's client namespace.
-func newClient(t testing.TB, l *lab.Lab) *http.Client {
+func newClient(t testing.TB, l *netlab.Lab) *http.Client {
 	tr := &http.Transport{DialContext: l.Client.DialContext, MaxIdleConnsPerHost: 10000}
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr, Timeout: patience}

@@ -16,12 +16,12 @@ import (
 	"testing"
 
 	"github.com/go-quicktest/qt"
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/netlab"
 )
 
 // One connection from SYN to FIN, over a NIC that was not attached.
 func TestHandshakeToClose(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	s := serve(t, l, poolFile(t))
 	qt.Check(t, qt.Equals(s.ready.Port.Attached, "process"))
 	c := dial(t, l, s.addr)
@@ -48,7 +48,7 @@ func TestBodies(t *testing.T) {
 	for _, persist := range []string{"zero-copy", "copy"} {
 		for _, complete := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s complete checksums %v", persist, complete), func(t *testing.T) {
-				l := newLab(t, lab.Config{NoTxChecksum: complete})
+				l := newLab(t, netlab.Config{NoTxChecksum: complete})
 				s := serve(t, l, poolFile(t), "--persist", persist)
 				c := newClient(t, l)
 				seqs := make([]uint64, len(sizes))
@@ -71,7 +71,7 @@ func TestBodies(t *testing.T) {
 // In generic mode a veth hands over what its other end did not cut into
 // segments. That is no frame for AF_XDP, which would drop it.
 func TestGenericMode(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	s := serve(t, l, poolFile(t), "--xdp-mode", "generic")
 	c := newClient(t, l)
 	const n = 8 << 20
@@ -88,7 +88,7 @@ func TestGenericMode(t *testing.T) {
 // Thousands of requests in pieces that respect no boundary, replies read at
 // the same time.
 func TestPipelined(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	s := serve(t, l, poolFile(t))
 	c := dial(t, l, s.addr)
 	const requests = 5000
@@ -138,7 +138,7 @@ func TestPipelined(t *testing.T) {
 }
 
 func TestChunked(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	s := serve(t, l, poolFile(t))
 	c := newClient(t, l)
 	var seqs []uint64
@@ -161,7 +161,7 @@ func TestChunked(t *testing.T) {
 // curl uploads a file, for which it asks with Expect: 100-continue; from a
 // pipe it sends chunks.
 func TestCurl(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	s := serve(t, l, poolFile(t))
 	data := random(5<<20, 7)
 	file := filepath.Join(t.TempDir(), "upload")
@@ -196,7 +196,7 @@ func TestCurl(t *testing.T) {
 }
 
 func TestWrk(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	s := serve(t, l, poolFile(t), "--pool-size", "256MiB", "--on-full", "wrap")
 	script := filepath.Join(t.TempDir(), "post.lua")
 	qt.Assert(t, qt.IsNil(os.WriteFile(script, []byte(`wrk.method = "POST"; wrk.body = string.rep("p", 1024)`), 0o600)))

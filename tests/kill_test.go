@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/go-quicktest/qt"
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/netlab"
 	"github.com/pastenet/paste/internal/seed"
 	"github.com/pastenet/paste/pmem"
 	"github.com/pastenet/paste/pmem/btree"
@@ -36,7 +36,7 @@ func TestKillUnderLoad(t *testing.T) {
 		for _, medium := range []string{"tmpfs", "disk"} {
 			for _, nic := range []bool{true, false} {
 				t.Run(fmt.Sprintf("%s/%s/nic=%v", kind, medium, nic), func(t *testing.T) {
-					k := killing{t: t, l: newLab(t, lab.Config{}), kind: kind, pool: poolFile(t)}
+					k := killing{t: t, l: newLab(t, netlab.Config{}), kind: kind, pool: poolFile(t)}
 					if medium == "disk" {
 						k.pool = diskFile(t)
 					}
@@ -74,7 +74,7 @@ func diskFile(t testing.TB) string {
 // killing is one server that is killed and started over and over.
 type killing struct {
 	t    *testing.T
-	l    *lab.Lab
+	l    *netlab.Lab
 	kind string
 	pool string
 	args []string
@@ -104,10 +104,10 @@ func (k *killing) run(rounds int) {
 		s := serveKind(k.t, k.l, k.kind, k.pool, k.args...)
 		s = k.restarted(s)
 		w := startWriters(k.t, k.l, k.kind, s.url, k.base)
-		waitFor(k.t, func() bool { return w.noted() || !s.runs() })
+		waitFor(k.t, func() bool { return w.noted() || !s.Running() })
 		time.Sleep(time.Duration(k.rng.Int64N(int64(150 * time.Millisecond)))) // the moment of the kill
-		qt.Assert(k.t, qt.IsTrue(s.runs()), qt.Commentf("server ended: %s", &s.stderr))
-		s.kill()
+		qt.Assert(k.t, qt.IsTrue(s.Running()), qt.Commentf("server ended: %s", s.Said()))
+		s.Kill()
 		k.note(w.end())
 		k.killed()
 		if round%3 == 1 {
@@ -115,7 +115,7 @@ func (k *killing) run(rounds int) {
 			s, err := start(k.t, k.l, k.kind, k.pool, k.args...)
 			qt.Assert(k.t, qt.IsNil(err))
 			time.Sleep(time.Duration(k.rng.Int64N(int64(300 * time.Millisecond))))
-			s.kill()
+			s.Kill()
 			k.killed()
 		}
 		if k.t.Failed() {
@@ -126,16 +126,6 @@ func (k *killing) run(rounds int) {
 	k.restarted(s).stop()
 	k.killed()
 	k.t.Logf("%d kills, %d acknowledged requests, %d of them deletes", rounds, k.acks, k.deletes)
-}
-
-// runs reports whether the server has not ended.
-func (s *server) runs() bool {
-	select {
-	case <-s.done:
-		return false
-	default:
-		return true
-	}
 }
 
 // note takes down what was acknowledged in a round.
@@ -256,7 +246,7 @@ func (k *killing) restarted(s *server) *server {
 	}
 	if int(k.inUse) > info.Data/2 {
 		// The log is never truncated: go on in a new pool.
-		s.kill()
+		s.Kill()
 		removeFile(k.t, k.pool)
 		clear(k.records)
 		k.inUse = 0

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/netlab"
 	"go.uber.org/goleak"
 )
 
@@ -83,7 +83,7 @@ func sweep() error {
 		errs = append(errs, err)
 		for _, path := range old {
 			pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), tempPrefix), "-")
-			if n, err := strconv.Atoi(pid); err == nil && !lab.Alive(n) {
+			if n, err := strconv.Atoi(pid); err == nil && !netlab.Alive(n) {
 				errs = append(errs, os.RemoveAll(path))
 			}
 		}

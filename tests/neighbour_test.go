@@ -15,7 +15,7 @@ import (
 	"testing"
 
 	"github.com/go-quicktest/qt"
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/netlab"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -44,7 +44,7 @@ func inNetns(t testing.TB, ns netns.NsHandle, fn func() error) {
 
 // newNeighbour makes one: an ipvlan on the NIC if that is wished for and the
 // kernel has it, else a host that the server forwards to.
-func newNeighbour(t testing.TB, l *lab.Lab, ipvlan bool) *neighbour {
+func newNeighbour(t testing.TB, l *netlab.Lab, ipvlan bool) *neighbour {
 	t.Helper()
 	n := &neighbour{ip: "10.77.0.9"}
 	runtime.LockOSThread()
@@ -177,13 +177,13 @@ func (n *neighbour) echoes(t testing.TB, port int) (addr string) {
 // stopped stops a server while fn runs.
 func (s *server) stopped(fn func()) {
 	s.t.Helper()
-	qt.Assert(s.t, qt.IsNil(s.cmd.Process.Signal(syscall.SIGSTOP)))
-	defer func() { qt.Check(s.t, qt.IsNil(s.cmd.Process.Signal(syscall.SIGCONT))) }()
+	qt.Assert(s.t, qt.IsNil(s.Signal(syscall.SIGSTOP)))
+	defer func() { qt.Check(s.t, qt.IsNil(s.Signal(syscall.SIGCONT))) }()
 	fn()
 }
 
 // counted is what a named counter in nftables of the server's namespace says.
-func counted(t testing.TB, l *lab.Lab, table, counter string) (bytes int) {
+func counted(t testing.TB, l *netlab.Lab, table, counter string) (bytes int) {
 	t.Helper()
 	out, err := l.ServerCommand(context.Background(), "nft", "list", "counter", "inet", table, counter).CombinedOutput()
 	qt.Assert(t, qt.IsNil(err), qt.Commentf("%s", out))
@@ -194,7 +194,7 @@ func counted(t testing.TB, l *lab.Lab, table, counter string) (bytes int) {
 	return bytes
 }
 
-func nft(t testing.TB, l *lab.Lab, rules string) {
+func nft(t testing.TB, l *netlab.Lab, rules string) {
 	t.Helper()
 	cmd := l.ServerCommand(context.Background(), "nft", "-f", "-")
 	cmd.Stdin = strings.NewReader(rules)
@@ -205,7 +205,7 @@ func nft(t testing.TB, l *lab.Lab, rules string) {
 // A namespace behind the NIC's own MAC address has a server on the port that
 // ours is on. Nothing that ours does concerns it, not even standing still.
 func TestNeighbourOnTheSameMAC(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	n := newNeighbour(t, l, true)
 	addr := n.echoes(t, 8080)
 	s := serve(t, l, poolFile(t), "--copybreak", "-1")
@@ -219,7 +219,7 @@ func TestNeighbourOnTheSameMAC(t *testing.T) {
 
 // What the server forwards goes past the rules for that.
 func TestForwardedUpload(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	n := newNeighbour(t, l, false)
 	addr := n.echoes(t, 8080)
 	nft(t, l, fmt.Sprintf(`table inet lab {
@@ -236,7 +236,7 @@ func TestForwardedUpload(t *testing.T) {
 
 // Another server has the same port of another address of the host.
 func TestOtherAddressSamePort(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	const other = "10.77.0.3"
 	qt.Assert(t, qt.IsNil(l.InServer(func() error { return setUp(l.ServerDev, other+"/24") })))
 	ln, err := l.Server.Listen(t.Context(), "tcp", net.JoinHostPort(other, "8080"))

@@ -14,7 +14,8 @@ import (
 	"testing"
 
 	"github.com/go-quicktest/qt"
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/childproc"
+	"github.com/pastenet/paste/internal/netlab"
 )
 
 // What testdata/numbered.lua is told, and the curl writers do too.
@@ -60,19 +61,19 @@ func parseNumbered(b []byte) (writer string, n int, err error) {
 // until it is gone.
 type writers struct {
 	t     testing.TB
-	l     *lab.Lab
+	l     *netlab.Lab
 	kind  string
 	dir   string
 	first int
-	wrk   *lab.Cmd
-	out   syncBuffer
+	wrk   *netlab.Cmd
+	out   childproc.Tail
 	wg    sync.WaitGroup
 	mu    sync.Mutex
 	curls map[string][]note
 	errs  []error
 }
 
-func startWriters(t testing.TB, l *lab.Lab, kind, url string, first int) *writers {
+func startWriters(t testing.TB, l *netlab.Lab, kind, url string, first int) *writers {
 	t.Helper()
 	w := &writers{t: t, l: l, kind: kind, dir: t.TempDir(), first: first, curls: map[string][]note{}}
 	threads := strconv.Itoa(wrkThreads)

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/go-quicktest/qt"
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/netlab"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
 )
@@ -22,7 +22,7 @@ import (
 // A full pool refuses bodies with 507 and nothing else: GETs, other
 // connections and what is stored go on. After a truncation there is room.
 func TestPoolFull(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	pool := poolFile(t)
 	s := serve(t, l, pool, "--pool-size", "16MiB")
 	c := newClient(t, l)
@@ -46,7 +46,7 @@ func TestPoolFull(t *testing.T) {
 		qt.Assert(t, qt.IsNil(get(c, s.url)))
 	}
 	parallel(t, 20, func(int) error { return get(c, s.url) })
-	qt.Check(t, qt.StringContains(s.stderr.String(), "full"))
+	qt.Check(t, qt.StringContains(s.Said(), "full"))
 	qt.Check(t, qt.IsTrue(s.stop().HTTP.Full >= 20))
 	log := readLog(t, pool)
 	qt.Check(t, qt.Equals(len(log), len(stored)))
@@ -76,7 +76,7 @@ func TestPoolFull(t *testing.T) {
 // Small bodies take a pool to its last frame. Even then new connections are
 // served, also those whose request is there before they are accepted.
 func TestLastFrame(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	s := serve(t, l, poolFile(t), "--pool-size", "16MiB")
 	full := false
 	c := dial(t, l, s.addr)
@@ -116,7 +116,7 @@ func TestLastFrame(t *testing.T) {
 // An application that keeps every buffer that it can get does not stop
 // receiving: Keep tells it that there is none.
 func TestHoarder(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	pool := newPool(t, 16<<20)
 	var kept []uint32
 	var denied int
@@ -184,7 +184,7 @@ func TestHoarder(t *testing.T) {
 // An application that does nothing for two seconds loses nothing, and the rest
 // of the NIC does not notice.
 func TestStall(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	a := startEcho(t, l)
 	b := startBystanders(t, l)
 	b.onward(t)
@@ -204,7 +204,7 @@ func TestStall(t *testing.T) {
 
 // A peer that sends and never reads is slowed down by TCP; the others are not.
 func TestPeerNeverReads(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	a := startEcho(t, l)
 	deaf := dial(t, l, a.addr)
 	const size = 60 << 20 // more than all socket buffers and the pool hold
@@ -231,7 +231,7 @@ func TestPeerNeverReads(t *testing.T) {
 // A peer that makes the application produce much more than it reads is given
 // up at the limit, by name, and takes nobody along.
 func TestTxOverflow(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	a := &ringApp{}
 	var flood [2000]byte
 	a.onData = func(a *ringApp, s *pasteapi.Slot) error {

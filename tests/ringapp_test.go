@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/go-quicktest/qt"
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/netlab"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
 	"golang.org/x/sys/unix"
@@ -46,7 +46,7 @@ type ringApp struct {
 }
 
 // start opens a port on o and serves on addr until the test ends.
-func (a *ringApp) start(t testing.TB, l *lab.Lab, o pasteapi.Options, addr string) *ringApp {
+func (a *ringApp) start(t testing.TB, l *netlab.Lab, o pasteapi.Options, addr string) *ringApp {
 	t.Helper()
 	a.calls, a.done, a.ended, a.addr = make(chan func(), 1), make(chan error, 1), make(chan struct{}), addr
 	started := make(chan error, 1)
@@ -275,12 +275,12 @@ func newPool(t testing.TB, size int64) *pmem.Pool {
 }
 
 // startEcho runs the usual echo application on port 7000 of the lab's NIC.
-func startEcho(t testing.TB, l *lab.Lab) *ringApp {
+func startEcho(t testing.TB, l *netlab.Lab) *ringApp {
 	t.Helper()
 	return startEchoCopybreak(t, l, 0)
 }
 
-func startEchoCopybreak(t testing.TB, l *lab.Lab, copybreak int) *ringApp {
+func startEchoCopybreak(t testing.TB, l *netlab.Lab, copybreak int) *ringApp {
 	t.Helper()
 	return new(ringApp).start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20), Copybreak: copybreak},
 		net.JoinHostPort(l.ServerIP4.String(), "7000"))
@@ -312,7 +312,7 @@ func roundTrip(c *net.TCPConn, data []byte, piece int) error {
 }
 
 // tripFrom dials and does a round trip.
-func tripFrom(l *lab.Lab, addr string, data []byte, piece int) error {
+func tripFrom(l *netlab.Lab, addr string, data []byte, piece int) error {
 	c, err := tryDial(l, addr)
 	if err != nil {
 		return err

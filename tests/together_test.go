@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/go-quicktest/qt"
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/netlab"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -21,7 +21,7 @@ import (
 // ordinary one's port is steered too: the segments of its connections, which are
 // not registered, pass.
 func TestUnregisteredOnSteeredPort(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	a := startEcho(t, l)
 	ln, err := l.Server.Listen(t.Context(), "tcp", net.JoinHostPort(l.ServerIP4.String(), "7001"))
 	qt.Assert(t, qt.IsNil(err))
@@ -67,9 +67,9 @@ func TestUnregisteredOnSteeredPort(t *testing.T) {
 // Two applications at once, each with a NIC; one of them has two queues and two
 // rings, whose connections share a log.
 func TestTwoApplications(t *testing.T) {
-	l := newLab(t, lab.Config{Queues: 2})
+	l := newLab(t, netlab.Config{Queues: 2})
 	s := serve(t, l, poolFile(t), "--rings", "2")
-	other := newLab(t, lab.Config{})
+	other := newLab(t, netlab.Config{})
 	s2 := serve(t, other, poolFile(t)+"2")
 	t.Cleanup(func() { removeFile(t, s2.pool) })
 	c, c2 := newClient(t, l), newClient(t, other)
@@ -94,7 +94,7 @@ func TestTwoApplications(t *testing.T) {
 }
 
 func TestIPv6(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	qt.Assert(t, qt.IsTrue(l.ServerIP6.IsValid()), qt.Commentf("no IPv6 in this kernel"))
 	s := serve(t, l, poolFile(t), "--listen", net.JoinHostPort(l.ServerIP6.String(), "8080"))
 	c := newClient(t, l)
@@ -110,7 +110,7 @@ func TestIPv6(t *testing.T) {
 
 // Both address families on one socket: IPv4 clients arrive mapped into IPv6.
 func TestDualStack(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	s := serve(t, l, poolFile(t), "--listen", "[::]:8080")
 	c := newClient(t, l)
 	for _, ip := range []string{l.ServerIP4.String(), l.ServerIP6.String()} {
@@ -124,7 +124,7 @@ func TestDualStack(t *testing.T) {
 
 // Frames with one VLAN tag are steered as well.
 func TestVLAN(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	vlan := func(dev, addr string) func() error {
 		return func() error {
 			parent, err := netlink.LinkByName(dev)
@@ -161,7 +161,7 @@ func TestVLAN(t *testing.T) {
 // Bytes that were sent before the registration, and those that come while
 // connections are being registered, stay in order with those that follow.
 func TestSentBeforeRegistration(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	a := &ringApp{late: true}
 	a.start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20)}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
 	// Not steered until later, these come past the rings altogether.
@@ -197,7 +197,7 @@ func TestSentBeforeRegistration(t *testing.T) {
 
 // A client on the server's own machine comes in over loopback.
 func TestLoopback(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	s := serve(t, l, poolFile(t), "--listen", "0.0.0.0:8080")
 	client := newClient(t, l)
 	local := &http.Client{Transport: &http.Transport{DialContext: l.Server.DialContext}, Timeout: patience}
@@ -226,7 +226,7 @@ func TestLoopback(t *testing.T) {
 // A local sender chooses what the verdict takes for a ticket. It may cost the
 // sender the fast path, never bytes, and nobody else anything.
 func TestForgedTickets(t *testing.T) {
-	l := newLab(t, lab.Config{})
+	l := newLab(t, netlab.Config{})
 	a := new(ringApp)
 	a.start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20)}, "0.0.0.0:7000")
 	addr := net.JoinHostPort(l.ServerIP4.String(), "7000")

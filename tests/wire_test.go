@@ -15,7 +15,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 	"github.com/go-quicktest/qt"
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/netlab"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -49,7 +49,7 @@ const wireMark = 0x7465
 // badWire turns one frame in every n aside, for the test's lifetime. The lab
 // must have been made with NoTxChecksum: a damaged frame must carry a checksum
 // that says so.
-func badWire(t *testing.T, ns *lab.Netns, dev string, n uint32, f fate) {
+func badWire(t *testing.T, ns *netlab.Netns, dev string, n uint32, f fate) {
 	t.Helper()
 	w := &wire{out: -1, open: true}
 	qt.Assert(t, qt.IsNil(ns.Do(func() error { return w.attach(dev, n) })))
@@ -218,7 +218,7 @@ func TestBadWire(t *testing.T) {
 		{"everything, small segments pass", 0, fate{drop: 25, repeat: 25, delay: 25, damage: 25}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			l := newLab(t, lab.Config{NoTxChecksum: true})
+			l := newLab(t, netlab.Config{NoTxChecksum: true})
 			a := startEchoCopybreak(t, l, c.copybreak)
 			badWire(t, l.Client, l.ClientDev, 50, c.fate)
 			badWire(t, l.Server, l.ServerDev, 50, c.fate)
@@ -236,7 +236,7 @@ func TestBadWire(t *testing.T) {
 
 // Requests and bodies through the server, over the same wire.
 func TestBadWireHTTP(t *testing.T) {
-	l := newLab(t, lab.Config{NoTxChecksum: true})
+	l := newLab(t, netlab.Config{NoTxChecksum: true})
 	f := fate{drop: 25, repeat: 25, delay: 25, damage: 25}
 	s := serve(t, l, poolFile(t))
 	badWire(t, l.Client, l.ClientDev, 50, f)

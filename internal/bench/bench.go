@@ -26,8 +26,8 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/pastenet/paste/internal/contender"
-	"github.com/pastenet/paste/internal/lab"
 	"github.com/pastenet/paste/internal/loadgen"
+	"github.com/pastenet/paste/internal/netlab"
 	"golang.org/x/sys/unix"
 )
 
@@ -67,7 +67,7 @@ type Config struct {
 	// BusyPoll makes servers and client poll without sleeping, for very few
 	// connections.
 	BusyPoll bool
-	// RPS receives by packet steering instead of threaded NAPI, see lab.Pin.
+	// RPS receives by packet steering instead of threaded NAPI, see netlab.Pin.
 	RPS                  bool
 	ServerCPU, ClientCPU int
 	PoolSize             int64
@@ -76,7 +76,7 @@ type Config struct {
 	// Exe is a program that understands the commands "bench server" (Serve) and
 	// "serve http"; this one when empty.
 	Exe string
-	// Prefix of the lab's names, see lab.Config.
+	// Prefix of the lab's names, see netlab.Config.
 	Prefix string
 	// Custom, if set, brings a workload and contenders of its own.
 	Custom *Custom
@@ -203,21 +203,21 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	}
 	defer release()
 
-	stands := make(map[string]*stand)
+	candidates := make(map[string]*candidate)
 	defer func() {
-		for _, s := range stands {
+		for _, s := range candidates {
 			s.close()
 		}
 	}()
 	for i, name := range cfg.Contenders {
-		s, err := newStand(ctx, &cfg, name, filepath.Join(dir, strconv.Itoa(i)))
+		s, err := newCandidate(ctx, &cfg, name, filepath.Join(dir, strconv.Itoa(i)))
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("bench: %w", context.Cause(ctx))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("bench: start %s: %w", name, err)
 		}
-		stands[name] = s
+		candidates[name] = s
 	}
 
 	samples := make(map[string][]Sample)
@@ -226,7 +226,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		for i := range cfg.Contenders {
 			name := cfg.Contenders[(i+round)%len(cfg.Contenders)]
 			p.Contender, p.Round = name, round+1
-			s, err := stands[name].measure(ctx, p)
+			s, err := candidates[name].measure(ctx, p)
 			if ctx.Err() != nil {
 				return nil, fmt.Errorf("bench: %w", context.Cause(ctx))
 			}
@@ -243,8 +243,8 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		}
 	}
 	syscalls := make(map[string]float64)
-	for name, s := range stands {
-		counts, err := s.server.stop()
+	for name, s := range candidates {
+		counts, err := s.stop()
 		if err != nil {
 			return nil, fmt.Errorf("bench: stop %s: %w", name, err)
 		}
@@ -260,7 +260,7 @@ func sweep(dir string) {
 	old, _ := filepath.Glob(filepath.Join(dir, dirPrefix+"*"))
 	for _, d := range old {
 		pid, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(d), dirPrefix))
-		if err == nil && (pid == os.Getpid() || !lab.Alive(pid)) {
+		if err == nil && (pid == os.Getpid() || !netlab.Alive(pid)) {
 			_ = os.RemoveAll(d)
 		}
 	}

@@ -115,7 +115,7 @@ func TestAServerThatFailsIsQuoted(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.PoolSize = 1 // no pool is that small
 	_, err := Run(context.Background(), cfg)
-	qt.Assert(t, qt.ErrorMatches(err, "bench: start epoll: the server ended before it was ready; it said: bench server: .*size.*"))
+	qt.Assert(t, qt.ErrorMatches(err, "bench: start epoll: the server ended before it was ready: exit status 1; it said: bench server: .*size.*"))
 }
 
 func TestBadConfig(t *testing.T) {

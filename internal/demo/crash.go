@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/pastenet/paste/internal/childproc"
 	"github.com/pastenet/paste/internal/loadgen"
 	"github.com/pastenet/paste/pmem"
 )
@@ -73,7 +74,7 @@ func (d *demo) crash(ctx context.Context, srv *server) (book, *server, error) {
 	srv.kill()
 	// What was acknowledged up to now, give or take what the client has not read.
 	d.sum.BeforeKill = l.live.Requests.Load()
-	d.say("kill -9 %d, after %d acknowledged writes", srv.cmd.Process.Pid, d.sum.BeforeKill)
+	d.say("kill -9 %d, after %d acknowledged writes", srv.PID(), d.sum.BeforeKill)
 	srv, err := d.start(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -122,8 +123,8 @@ func (d *demo) watch(ctx context.Context, l *load, from, limit uint64) error {
 			if !since.IsZero() && now.Sub(since) >= d.LoadTime || acked-from >= limit {
 				return nil
 			}
-			if since.IsZero() && now.Sub(start) > readyTimeout {
-				return fmt.Errorf("no write was acknowledged in %v", readyTimeout)
+			if since.IsZero() && now.Sub(start) > childproc.Patience {
+				return fmt.Errorf("no write was acknowledged in %v", childproc.Patience)
 			}
 		}
 	}

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/pastenet/paste/internal/bench"
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/netlab"
 	"golang.org/x/sys/unix"
 )
 
@@ -92,7 +92,7 @@ type demo struct {
 	dir      string
 	pool     string
 	poolSize int64
-	lab      *lab.Lab
+	lab      *netlab.Lab
 	addr     netip.AddrPort
 	cpus     []int // of the server and of the client; nil where there is only one
 	sum      Summary
@@ -166,7 +166,7 @@ func (d *demo) sweep() {
 	old, _ := filepath.Glob(filepath.Join(d.Dir, dirPrefix+"*"))
 	for _, o := range old {
 		pid, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(o), dirPrefix))
-		if err == nil && (pid == os.Getpid() || !lab.Alive(pid)) {
+		if err == nil && (pid == os.Getpid() || !netlab.Alive(pid)) {
 			_ = os.RemoveAll(o)
 		}
 	}
@@ -227,11 +227,11 @@ func (d *demo) tour(ctx context.Context) error {
 
 // build makes the network.
 func (d *demo) build(ctx context.Context) (err error) {
-	cfg := lab.Config{Prefix: "demo"}
+	cfg := netlab.Config{Prefix: "demo", Named: true}
 	if d.cpus != nil {
-		cfg.Pin = &lab.Pin{ServerCPU: d.cpus[0], ClientCPU: d.cpus[1]}
+		cfg.Pin = &netlab.Pin{ServerCPU: d.cpus[0], ClientCPU: d.cpus[1]}
 	}
-	if d.lab, err = lab.New(ctx, cfg); err != nil {
+	if d.lab, err = netlab.New(ctx, cfg); err != nil {
 		return err
 	}
 	d.addr = netip.AddrPortFrom(d.lab.ServerIP4, 8080)

@@ -1,39 +1,21 @@
 package demo
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
-	"sync"
-	"time"
 
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/childproc"
 	"github.com/pastenet/paste/internal/serve"
 	"github.com/pastenet/paste/pasteapi"
-	"golang.org/x/sys/unix"
-)
-
-// They are for a server that hangs, not for one that is slow, nor for a virtual
-// machine that its host stops for a minute.
-const (
-	readyTimeout = 3 * time.Minute
-	stopTimeout  = 3 * time.Minute
 )
 
 // server is a `serve http` in the server's namespace.
 type server struct {
-	cmd    *lab.Cmd
-	events chan serve.Event // "ready", then "stopped"; closed at the end of output
-	exited chan struct{}    // closed when the process is gone
-	err    error            // of Wait, once exited is closed
-	stderr lab.Tail
-	once   sync.Once
-	ready  serve.Event
+	*childproc.Process
+	ready serve.Event
 }
 
 // command is how a user would start the server, without the program. Small
@@ -73,86 +55,45 @@ func queueModes(p *pasteapi.Status) string {
 }
 
 func (d *demo) start(ctx context.Context) (*server, error) {
-	s := &server{cmd: d.lab.ServerCommand(ctx, d.Exe, append(d.command(), "--json")...), events: make(chan serve.Event, 2), exited: make(chan struct{})}
+	cmd := d.lab.ServerCommand(ctx, d.Exe, append(d.command(), "--json")...)
 	if d.cpus != nil {
-		s.cmd.OnCPU(d.cpus[0])
+		cmd.OnCPU(d.cpus[0])
 	}
-	s.cmd.Stderr = &s.stderr
-	s.cmd.WaitDelay = stopTimeout
-	out, err := s.cmd.StdoutPipe()
+	p, err := childproc.Start(cmd)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start server: %w", err)
-	}
-	go s.follow(out)
-	s.ready, err = s.wait(serve.Ready, readyTimeout)
-	if err != nil {
+	s := &server{Process: p}
+	if s.ready, err = s.await(serve.Ready); err != nil {
 		s.kill()
-		return nil, s.stderr.Explain(err)
+		return nil, err
 	}
 	return s, nil
 }
 
-// follow reads the server's output to its end.
-func (s *server) follow(out io.Reader) {
-	defer close(s.exited)
-	defer close(s.events)
-	r := bufio.NewScanner(out)
-	r.Buffer(nil, 1<<20)
-	for r.Scan() {
-		var e serve.Event
-		if json.Unmarshal(r.Bytes(), &e) == nil && e.Event != "" {
-			s.events <- e
-		}
+// await waits for the server's next event, which must be the one of that name.
+func (s *server) await(name string) (e serve.Event, err error) {
+	err = s.Await(name, func(line []byte) bool {
+		return json.Unmarshal(line, &e) == nil && e.Event != ""
+	})
+	if err == nil && e.Event != name {
+		err = s.Explain(fmt.Errorf("the server said %q instead of %q", e.Event, name))
 	}
-	_, _ = io.Copy(io.Discard, out)
-	s.err = s.cmd.Wait()
-}
-
-func (s *server) wait(name string, limit time.Duration) (serve.Event, error) {
-	timeout := time.NewTimer(limit)
-	defer timeout.Stop()
-	select {
-	case e, ok := <-s.events:
-		if !ok {
-			<-s.exited
-			return serve.Event{}, errors.Join(fmt.Errorf("the server ended before it was %s", name), s.err)
-		}
-		if e.Event != name {
-			return serve.Event{}, fmt.Errorf("the server said %q instead of %q", e.Event, name)
-		}
-		return e, nil
-	case <-timeout.C:
-		return serve.Event{}, fmt.Errorf("the server was not %s after %v", name, limit)
-	}
+	return e, err
 }
 
 // stop ends the server in an orderly way and returns what it counted.
 func (s *server) stop() (serve.Event, error) {
-	if err := s.cmd.Process.Signal(unix.SIGTERM); err != nil {
-		return serve.Event{}, s.stderr.Explain(fmt.Errorf("stop the server: %w", err))
+	if err := s.Stop(); err != nil {
+		return serve.Event{}, err
 	}
-	e, err := s.wait(serve.Stopped, stopTimeout)
-	s.kill() // returns when it is gone
-	if err != nil {
-		return serve.Event{}, s.stderr.Explain(err)
-	}
-	return e, nil
+	return s.await(serve.Stopped)
 }
 
 // kill is kill -9. It may be called at any time, and returns when the process
 // is gone.
 func (s *server) kill() {
-	if s == nil {
-		return
+	if s != nil {
+		s.Kill()
 	}
-	select {
-	case <-s.exited:
-		return
-	default:
-	}
-	s.once.Do(func() { _ = s.cmd.Process.Kill() }) // an error when it is gone
-	<-s.exited
 }

@@ -12,7 +12,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/netlab"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
 )
@@ -20,7 +20,7 @@ import (
 // TestVethRings: with two rings on two NIC queues each connection is served by
 // the ring that its frames arrive at, and so received in place.
 func TestVethRings(t *testing.T) {
-	l, err := lab.New(context.Background(), lab.Config{Prefix: "hs", Queues: 2})
+	l, err := netlab.New(context.Background(), netlab.Config{Prefix: "hs", Queues: 2})
 	qt.Assert(t, qt.IsNil(err))
 	defer func() { qt.Check(t, qt.IsNil(l.Close())) }()
 	// After a timeout Linux sends a connection's segments another way, which is

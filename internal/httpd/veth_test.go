@@ -19,7 +19,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/netlab"
 	"github.com/pastenet/paste/internal/seed"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
@@ -28,7 +28,7 @@ import (
 // site is a server on a real port, in a lab.
 type site struct {
 	t       *testing.T
-	lab     *lab.Lab
+	lab     *netlab.Lab
 	pool    *pmem.Pool
 	srv     *Server
 	port    *pasteapi.Port
@@ -37,7 +37,7 @@ type site struct {
 }
 
 // open starts a server on address ip of the lab; nic "" means without one.
-func open(t *testing.T, l *lab.Lab, nic string, ip netip.Addr, cfg Config, poolSize int64) *site {
+func open(t *testing.T, l *netlab.Lab, nic string, ip netip.Addr, cfg Config, poolSize int64) *site {
 	t.Helper()
 	pool, err := pmem.NewMemory("httpd-veth-test", pmem.Options{Size: poolSize})
 	qt.Assert(t, qt.IsNil(err))
@@ -89,9 +89,9 @@ func (s *site) start(ctx context.Context, nic string, cfg Config) (err error) {
 	return s.port.Steer(s.srv.Addr().Port())
 }
 
-func newLab(t *testing.T) *lab.Lab {
+func newLab(t *testing.T) *netlab.Lab {
 	t.Helper()
-	l, err := lab.New(context.Background(), lab.Config{Prefix: "hs"})
+	l, err := netlab.New(context.Background(), netlab.Config{Prefix: "hs"})
 	qt.Assert(t, qt.IsNil(err))
 	t.Cleanup(func() { qt.Check(t, qt.IsNil(l.Close())) })
 	return l

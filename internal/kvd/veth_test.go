@@ -17,16 +17,16 @@ import (
 
 	"github.com/go-quicktest/qt"
 
-	"github.com/pastenet/paste/internal/lab"
+	"github.com/pastenet/paste/internal/netlab"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
 	"github.com/pastenet/paste/pmem/btree"
 	"github.com/pastenet/paste/pmem/kv"
 )
 
-func newLab(t *testing.T) *lab.Lab {
+func newLab(t *testing.T) *netlab.Lab {
 	t.Helper()
-	l, err := lab.New(context.Background(), lab.Config{Prefix: "kvt"})
+	l, err := netlab.New(context.Background(), netlab.Config{Prefix: "kvt"})
 	qt.Assert(t, qt.IsNil(err))
 	t.Cleanup(func() { qt.Check(t, qt.IsNil(l.Close())) })
 	return l
@@ -35,7 +35,7 @@ func newLab(t *testing.T) *lab.Lab {
 // site is a server in a lab.
 type site struct {
 	t      *testing.T
-	lab    *lab.Lab
+	lab    *netlab.Lab
 	store  *kv.Store
 	url    string
 	addr   string

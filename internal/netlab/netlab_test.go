@@ -1,4 +1,4 @@
-package lab
+package netlab
 
 import (
 	"context"
@@ -13,18 +13,20 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/go-quicktest/qt"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 )
 
-// crashEnv makes the test binary build a lab and then kill itself.
+// crashEnv makes the test binary build a lab and then kill itself; "named": one
+// whose namespaces have names.
 const crashEnv = "PASTE_LAB_TEST_CRASH"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(crashEnv) != "" {
-		l, err := New(context.Background(), Config{Prefix: "bn"})
+		l, err := New(context.Background(), Config{Prefix: "bn", Named: os.Getenv(crashEnv) == "named", Pin: &Pin{}})
 		if err != nil {
 			panic(err)
 		}
@@ -81,6 +83,7 @@ func TestLab(t *testing.T) {
 		"inCaller":  {ServerInCaller: true, Subnet4: netip.MustParsePrefix("10.78.9.0/24"), Subnet6: netip.MustParsePrefix("fd00:78::/64")},
 		"pinned":    {Pin: &Pin{ServerCPU: 1, ClientCPU: 0}, NoTxChecksum: true, MTU: 3000},
 		"twoQueues": {Queues: 2, Pin: &Pin{}},
+		"named":     {Named: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLab(t, cfg)
@@ -93,6 +96,24 @@ func TestLab(t *testing.T) {
 			qt.Check(t, qt.StringContains(string(out), l.ClientDev+":"))
 			qt.Check(t, qt.Not(qt.StringContains(string(out), l.ServerDev+":")))
 		})
+	}
+}
+
+func TestQuietLab(t *testing.T) {
+	l := newLab(t, Config{Quiet: true})
+	for _, side := range []struct {
+		ns  *Netns
+		dev string
+	}{{l.Server, l.ServerDev}, {l.Client, l.ClientDev}} {
+		qt.Assert(t, qt.IsNil(side.ns.Do(func() error {
+			i, err := net.InterfaceByName(side.dev)
+			qt.Assert(t, qt.IsNil(err))
+			addrs, err := i.Addrs()
+			qt.Assert(t, qt.IsNil(err))
+			qt.Check(t, qt.HasLen(addrs, 0))
+			qt.Check(t, qt.Equals(i.Flags&net.FlagUp, net.FlagUp))
+			return nil
+		})))
 	}
 }
 
@@ -186,7 +207,7 @@ func TestDoComesBackEvenFromAPanic(t *testing.T) {
 }
 
 func TestCloseLeavesNothing(t *testing.T) {
-	l := newLab(t, Config{})
+	l := newLab(t, Config{Named: true})
 	cmd := l.ClientCommand(context.Background(), "sleep", "1000")
 	qt.Assert(t, qt.IsNil(cmd.Start()))
 	names := []string{l.Server.Name(), l.Client.Name()}
@@ -217,16 +238,44 @@ func TestCommandDiesWithItsContext(t *testing.T) {
 	qt.Assert(t, qt.IsNotNil(cmd.Wait()))
 }
 
-func TestSweepAfterKill(t *testing.T) {
-	keep := newLab(t, Config{})
+// crash runs a process that builds a lab and is killed, and returns its pid.
+func crash(t *testing.T, how string) int {
+	t.Helper()
 	exe, err := os.Executable()
 	qt.Assert(t, qt.IsNil(err))
 	cmd := exec.Command(exe)
-	cmd.Env = append(os.Environ(), crashEnv+"=1")
+	cmd.Env = append(os.Environ(), crashEnv+"="+how)
 	cmd.Stderr = os.Stderr
 	_ = cmd.Run()
 	qt.Assert(t, qt.Equals(cmd.ProcessState.Sys().(syscall.WaitStatus).Signal(), syscall.SIGKILL))
-	mark := "-" + strconv.Itoa(cmd.Process.Pid)
+	return cmd.Process.Pid
+}
+
+func TestKilledRunLeavesNothing(t *testing.T) {
+	pid := crash(t, "plain")
+	dev := "bns1" + strconv.FormatInt(int64(pid), 36)
+	// A thread that receives lives as long as its device, which the kernel removes
+	// some time after the last process that is in the namespace.
+	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		pids, err := napiThreads(dev)
+		qt.Assert(t, qt.IsNil(err))
+		if len(pids) == 0 {
+			break
+		}
+		qt.Assert(t, qt.IsTrue(time.Now().Before(deadline)), qt.Commentf("%s is still there", dev))
+	}
+	entries, err := os.ReadDir(runDir)
+	if !errors.Is(err, os.ErrNotExist) {
+		qt.Assert(t, qt.IsNil(err))
+	}
+	for _, e := range entries {
+		qt.Check(t, qt.Not(qt.StringContains(e.Name(), strconv.Itoa(pid))))
+	}
+}
+
+func TestSweepAfterKill(t *testing.T) {
+	keep := newLab(t, Config{Named: true})
+	mark := "-" + strconv.Itoa(crash(t, "named"))
 	left := func() (n int) {
 		entries, err := os.ReadDir(runDir)
 		qt.Assert(t, qt.IsNil(err))

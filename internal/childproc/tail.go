@@ -1,4 +1,4 @@
-package lab
+package childproc
 
 import (
 	"fmt"
@@ -13,7 +13,7 @@ type Tail struct {
 	b  []byte
 }
 
-const tailSize = 2048
+const tailSize = 8192 // bytes
 
 func (t *Tail) Write(p []byte) (int, error) {
 	t.mu.Lock()

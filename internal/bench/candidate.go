@@ -9,26 +9,28 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pastenet/paste/internal/childproc"
 	"github.com/pastenet/paste/internal/contender"
-	"github.com/pastenet/paste/internal/lab"
 	"github.com/pastenet/paste/internal/loadgen"
+	"github.com/pastenet/paste/internal/netlab"
+	"golang.org/x/sys/unix"
 )
 
-// stand is one contender with what it needs: a veth pair, a process, a place for
+// candidate is one contender with what it needs: a veth pair, a process, a place for
 // its data.
-type stand struct {
+type candidate struct {
 	cfg    *Config
 	name   string
 	exe    string
 	addr   netip.AddrPort
 	pool   string
-	lab    *lab.Lab
-	server *server
+	lab    *netlab.Lab
+	server *childproc.Process
 }
 
-// newStand starts a contender. What it needs on disk is removed with cfg.Dir.
-func newStand(ctx context.Context, cfg *Config, name, pool string) (_ *stand, err error) {
-	s := &stand{cfg: cfg, name: name, exe: cfg.Exe, pool: pool}
+// newCandidate starts a contender. What it needs on disk is removed with cfg.Dir.
+func newCandidate(ctx context.Context, cfg *Config, name, pool string) (_ *candidate, err error) {
+	s := &candidate{cfg: cfg, name: name, exe: cfg.Exe, pool: pool}
 	if base, exe, ok := strings.Cut(name, "@"); ok {
 		s.name, s.exe = base, exe
 	}
@@ -44,32 +46,54 @@ func newStand(ctx context.Context, cfg *Config, name, pool string) (_ *stand, er
 	}
 	// Checksum offload stays on: as with a real NIC, nobody computes or verifies
 	// checksums in software who could leave that to the device.
-	net := lab.Config{Prefix: cfg.Prefix}
+	net := netlab.Config{Prefix: cfg.Prefix}
 	if !cfg.BusyPoll {
-		net.Pin = &lab.Pin{ServerCPU: cfg.ServerCPU, ClientCPU: cfg.ClientCPU, RPS: cfg.RPS}
+		net.Pin = &netlab.Pin{ServerCPU: cfg.ServerCPU, ClientCPU: cfg.ClientCPU, RPS: cfg.RPS}
 	}
 	// A thread that receives would have to wait for the one that spins on its
 	// CPU. Busy-polling, the sender's CPU does the receiving, as veth does by
 	// itself, for every contender.
-	if s.lab, err = lab.New(ctx, net); err != nil {
+	if s.lab, err = netlab.New(ctx, net); err != nil {
 		return nil, err
 	}
 	s.addr = netip.AddrPortFrom(s.lab.ServerIP4, 8080)
-	if s.server, err = startServer(ctx, s.lab, cfg.ServerCPU, s.command()); err != nil {
+	if err := s.start(ctx); err != nil {
 		return nil, err
 	}
 	if custom := cfg.Custom; custom != nil {
 		if err := s.lab.InClient(func() error { return custom.Prepare(ctx, s.name, s.addr) }); err != nil {
-			return nil, s.server.stderr.Explain(err)
+			return nil, s.server.Explain(err)
 		}
 	}
-	return s, s.server.pause()
+	return s, s.server.Signal(unix.SIGSTOP)
 }
 
-func (s *stand) close() {
-	if s.server != nil {
-		s.server.kill()
+// start starts the server and waits for its first line of output.
+func (s *candidate) start(ctx context.Context) (err error) {
+	args := s.command()
+	s.server, err = childproc.Start(s.lab.ServerCommand(ctx, args[0], args[1:]...).OnCPU(s.cfg.ServerCPU))
+	if err != nil {
+		return err
 	}
+	return s.server.Await("ready", func([]byte) bool { return true })
+}
+
+// stop ends the server and returns what it counted, which is nothing if it does
+// not count.
+func (s *candidate) stop() (last counts, err error) {
+	if err := s.server.Stop(); err != nil {
+		return counts{}, err
+	}
+	for line := range s.server.Lines() {
+		if c, ok := parseCounts(line); ok {
+			last = c
+		}
+	}
+	return last, nil
+}
+
+func (s *candidate) close() {
+	s.server.Kill()
 	if s.lab != nil {
 		s.lab.Close()
 	}
@@ -77,15 +101,15 @@ func (s *stand) close() {
 
 // measure puts load on the contender for one round. Outside of its rounds it is
 // stopped, and cannot disturb the others even if it polls without sleeping.
-func (s *stand) measure(ctx context.Context, p Progress) (*Sample, error) {
-	if err := s.server.resume(); err != nil {
+func (s *candidate) measure(ctx context.Context, p Progress) (*Sample, error) {
+	if err := s.server.Signal(unix.SIGCONT); err != nil {
 		return nil, err
 	}
 	sample, err := s.load(ctx, p)
-	return sample, errors.Join(err, s.server.pause())
+	return sample, errors.Join(err, s.server.Signal(unix.SIGSTOP))
 }
 
-func (s *stand) load(ctx context.Context, p Progress) (*Sample, error) {
+func (s *candidate) load(ctx context.Context, p Progress) (*Sample, error) {
 	live := new(loadgen.Live)
 	load := loadgen.Config{
 		Addr: s.addr, Workload: s.cfg.Workload, Connections: s.cfg.Connections, Size: s.cfg.Size,
@@ -118,7 +142,7 @@ func (s *stand) load(ctx context.Context, p Progress) (*Sample, error) {
 	stop()
 	if err != nil {
 		// A server that died says more about it than the client can.
-		return nil, s.server.stderr.Explain(err)
+		return nil, s.server.Explain(err)
 	}
 	if cpuErr != nil {
 		return nil, cpuErr
@@ -132,7 +156,7 @@ func (s *stand) load(ctx context.Context, p Progress) (*Sample, error) {
 }
 
 // watch reports progress until the returned function is called.
-func (s *stand) watch(live *loadgen.Live, p Progress) (stop func()) {
+func (s *candidate) watch(live *loadgen.Live, p Progress) (stop func()) {
 	if s.cfg.Progress == nil {
 		return func() {}
 	}
@@ -157,7 +181,7 @@ func (s *stand) watch(live *loadgen.Live, p Progress) (stop func()) {
 }
 
 // command is the server's command line.
-func (s *stand) command() []string {
+func (s *candidate) command() []string {
 	c := s.cfg
 	if c.Custom != nil {
 		return c.Custom.Command(s.name, s.exe, s.addr, s.lab.ServerDev, s.pool)
@@ -185,7 +209,7 @@ func (s *stand) command() []string {
 	return args
 }
 
-func (s *stand) responseBytes() int {
+func (s *candidate) responseBytes() int {
 	if s.cfg.Workload == loadgen.WAL {
 		return 1 // nobody asks for it
 	}

@@ -1,4 +1,4 @@
-package lab
+package netlab
 
 import (
 	"context"
@@ -34,21 +34,19 @@ func name(prefix, role string, pid int) string {
 // called from several goroutines.
 type Netns struct {
 	fd    int
-	name  string // empty for one that we didn't make
+	name  string // under /run/netns, if it has one
+	own   bool   // we made it
 	spawn *spawner
 }
 
-// Name is the namespace's name under /run/netns, empty when it is the caller's
-// own.
+// Name is the namespace's name under /run/netns, empty when it has none.
 func (n *Netns) Name() string { return n.name }
-
-// Named reports whether the lab made this namespace.
-func (n *Netns) Named() bool { return n.name != "" }
 
 // Fd is a descriptor of the namespace, for setns(2). It belongs to n.
 func (n *Netns) Fd() int { return n.fd }
 
-func currentNetns() (*Netns, error) {
+// Current is the calling thread's namespace. The caller closes it.
+func Current() (*Netns, error) {
 	fd, err := openCurrent()
 	if err != nil {
 		return nil, err
@@ -64,8 +62,25 @@ func openCurrent() (int, error) {
 	return fd, nil
 }
 
-// newNetns makes a namespace and mounts it under name.
-func newNetns(name string) (*Netns, error) {
+// NewNetns makes a namespace without a name: it vanishes with this process,
+// however that ends. The caller closes it.
+func NewNetns() (*Netns, error) {
+	fd := -1
+	err := inThread(func() (err error) {
+		if err = unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("unshare: %w", needRoot(err))
+		}
+		fd, err = openCurrent()
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("create namespace: %w", err)
+	}
+	return &Netns{fd: fd, own: true, spawn: newSpawner(fd)}, nil
+}
+
+// newNamedNetns makes a namespace and mounts it under name.
+func newNamedNetns(name string) (*Netns, error) {
 	if err := os.MkdirAll(runDir, 0o755); err != nil {
 		return nil, fmt.Errorf("create namespace %s: %w", name, err)
 	}
@@ -94,7 +109,7 @@ func newNetns(name string) (*Netns, error) {
 		mine.Delete(name)
 		return nil, fmt.Errorf("create namespace %s: %w", name, err)
 	}
-	return &Netns{fd: fd, name: name, spawn: newSpawner(fd)}, nil
+	return &Netns{fd: fd, name: name, own: true, spawn: newSpawner(fd)}, nil
 }
 
 func needRoot(err error) error {
@@ -104,7 +119,9 @@ func needRoot(err error) error {
 	return err
 }
 
-func (n *Netns) close() error {
+// Close kills the commands that still run in the namespace, and removes its name.
+// It is for those that NewNetns or Current made; a Lab closes its own.
+func (n *Netns) Close() error {
 	n.spawn.close()
 	err := os.NewSyscallError("close namespace", unix.Close(n.fd))
 	n.fd = -1
@@ -193,6 +210,10 @@ func (n *Netns) Do(fn func() error) error {
 	}()
 	return fn()
 }
+
+// Set moves the calling thread into the namespace. The caller's goroutine is locked
+// to it; [Netns.Do] is what most want.
+func (n *Netns) Set() error { return setns(n.fd) }
 
 func setns(fd int) error {
 	if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
