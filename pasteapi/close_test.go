@@ -9,6 +9,7 @@ import (
 	"github.com/go-quicktest/qt"
 	"github.com/pastenet/paste/internal/netlab"
 	"github.com/pastenet/paste/pasteapi"
+	"github.com/pastenet/paste/pmem"
 )
 
 // TestCloseRemovesDevices: when Close has returned, no injection device is left.
@@ -38,4 +39,17 @@ func TestCloseRemovesDevices(t *testing.T) {
 		})
 		qt.Assert(t, qt.IsNil(err))
 	}
+}
+
+// A pool is not closed under an open port.
+func TestPoolOutlivesPort(t *testing.T) {
+	pool, err := pmem.NewMemory("close-test", pmem.Options{Size: 32 << 20})
+	qt.Assert(t, qt.IsNil(err))
+	p, err := pasteapi.Open(t.Context(), pasteapi.Options{Pool: pool})
+	qt.Assert(t, qt.IsNil(err))
+	err = pool.Close()
+	qt.Assert(t, qt.ErrorIs(err, pmem.ErrBusy))
+	qt.Assert(t, qt.ErrorMatches(err, ".*held by a port without a NIC.*"))
+	qt.Assert(t, qt.IsNil(p.Close()))
+	qt.Assert(t, qt.IsNil(pool.Close()))
 }

@@ -114,6 +114,7 @@ type Port struct {
 	umem    *xsk.Umem
 	socks   []*xsk.Socket // on the NIC, by queue
 	taps    []*tap        // one a ring
+	release func()        // lets go of the pool
 
 	mu     sync.Mutex
 	ports  []uint16
@@ -137,6 +138,13 @@ func Open(ctx context.Context, o Options) (_ *Port, err error) {
 			err = errors.Join(err, p.Close())
 		}
 	}()
+	by := "a port without a NIC"
+	if o.NIC != "" {
+		by = "the port on " + o.NIC
+	}
+	if p.release, err = o.Pool.Hold(by); err != nil {
+		return nil, fmt.Errorf("open port: %w", err)
+	}
 	if err := bpf.CheckPrivilege(); err != nil {
 		return nil, err
 	}
@@ -369,6 +377,9 @@ func (p *Port) Close() error {
 	p.taps = nil
 	if p.steer != nil {
 		errs = append(errs, p.steer.Close())
+	}
+	if p.release != nil {
+		p.release()
 	}
 	// Last, for whoever waits for the NIC finds it untouched then.
 	if p.control != nil {

@@ -123,7 +123,7 @@ func (l *Log) release(from, end uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for pos := from; pos < end; pos++ {
-		if e, ok := l.decode(pos); ok && e.sane(&l.p.g) && e.isFragment() {
+		if e, ok := l.decode(pos); ok && e.sane(&l.p.g) && e.isFragment() && t.held(e.frame) {
 			t.unref(e.frame)
 		}
 	}

@@ -1,6 +1,18 @@
 package pmem
 
-import "errors"
+import (
+	"errors"
+	"io/fs"
+)
+
+// meaning is an error of this package that says the same as one of Go's.
+type meaning struct {
+	text string
+	is   error
+}
+
+func (m *meaning) Error() string { return m.text }
+func (m *meaning) Unwrap() error { return m.is }
 
 // Errors on which callers decide; each is returned wrapped in a sentence that
 // names the file, the limit that was met and, where there is one, the remedy.
@@ -34,16 +46,20 @@ var (
 	ErrRoot = errors.New("invalid root")
 	// ErrFull: no free frame, or no free log entry.
 	ErrFull = errors.New("pool full")
-	// ErrExists: Create was asked to make a pool where there is a file already.
-	ErrExists = errors.New("file exists")
+	// ErrExists: Create was asked to make a pool where there is a file already. It
+	// wraps fs.ErrExist.
+	ErrExists error = &meaning{"file exists", fs.ErrExist}
 	// ErrReadOnly: the operation writes, and the pool was opened read-only.
 	ErrReadOnly = errors.New("pool is open read-only")
-	// ErrClosed: the pool was closed.
-	ErrClosed = errors.New("pool is closed")
+	// ErrBusy: the pool cannot be closed, because a part of this process holds it.
+	ErrBusy = errors.New("pool is held")
+	// ErrClosed: the pool was closed. It wraps fs.ErrClosed, which os.ErrClosed is too.
+	ErrClosed error = &meaning{"pool is closed", fs.ErrClosed}
 	// ErrFragment: a fragment that does not lie inside an allocated data frame.
 	ErrFragment = errors.New("invalid fragment")
-	// ErrNoRecord: no record with that sequence number is in the log.
-	ErrNoRecord = errors.New("no such record")
+	// ErrNoRecord: no record with that sequence number is in the log. It wraps
+	// fs.ErrNotExist.
+	ErrNoRecord error = &meaning{"no such record", fs.ErrNotExist}
 	// ErrChecksum: a record's payload is not what was appended.
 	ErrChecksum = errors.New("checksum mismatch")
 )

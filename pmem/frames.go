@@ -1,6 +1,9 @@
 package pmem
 
-import "sync"
+import (
+	"fmt"
+	"sync"
+)
 
 // frameTable knows in DRAM which data frames are free, and how many hold on to
 // each of the others. Its slices are as large as the pool has frames, but a
@@ -92,19 +95,25 @@ func (t *frameTable) adopt(f uint32, sole bool) (known, ok bool) {
 	return true, true
 }
 
-func (t *frameTable) unref(f uint32) {
+// unref gives up a reference to a frame in use; it reports whether it could.
+// Frame 0 is never a data frame: it stands for none, and is ignored.
+func (t *frameTable) unref(f uint32) bool {
+	if f == 0 || t.refs == nil {
+		return true
+	}
 	if f < t.first || f >= t.end || t.refs[f-t.first] == 0 {
 		t.misuses++
-		return
+		return false
 	}
 	if t.refs[f-t.first]--; t.refs[f-t.first] > 0 {
-		return
+		return true
 	}
 	t.used--
 	// A frame above next is found again when next gets there.
 	if f < t.next {
 		t.stack = append(t.stack, f)
 	}
+	return true
 }
 
 // held reports whether f is a data frame in use.
@@ -122,29 +131,66 @@ func (p *Pool) Alloc(dst []uint32) int {
 	return p.frames.alloc(dst)
 }
 
-// Ref adds a reference to frame i, which must be in use. A bad index or a free
-// frame is ignored and counted, see Misuses.
+// Ref adds a reference to frame i, which must be in use: it panics otherwise, as
+// whoever does that may be reading what somebody else has been given.
 func (p *Pool) Ref(i uint32) {
 	p.frames.mu.Lock()
-	p.frames.ref(i)
+	ok := p.frames.ref(i)
 	p.frames.mu.Unlock()
+	if !ok {
+		p.misused("Ref", i)
+	}
 }
 
 // Unref gives up a reference to frame i; with the last one the frame is free.
-// A bad index or a free frame is ignored and counted, see Misuses.
+// Frame 0 stands for none and is ignored. It panics if the frame is not in use:
+// a reference that is given up twice frees the frame under another owner.
 func (p *Pool) Unref(i uint32) {
 	p.frames.mu.Lock()
-	p.frames.unref(i)
+	ok := p.frames.unref(i)
 	p.frames.mu.Unlock()
+	if !ok {
+		p.misused("Unref", i)
+	}
 }
 
-// UnrefAll is Unref of each of the frames, under one lock.
+// UnrefAll is Unref of each of the frames, under one lock. When it panics, it
+// has given up all those that were in use.
 func (p *Pool) UnrefAll(frames []uint32) {
-	p.frames.mu.Lock()
-	for _, f := range frames {
-		p.frames.unref(f)
+	if i, ok := p.unrefAll(frames); !ok {
+		p.misused("Unref", i)
 	}
-	p.frames.mu.Unlock()
+}
+
+// GiveBack is UnrefAll for references that were read from memory which may be
+// damaged, as those of a structure in the pool: one that is not in use is left
+// out, and an error that wraps ErrDamaged.
+func (p *Pool) GiveBack(frames []uint32) error {
+	if i, ok := p.unrefAll(frames); !ok {
+		return fmt.Errorf("%w: a reference to frame %d, which is not in use", ErrDamaged, i)
+	}
+	return nil
+}
+
+// unrefAll returns the first frame that was not in use.
+func (p *Pool) unrefAll(frames []uint32) (bad uint32, ok bool) {
+	p.frames.mu.Lock()
+	defer p.frames.mu.Unlock()
+	ok = true
+	for _, f := range frames {
+		if !p.frames.unref(f) && ok {
+			bad, ok = f, false
+		}
+	}
+	return bad, ok
+}
+
+func (p *Pool) misused(call string, i uint32) {
+	why := "is free: its last reference was given up before"
+	if i < p.g.first || i >= p.g.frames {
+		why = fmt.Sprintf("is no data frame: those are %d to %d", p.g.first, p.g.frames-1)
+	}
+	panic(fmt.Sprintf("pmem: %s of frame %d, which %s", call, i, why))
 }
 
 // Refs returns the reference count of frame i: 0 for a free frame and for an
@@ -165,8 +211,8 @@ func (p *Pool) Free() int {
 	return int(p.frames.end - p.frames.first - p.frames.used)
 }
 
-// Misuses returns how many calls of Ref and Unref named a frame that was not
-// in use: each is a bug of the caller that the pool survived.
+// Misuses returns how many calls named a frame that was not in use, those that
+// panicked included.
 func (p *Pool) Misuses() uint64 {
 	p.frames.mu.Lock()
 	defer p.frames.mu.Unlock()

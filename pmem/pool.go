@@ -1,10 +1,8 @@
 package pmem
 
 import (
-	"errors"
 	"fmt"
 	"os"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -59,9 +57,7 @@ type Pool struct {
 	problems []error          // found at Open
 	broken   map[string]error // why roots' structures could not be walked
 	progress progress
-
-	closeOnce sync.Once
-	closeErr  error
+	users    users
 }
 
 // Open maps the existing pool at path, recovers its log, and lets the
@@ -297,19 +293,3 @@ func (p *Pool) Writer() string { return p.file.writer }
 
 // Log returns the pool's log.
 func (p *Pool) Log() *Log { return p.log }
-
-// Close unmaps the pool and gives up its lock. Nothing is committed by it.
-// No method may run at the same time, and no slice of the pool may be used
-// afterwards. Further calls return the same result.
-func (p *Pool) Close() error {
-	p.closeOnce.Do(func() {
-		p.closeErr = p.log.close()
-		p.frames.close()
-		p.roots.mu.Lock()
-		p.mem = nil
-		p.roots.mu.Unlock()
-		p.closeErr = errors.Join(p.closeErr, p.memory.close())
-		p.closeErr = errors.Join(p.closeErr, p.file.Close())
-	})
-	return p.closeErr
-}

@@ -302,10 +302,15 @@ func TestAllocUnref(t *testing.T) {
 	qt.Assert(t, qt.Equals(one[0], all[n-1])) // the last in is the first out
 	p.Unref(one[0])
 	qt.Assert(t, qt.Equals(p.Misuses(), 0))
-	p.Unref(one[0])
-	p.Unref(0)
-	p.Ref(p.Frames())
-	qt.Assert(t, qt.Equals(p.Misuses(), 3))
+	p.Unref(0) // stands for no frame
+	qt.Assert(t, qt.Equals(p.Misuses(), 0))
+	free := fmt.Sprintf(`pmem: Unref of frame %d, which is free: its last reference was given up before`, one[0])
+	qt.Assert(t, qt.PanicMatches(func() { p.Unref(one[0]) }, free))
+	qt.Assert(t, qt.PanicMatches(func() { p.UnrefAll(one[:]) }, free))
+	qt.Assert(t, qt.PanicMatches(func() { p.Ref(one[0]) }, "pmem: Ref of frame .* is free.*"))
+	qt.Assert(t, qt.PanicMatches(func() { p.Ref(p.Frames()) }, "pmem: Ref of frame .*, which is no data frame: those are .*"))
+	qt.Assert(t, qt.ErrorIs(p.GiveBack(one[:]), ErrDamaged))
+	qt.Assert(t, qt.Equals(p.Misuses(), 5))
 	qt.Assert(t, qt.Equals(p.Free(), n))
 }
 

@@ -122,7 +122,9 @@ func (t *Tree) release(n int) (some bool) {
 	for n > 0 && len(t.reclaim) > 0 && t.reclaim[0].gen <= oldest {
 		r := &t.reclaim[0]
 		k := min(n, len(r.refs))
-		t.p.UnrefAll(r.refs[:k])
+		if err := t.p.GiveBack(r.refs[:k]); err != nil && t.failed == nil {
+			t.failed = fmt.Errorf("tree %q: %w", t.name, err)
+		}
 		some = some || k > 0
 		n -= k
 		if r.refs = r.refs[k:]; len(r.refs) == 0 {
