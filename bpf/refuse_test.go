@@ -11,11 +11,12 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 	"github.com/go-quicktest/qt"
+	"github.com/pastenet/paste/internal/netlab/netlabtest"
 	"golang.org/x/sys/unix"
 )
 
 func TestUnknownNIC(t *testing.T) {
-	enterNetns(t)
+	netlabtest.Enter(t, netlabtest.NewNetns(t))
 	dir := bpffsDir(t)
 	for _, nic := range []string{"at-none", "", "..", "a/b", "longer-than-15-bytes"} {
 		_, err := AttachSteer(SteerOptions{NIC: nic, Pin: true, BPFFS: dir})

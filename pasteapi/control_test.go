@@ -5,14 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/go-quicktest/qt"
-	"github.com/vishvananda/netns"
+	"github.com/pastenet/paste/internal/netlab/netlabtest"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 )
@@ -21,18 +20,7 @@ import (
 // process claims anything there.
 func controlNetns(t *testing.T) {
 	t.Helper()
-	runtime.LockOSThread()
-	old, err := netns.Get()
-	qt.Assert(t, qt.IsNil(err))
-	ns, err := netns.New()
-	qt.Assert(t, qt.IsNil(err))
-	t.Cleanup(func() {
-		ns.Close()
-		if netns.Set(old) == nil {
-			runtime.UnlockOSThread()
-		}
-		old.Close()
-	})
+	netlabtest.Enter(t, netlabtest.NewNetns(t))
 }
 
 func TestClaimNIC(t *testing.T) {
@@ -88,21 +76,11 @@ func TestClaimNICPerNetns(t *testing.T) {
 	c, err := claimNIC("at0", func() any { return 1 })
 	qt.Assert(t, qt.IsNil(err))
 	defer c.Close()
-	done := make(chan error)
-	go func() {
-		// Not unlocked: the thread ends with the goroutine.
-		runtime.LockOSThread()
-		ns, err := netns.New()
-		if err == nil {
-			defer ns.Close()
-			var c *control
-			if c, err = claimNIC("at0", func() any { return 2 }); err == nil {
-				err = c.Close()
-			}
-		}
-		done <- err
-	}()
-	qt.Assert(t, qt.IsNil(<-done))
+	netlabtest.In(t, netlabtest.NewNetns(t), func() {
+		other, err := claimNIC("at0", func() any { return 2 })
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.IsNil(other.Close()))
+	})
 }
 
 // A peer that connects and does not read must not keep Close waiting.

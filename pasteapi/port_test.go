@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 	"github.com/pastenet/paste/internal/netlab"
+	"github.com/pastenet/paste/internal/netlab/netlabtest"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
 	"go.uber.org/goleak"
@@ -143,10 +144,7 @@ func (s *echoServer) serve(listener int) error {
 func newLab(t testing.TB, cfg netlab.Config) *netlab.Lab {
 	t.Helper()
 	cfg.Prefix = "pa"
-	l, err := netlab.New(context.Background(), cfg)
-	qt.Assert(t, qt.IsNil(err))
-	t.Cleanup(func() { qt.Check(t, qt.IsNil(l.Close())) })
-	return l
+	return netlabtest.New(t, cfg)
 }
 
 func newPool(t testing.TB, size int64) *pmem.Pool {

@@ -11,6 +11,7 @@ import (
 	"github.com/go-quicktest/qt"
 	"golang.org/x/sys/unix"
 
+	"github.com/pastenet/paste/internal/netlab/netlabtest"
 	"github.com/pastenet/paste/xsk"
 )
 
@@ -59,7 +60,7 @@ func TestOpenRefusesOptions(t *testing.T) {
 }
 
 func TestModes(t *testing.T) {
-	p := newBed(t, 1, 1).pairs[0]
+	p := newPair(t, 1)
 	u := newUmem(t, anonymous(t, 16*frameSize), xsk.UmemConfig{})
 
 	_, err := openAt(t, p.near, u, xsk.Options{RxSize: 64, Mode: xsk.ZeroCopy})
@@ -81,7 +82,7 @@ func TestModes(t *testing.T) {
 }
 
 func TestBusyQueue(t *testing.T) {
-	p := newBed(t, 1, 1).pairs[0]
+	p := newPair(t, 1)
 	u := newUmem(t, anonymous(t, 16*frameSize), xsk.UmemConfig{})
 	other := newUmem(t, anonymous(t, 16*frameSize), xsk.UmemConfig{})
 	s := mustOpen(t, p.near, 0, u)
@@ -98,7 +99,7 @@ func TestBusyQueue(t *testing.T) {
 }
 
 func TestNoSuchQueueOrDevice(t *testing.T) {
-	p := newBed(t, 1, 1).pairs[0]
+	p := newPair(t, 1)
 	u := newUmem(t, anonymous(t, 16*frameSize), xsk.UmemConfig{})
 	_, err := openAt(t, p.near, u, xsk.Options{Queue: 7, RxSize: 64})
 	qt.Check(t, qt.ErrorIs(err, xsk.ErrNoSuchQueue))
@@ -124,7 +125,7 @@ func diskDir(t *testing.T) string {
 }
 
 func TestMemoryThatCannotBeUmem(t *testing.T) {
-	p := newBed(t, 1, 1).pairs[0]
+	p := newPair(t, 1)
 	const size = 16 * frameSize
 
 	f, err := os.CreateTemp(diskDir(t), "xk-pool")
@@ -166,7 +167,7 @@ func withoutCap(t *testing.T, capability uint, f func()) {
 }
 
 func TestPrivileges(t *testing.T) {
-	requireRoot(t)
+	netlabtest.RequireRoot(t)
 	u := newUmem(t, anonymous(t, 64*frameSize), xsk.UmemConfig{})
 	var err error
 	withoutCap(t, unix.CAP_NET_RAW, func() { _, err = xsk.Open(u, xsk.Options{Ifindex: 1, RxSize: 64}) })
@@ -183,7 +184,7 @@ func TestPrivileges(t *testing.T) {
 }
 
 func TestCloseReleasesEverything(t *testing.T) {
-	p := newBed(t, 1, 1).pairs[0]
+	p := newPair(t, 1)
 	u := newUmem(t, anonymous(t, 64*frameSize), xsk.UmemConfig{})
 	files, rings := openFiles(t), mappings(t, "socket:")
 	for range 20 { // also: a queue that was just given back can be bound again
@@ -206,7 +207,7 @@ func TestCloseReleasesEverything(t *testing.T) {
 }
 
 func TestUseAfterClose(t *testing.T) {
-	p := newBed(t, 1, 1).pairs[0]
+	p := newPair(t, 1)
 	u := newUmem(t, anonymous(t, 64*frameSize), xsk.UmemConfig{})
 	s := mustOpen(t, p.near, 0, u)
 	qt.Assert(t, qt.Equals(s.FillFrames(frames(0, 8)), 8))
@@ -225,7 +226,7 @@ func TestUseAfterClose(t *testing.T) {
 
 // TestAbsentRings: a ring that was not asked for is one of size 0.
 func TestAbsentRings(t *testing.T) {
-	p := newBed(t, 1, 1).pairs[0]
+	p := newPair(t, 1)
 	u := newUmem(t, anonymous(t, 64*frameSize), xsk.UmemConfig{})
 	rx, err := openAt(t, p.near, u, xsk.Options{RxSize: 64})
 	qt.Assert(t, qt.IsNil(err))
@@ -239,7 +240,7 @@ func TestAbsentRings(t *testing.T) {
 }
 
 func TestDeviceDown(t *testing.T) {
-	p := newBed(t, 1, 1).pairs[0]
+	p := newPair(t, 1)
 	u := newUmem(t, anonymous(t, 64*frameSize), xsk.UmemConfig{})
 	s := mustOpen(t, p.near, 0, u)
 	down(t, p.near)

@@ -14,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/pastenet/paste/internal/netlab/netlabtest"
 	"github.com/pastenet/paste/xsk"
 )
 
@@ -109,10 +110,9 @@ func hello(device string) (text string, err error) {
 
 // TestExample runs the example on the loopback device of a namespace of its own.
 func TestExample(t *testing.T) {
-	requireRoot(t)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	inNetns(t, newNetns(t), func() {
+	netlabtest.In(t, netlabtest.NewNetns(t), func() {
 		lo, err := netlink.LinkByName("lo")
 		qt.Assert(t, qt.IsNil(err))
 		qt.Assert(t, qt.IsNil(netlink.LinkSetUp(lo)))

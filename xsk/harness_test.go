@@ -1,13 +1,10 @@
 package xsk_test
 
 import (
-	"fmt"
 	"net"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,10 +14,11 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 	"github.com/go-quicktest/qt"
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"github.com/pastenet/paste/internal/netlab"
+	"github.com/pastenet/paste/internal/netlab/netlabtest"
 	"github.com/pastenet/paste/xsk"
 )
 
@@ -31,103 +29,39 @@ const (
 	ringSize  = 256
 )
 
-// requireRoot fails where devices and namespaces cannot be made.
-func requireRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Fatal("network namespaces, veth and XDP need root")
-	}
-}
-
-// bed is two network namespaces, near and far, joined by veth pairs.
-type bed struct {
-	near, far netns.NsHandle
-	pairs     []pair
-}
-
+// pair is a veth pair, its ends in two network namespaces.
 type pair struct{ near, far end }
 
 // end is one side of a veth pair.
 type end struct {
-	ns    netns.NsHandle
+	ns    *netlab.Netns
 	name  string
 	index int
 	mac   net.HardwareAddr
 }
 
-var bedCount atomic.Int32
-
-// newBed makes the namespaces (without names, so they vanish with their last user) and
-// count pairs with the given number of queues.
-func newBed(t testing.TB, count, queues int) *bed {
+// newPair makes a pair with the given number of queues and without traffic of the
+// kernel's own.
+func newPair(t testing.TB, queues int) pair {
 	t.Helper()
-	requireRoot(t)
+	l := netlabtest.New(t, netlab.Config{Prefix: "xk", Queues: queues, Quiet: true})
 	qt.Assert(t, qt.IsNil(rlimit.RemoveMemlock()))
-	b := &bed{near: newNetns(t), far: newNetns(t)}
-	for i := range count {
-		id := bedCount.Add(1)
-		n, f := fmt.Sprintf("xk%dn%d", id, i), fmt.Sprintf("xk%df%d", id, i)
-		inNetns(t, b.near, func() {
-			attrs := netlink.NewLinkAttrs()
-			attrs.Name, attrs.NumTxQueues, attrs.NumRxQueues = n, queues, queues
-			veth := netlink.NewVeth(attrs)
-			veth.PeerName = f
-			veth.PeerNamespace = netlink.NsFd(b.far)
-			veth.PeerNumTxQueues, veth.PeerNumRxQueues = uint32(queues), uint32(queues)
-			qt.Assert(t, qt.IsNil(netlink.LinkAdd(veth)))
+	look := func(ns *netlab.Netns, name string) (e end) {
+		netlabtest.In(t, ns, func() {
+			l, err := netlink.LinkByName(name)
+			qt.Assert(t, qt.IsNil(err))
+			e = end{ns: ns, name: name, index: l.Attrs().Index, mac: l.Attrs().HardwareAddr}
 		})
-		b.pairs = append(b.pairs, pair{up(t, b.near, n), up(t, b.far, f)})
+		return e
 	}
-	return b
-}
-
-// up brings a device up, without the kernel's own IPv6 chatter, and looks it up.
-func up(t testing.TB, ns netns.NsHandle, name string) (e end) {
-	t.Helper()
-	inNetns(t, ns, func() {
-		// /proc/sys/net shows the namespace of the opening thread. Best effort: a kernel
-		// without IPv6 has no such file.
-		_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+name+"/disable_ipv6", []byte("1"), 0)
-		l, err := netlink.LinkByName(name)
-		qt.Assert(t, qt.IsNil(err))
-		qt.Assert(t, qt.IsNil(netlink.LinkSetUp(l)))
-		e = end{ns: ns, name: name, index: l.Attrs().Index, mac: l.Attrs().HardwareAddr}
-	})
-	return e
-}
-
-func newNetns(t testing.TB) netns.NsHandle {
-	t.Helper()
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	home, err := netns.Get()
-	qt.Assert(t, qt.IsNil(err))
-	defer home.Close()
-	ns, err := netns.New()
-	qt.Assert(t, qt.IsNil(err))
-	qt.Assert(t, qt.IsNil(netns.Set(home)))
-	t.Cleanup(func() { ns.Close() })
-	return ns
-}
-
-// inNetns runs f on a thread that is in ns.
-func inNetns(t testing.TB, ns netns.NsHandle, f func()) {
-	t.Helper()
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	home, err := netns.Get()
-	qt.Assert(t, qt.IsNil(err))
-	defer home.Close()
-	qt.Assert(t, qt.IsNil(netns.Set(ns)))
-	defer func() { qt.Assert(t, qt.IsNil(netns.Set(home))) }()
-	f()
+	return pair{look(l.Server, l.ServerDev), look(l.Client, l.ClientDev)}
 }
 
 // openAt opens a socket in the namespace of e.
 func openAt(t testing.TB, e end, u *xsk.Umem, o xsk.Options) (s *xsk.Socket, err error) {
 	t.Helper()
 	o.Ifindex = e.index
-	inNetns(t, e.ns, func() { s, err = xsk.Open(u, o) })
+	netlabtest.In(t, e.ns, func() { s, err = xsk.Open(u, o) })
 	if err == nil {
 		t.Cleanup(func() { s.Close() })
 	}
@@ -173,7 +107,7 @@ func attachXDP(t testing.TB, e end, insns asm.Instructions) {
 	qt.Assert(t, qt.IsNil(err))
 	t.Cleanup(func() { prog.Close() })
 	var l link.Link
-	inNetns(t, e.ns, func() {
+	netlabtest.In(t, e.ns, func() {
 		l, err = link.AttachXDP(link.XDPOptions{Program: prog, Interface: e.index, Flags: link.XDPDriverMode})
 	})
 	qt.Assert(t, qt.IsNil(err))
@@ -264,7 +198,7 @@ func allowHugePage(t testing.TB) {
 
 func down(t testing.TB, e end) {
 	t.Helper()
-	inNetns(t, e.ns, func() {
+	netlabtest.In(t, e.ns, func() {
 		l, err := netlink.LinkByIndex(e.index)
 		qt.Assert(t, qt.IsNil(err))
 		qt.Assert(t, qt.IsNil(netlink.LinkSetDown(l)))

@@ -7,16 +7,17 @@ import (
 	"github.com/asavie/xdp"
 	"github.com/go-quicktest/qt"
 
+	"github.com/pastenet/paste/internal/netlab/netlabtest"
 	"github.com/pastenet/paste/xsk"
 )
 
 // TestIndependentPeer talks to another implementation of AF_XDP, both ways.
 func TestIndependentPeer(t *testing.T) {
-	p := newBed(t, 1, 1).pairs[0]
+	p := newPair(t, 1)
 	u := newUmem(t, anonymous(t, 128*frameSize), xsk.UmemConfig{})
 	ours := mustOpen(t, p.near, 0, u)
 	var theirs *xdp.Socket
-	inNetns(t, p.far.ns, func() {
+	netlabtest.In(t, p.far.ns, func() {
 		var err error
 		theirs, err = xdp.NewSocket(p.far.index, 0, &xdp.SocketOptions{
 			NumFrames: 128, FrameSize: frameSize,

@@ -11,6 +11,7 @@ import (
 	"github.com/go-quicktest/qt"
 	"golang.org/x/sys/unix"
 
+	"github.com/pastenet/paste/internal/netlab/netlabtest"
 	"github.com/pastenet/paste/xsk"
 )
 
@@ -78,7 +79,7 @@ func exchange(t *testing.T, tx, rx *xsk.Socket, txU, rxU *xsk.Umem, from, to end
 }
 
 func TestExchangeBothWays(t *testing.T) {
-	p := newBed(t, 1, 1).pairs[0]
+	p := newPair(t, 1)
 	un := newUmem(t, anonymous(t, 128*frameSize), xsk.UmemConfig{})
 	uf := newUmem(t, anonymous(t, 128*frameSize), xsk.UmemConfig{Headroom: 128})
 	sn, sf := mustOpen(t, p.near, 0, un), mustOpen(t, p.far, 0, uf)
@@ -89,7 +90,7 @@ func TestExchangeBothWays(t *testing.T) {
 }
 
 func TestKindsOfMemory(t *testing.T) {
-	requireRoot(t)
+	netlabtest.RequireRoot(t)
 	const size = 128 * frameSize
 	kinds := map[string]func(t *testing.T) []byte{
 		"anonymous": func(t *testing.T) []byte { return anonymous(t, size) },
@@ -122,7 +123,7 @@ func TestKindsOfMemory(t *testing.T) {
 	for name, mem := range kinds {
 		t.Run(name, func(t *testing.T) {
 			u := newUmem(t, mem(t), xsk.UmemConfig{})
-			p := newBed(t, 1, 1).pairs[0]
+			p := newPair(t, 1)
 			// One memory on both ends, and so in two namespaces.
 			sn, sf := mustOpen(t, p.near, 0, u), mustOpen(t, p.far, 0, u)
 			steer(t, p.near, sn.Fd())
@@ -133,7 +134,7 @@ func TestKindsOfMemory(t *testing.T) {
 }
 
 func TestSharedAcrossQueues(t *testing.T) {
-	p := newBed(t, 1, 2).pairs[0]
+	p := newPair(t, 2)
 	un := newUmem(t, anonymous(t, 256*frameSize), xsk.UmemConfig{})
 	uf := newUmem(t, anonymous(t, 256*frameSize), xsk.UmemConfig{})
 	n := []*xsk.Socket{mustOpen(t, p.near, 0, un), mustOpen(t, p.near, 1, un)}
@@ -153,8 +154,7 @@ func TestSharedAcrossQueues(t *testing.T) {
 // TestForwardBetweenDevices receives on one device and sends the very same frames on
 // another one, without touching a byte.
 func TestForwardBetweenDevices(t *testing.T) {
-	b := newBed(t, 2, 1)
-	in, out := b.pairs[0], b.pairs[1]
+	in, out := newPair(t, 1), newPair(t, 1)
 	u := newUmem(t, anonymous(t, 64*frameSize), xsk.UmemConfig{})
 	peers := newUmem(t, anonymous(t, 128*frameSize), xsk.UmemConfig{})
 	src, dst := mustOpen(t, in.near, 0, peers), mustOpen(t, out.near, 0, peers)
@@ -196,7 +196,7 @@ func TestForwardBetweenDevices(t *testing.T) {
 
 // TestTwoRegistrations has sockets that the kernel cannot let share one registration.
 func TestTwoRegistrations(t *testing.T) {
-	p := newBed(t, 1, 1).pairs[0]
+	p := newPair(t, 1)
 	u := newUmem(t, anonymous(t, 128*frameSize), xsk.UmemConfig{})
 	sn := mustOpen(t, p.near, 0, u)
 	sf, err := openAt(t, p.far, u, xsk.Options{RxSize: ringSize, TxSize: ringSize, NeedWakeup: true})
@@ -211,15 +211,15 @@ func TestTwoRegistrations(t *testing.T) {
 
 // TestFirstSocketCloses: the others, and new ones, do without the one that registered the memory.
 func TestFirstSocketCloses(t *testing.T) {
-	b := newBed(t, 2, 1)
+	p, other := newPair(t, 1), newPair(t, 1)
 	u := newUmem(t, anonymous(t, 256*frameSize), xsk.UmemConfig{})
-	first := mustOpen(t, b.pairs[1].near, 0, u)
-	sn := mustOpen(t, b.pairs[0].near, 0, u)
+	first := mustOpen(t, other.near, 0, u)
+	sn := mustOpen(t, p.near, 0, u)
 	qt.Assert(t, qt.IsNil(first.Close()))
-	sf := mustOpen(t, b.pairs[0].far, 0, u)
-	steer(t, b.pairs[0].near, sn.Fd())
-	steer(t, b.pairs[0].far, sf.Fd())
-	exchange(t, sn, sf, u, u, b.pairs[0].near, b.pairs[0].far, 0, 64, 100)
+	sf := mustOpen(t, p.far, 0, u)
+	steer(t, p.near, sn.Fd())
+	steer(t, p.far, sf.Fd())
+	exchange(t, sn, sf, u, u, p.near, p.far, 0, 64, 100)
 }
 
 func kick(t testing.TB, s *xsk.Socket) {

@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/pastenet/paste/internal/netlab/netlabtest"
 	"github.com/pastenet/paste/xsk"
 )
 
@@ -18,7 +19,7 @@ import (
 func TestTxBudget(t *testing.T) {
 	const queued = 100
 	for _, want := range []int{0, 64, 128, 100_000} {
-		p := newBed(t, 1, 1).pairs[0]
+		p := newPair(t, 1)
 		u := newUmem(t, anonymous(t, 128*frameSize), xsk.UmemConfig{})
 		s, err := openAt(t, p.near, u, xsk.Options{TxSize: 128, TxBudget: want})
 		qt.Assert(t, qt.IsNil(err))
@@ -52,7 +53,7 @@ func TestTxBudget(t *testing.T) {
 }
 
 func TestStats(t *testing.T) {
-	p := newBed(t, 1, 1).pairs[0]
+	p := newPair(t, 1)
 	u := newUmem(t, anonymous(t, 64*frameSize), xsk.UmemConfig{})
 	tx, rx := mustOpen(t, p.near, 0, u), mustOpen(t, p.far, 0, u)
 	steer(t, p.near, tx.Fd())
@@ -83,10 +84,10 @@ func TestStats(t *testing.T) {
 // TestTxChecksum sends UDP packets whose checksum field has only the pseudo-header sum to
 // a socket of the kernel.
 func TestTxChecksum(t *testing.T) {
-	p := newBed(t, 1, 1).pairs[0]
+	p := newPair(t, 1)
 	src, dst := netip.MustParseAddr("198.18.0.1"), netip.MustParseAddr("198.18.0.2")
 	var conn *net.UDPConn
-	inNetns(t, p.far.ns, func() {
+	netlabtest.In(t, p.far.ns, func() {
 		l, err := netlink.LinkByIndex(p.far.index)
 		qt.Assert(t, qt.IsNil(err))
 		qt.Assert(t, qt.IsNil(netlink.AddrAdd(l, &netlink.Addr{IPNet: &net.IPNet{IP: dst.AsSlice(), Mask: net.CIDRMask(24, 32)}})))
@@ -157,7 +158,7 @@ func sum(start uint32, b []byte) uint16 {
 }
 
 func TestBusyPollOptions(t *testing.T) {
-	p := newBed(t, 1, 1).pairs[0]
+	p := newPair(t, 1)
 	u := newUmem(t, anonymous(t, 64*frameSize), xsk.UmemConfig{})
 	s, err := openAt(t, p.near, u, xsk.Options{RxSize: 64, BusyPoll: &xsk.BusyPoll{Prefer: true, Time: 20 * time.Microsecond, Budget: 64}})
 	qt.Assert(t, qt.IsNil(err))
@@ -173,7 +174,7 @@ func TestBusyPollOptions(t *testing.T) {
 
 // TestHotPathDoesNotAllocate runs one frame around all four rings per turn.
 func TestHotPathDoesNotAllocate(t *testing.T) {
-	p := newBed(t, 1, 1).pairs[0]
+	p := newPair(t, 1)
 	u := newUmem(t, anonymous(t, 128*frameSize), xsk.UmemConfig{})
 	tx, rx := mustOpen(t, p.near, 0, u), mustOpen(t, p.far, 0, u)
 	steer(t, p.near, tx.Fd())

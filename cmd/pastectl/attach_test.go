@@ -4,13 +4,12 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
-	"runtime"
 	"testing"
 
 	"github.com/go-quicktest/qt"
 	"github.com/pastenet/paste/bpf"
+	"github.com/pastenet/paste/internal/netlab/netlabtest"
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 )
 
 // mustJSON runs one command line and decodes what it printed into v.
@@ -25,18 +24,7 @@ func mustJSON(t *testing.T, v any, args ...string) int {
 // and sets PASTE_BPFFS to an empty directory.
 func nicInNetns(t *testing.T) (dir string) {
 	t.Helper()
-	runtime.LockOSThread()
-	old, err := netns.Get()
-	qt.Assert(t, qt.IsNil(err))
-	ns, err := netns.New()
-	qt.Assert(t, qt.IsNil(err))
-	t.Cleanup(func() {
-		ns.Close()
-		if netns.Set(old) == nil {
-			runtime.UnlockOSThread()
-		}
-		old.Close()
-	})
+	netlabtest.Enter(t, netlabtest.NewNetns(t))
 	la := netlink.NewLinkAttrs()
 	la.Name = "at0"
 	veth := &netlink.Veth{LinkAttrs: la, PeerName: "at1"}

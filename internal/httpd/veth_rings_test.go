@@ -13,6 +13,7 @@ import (
 	"github.com/go-quicktest/qt"
 
 	"github.com/pastenet/paste/internal/netlab"
+	"github.com/pastenet/paste/internal/netlab/netlabtest"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
 )
@@ -20,12 +21,10 @@ import (
 // TestVethRings: with two rings on two NIC queues each connection is served by
 // the ring that its frames arrive at, and so received in place.
 func TestVethRings(t *testing.T) {
-	l, err := netlab.New(context.Background(), netlab.Config{Prefix: "hs", Queues: 2})
-	qt.Assert(t, qt.IsNil(err))
-	defer func() { qt.Check(t, qt.IsNil(l.Close())) }()
+	l := netlabtest.New(t, netlab.Config{Prefix: "hs", Queues: 2})
 	// After a timeout Linux sends a connection's segments another way, which is
 	// another queue here. That is not what is tested.
-	err = l.InClient(func() error { return os.WriteFile("/proc/sys/net/core/txrehash", []byte("0"), 0) })
+	err := l.InClient(func() error { return os.WriteFile("/proc/sys/net/core/txrehash", []byte("0"), 0) })
 	qt.Assert(t, qt.IsNil(err))
 	pool, err := pmem.NewMemory("httpd-veth-test", pmem.Options{Size: 128 << 20})
 	qt.Assert(t, qt.IsNil(err))

@@ -20,6 +20,7 @@ import (
 	"github.com/go-quicktest/qt"
 
 	"github.com/pastenet/paste/internal/netlab"
+	"github.com/pastenet/paste/internal/netlab/netlabtest"
 	"github.com/pastenet/paste/internal/seed"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
@@ -91,10 +92,7 @@ func (s *site) start(ctx context.Context, nic string, cfg Config) (err error) {
 
 func newLab(t *testing.T) *netlab.Lab {
 	t.Helper()
-	l, err := netlab.New(context.Background(), netlab.Config{Prefix: "hs"})
-	qt.Assert(t, qt.IsNil(err))
-	t.Cleanup(func() { qt.Check(t, qt.IsNil(l.Close())) })
-	return l
+	return netlabtest.New(t, netlab.Config{Prefix: "hs"})
 }
 
 func (s *site) url() string { return "http://" + s.srv.Addr().String() }

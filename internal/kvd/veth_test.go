@@ -18,6 +18,7 @@ import (
 	"github.com/go-quicktest/qt"
 
 	"github.com/pastenet/paste/internal/netlab"
+	"github.com/pastenet/paste/internal/netlab/netlabtest"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
 	"github.com/pastenet/paste/pmem/btree"
@@ -26,10 +27,7 @@ import (
 
 func newLab(t *testing.T) *netlab.Lab {
 	t.Helper()
-	l, err := netlab.New(context.Background(), netlab.Config{Prefix: "kvt"})
-	qt.Assert(t, qt.IsNil(err))
-	t.Cleanup(func() { qt.Check(t, qt.IsNil(l.Close())) })
-	return l
+	return netlabtest.New(t, netlab.Config{Prefix: "kvt"})
 }
 
 // site is a server in a lab.

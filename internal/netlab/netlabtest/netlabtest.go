@@ -15,7 +15,7 @@ import (
 // New builds a lab for the time of the test.
 func New(t testing.TB, cfg netlab.Config) *netlab.Lab {
 	t.Helper()
-	requireRoot(t)
+	RequireRoot(t)
 	l, err := netlab.New(context.Background(), cfg)
 	qt.Assert(t, qt.IsNil(err))
 	t.Cleanup(func() { qt.Check(t, qt.IsNil(l.Close())) })
@@ -25,7 +25,7 @@ func New(t testing.TB, cfg netlab.Config) *netlab.Lab {
 // NewNetns makes an empty namespace for the time of the test.
 func NewNetns(t testing.TB) *netlab.Netns {
 	t.Helper()
-	requireRoot(t)
+	RequireRoot(t)
 	ns, err := netlab.NewNetns()
 	qt.Assert(t, qt.IsNil(err))
 	t.Cleanup(func() { qt.Check(t, qt.IsNil(ns.Close())) })
@@ -56,9 +56,11 @@ func In(t testing.TB, ns *netlab.Netns, f func()) {
 	qt.Assert(t, qt.IsNil(ns.Do(func() error { f(); return nil })))
 }
 
-func requireRoot(t testing.TB) {
+// RequireRoot fails a test that has not the privilege which it needs, rather than to
+// let it pass.
+func RequireRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Fatal("network namespaces need root: run this test as root")
+		t.Fatal("network namespaces and BPF need root: run this test as root")
 	}
 }
