@@ -210,6 +210,7 @@ func (s *staging) stage(e *entry, todo uint8) {
 		e.flags |= flagLast
 	}
 	l.staged.add(e, todo)
+	l.index.set(e)
 }
 
 func (s *staging) end() uint64 {

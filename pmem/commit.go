@@ -93,38 +93,25 @@ func (l *Log) truncate(upTo uint64) error {
 	if upTo < l.head.seq {
 		return nil
 	}
-	end, err := l.find(upTo + 1)
-	if err != nil {
-		return err
-	}
-	lastOut, err := l.entryAt(end - 1)
-	if err != nil {
-		return err
+	end := l.index.find(upTo+1, l.head.pos, l.tail)
+	epoch := l.head.epoch
+	if end <= l.own {
+		last, err := l.entryAt(end - 1)
+		if err != nil {
+			return err
+		}
+		epoch = last.epoch
 	}
 	h := l.head
 	h.gen++
-	h.pos, h.seq, h.minEpoch, h.durable = end, upTo+1, lastOut.epoch, l.tail
+	h.pos, h.seq, h.minEpoch, h.durable = end, upTo+1, epoch, l.tail
 	if err := writeHead(l.p.mem, l.p.dom, &l.p.g, l.seed, &h); err != nil {
 		l.fail(fmt.Errorf("truncate log: %w", err))
 		return err
 	}
 	from := l.head.pos
 	l.head = h
-	l.release(from, end)
+	l.index.unref(&l.p.frames, from, end)
 	l.publish()
 	return nil
-}
-
-// release gives up the references of the entries in [from, end). An entry
-// that has rotten since it was recovered keeps its frame in use until the
-// pool is opened again: that loses room, never data.
-func (l *Log) release(from, end uint64) {
-	t := &l.p.frames
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for pos := from; pos < end; pos++ {
-		if e, ok := l.decode(pos); ok && e.sane(&l.p.g) && e.isFragment() && t.held(e.frame) {
-			t.unref(e.frame)
-		}
-	}
 }

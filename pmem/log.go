@@ -38,6 +38,7 @@ type Log struct {
 	head      logHead // as it is durable
 	tail      uint64  // position after the last committed entry
 	last      uint64  // sequence number after the last committed record
+	own       uint64  // entries from this position on are of the head's epoch
 	inflight  uint64  // entries that Commit is storing from tail on
 	staged    batch   // what the next Commit will store behind them
 	stagedSeq uint64  // sequence number that the next record gets
@@ -45,6 +46,7 @@ type Log struct {
 	closed    bool
 	wake      chan struct{} // closed at the next commit, if not nil
 
+	index    logIndex
 	frames   []uint32       // of appendCopy
 	buf      [entryLen]byte // of decode
 	recovery Recovery

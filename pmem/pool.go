@@ -154,7 +154,7 @@ func newPool(mem []byte, s superblock, o Options, dom Domain, f poolFile) (*Pool
 	default:
 		p.dom = &cpuDomain{mem}
 	}
-	p.log = &Log{p: p, seed: p.seed}
+	p.log = &Log{p: p, seed: p.seed, index: make(logIndex, p.g.logLen)}
 	if err := p.Guard(func() error { return p.recover(&s) }); err != nil {
 		return nil, err
 	}

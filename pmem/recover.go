@@ -63,6 +63,7 @@ func (l *Log) begin() error {
 	l.head.gen++
 	l.head.epoch++
 	l.head.durable = l.tail
+	l.own = l.tail
 	return writeHead(l.p.mem, l.p.dom, &l.p.g, l.seed, &l.head)
 }
 
@@ -134,7 +135,7 @@ func (l *Log) verifyFrom(pos uint64) {
 		}
 		rec := &l.recovery
 		rec.Stopped = fmt.Sprintf("end of the log at entry %d: the commit of record %d was interrupted: %v", pos, first.seq, err)
-		l.release(pos, l.tail)
+		l.index.unref(&l.p.frames, pos, l.tail)
 		rec.Entries -= l.tail - pos
 		rec.Records -= l.last - first.seq
 		for p := pos; p < l.tail; p++ {
@@ -180,8 +181,11 @@ func (l *Log) damaged(pos uint64, why string) {
 // adopt takes the references of one complete record's entries.
 func (l *Log) adopt(from, end uint64) {
 	for pos := from; pos < end; pos++ {
-		if e, ok := l.decode(pos); ok && e.sane(&l.p.g) && e.isFragment() {
-			l.p.use(e.frame, Shared)
+		if e, ok := l.decode(pos); ok && e.sane(&l.p.g) {
+			l.index.set(&e)
+			if e.isFragment() {
+				l.p.use(e.frame, Shared)
+			}
 		}
 	}
 }
