@@ -127,8 +127,8 @@ func (l *Log) room(header []byte, frags int) error {
 	if len(header) > MaxHeader {
 		return fmt.Errorf("%w: a header of %d bytes; the limit is %d", ErrSize, len(header), MaxHeader)
 	}
-	if frags > MaxFragments {
-		return fmt.Errorf("%w: %d fragments; a record has at most %d", ErrFragment, frags, MaxFragments)
+	if most := l.MaxFragments(); frags > most {
+		return fmt.Errorf("%w: %d fragments; a record of this pool has at most %d", ErrFragment, frags, most)
 	}
 	n := uint64(frags + headerEntries(header, frags))
 	if used := l.next() - l.head.pos; used+n > l.p.g.logLen {

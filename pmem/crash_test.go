@@ -88,7 +88,7 @@ func smallPool() ([]byte, geometry, error) {
 		return nil, g, err
 	}
 	mem := make([]byte, g.size)
-	return mem, g, format(mem, &noDomain{mem}, superblock{geometry: g, uuid: UUID{1}, created: now()})
+	return mem, g, format(mem, &noDomain{mem}, superblock{version: formatVersion, geometry: g, uuid: UUID{1}, created: now()})
 }
 
 // crashLife opens the pool, checks what is there, and works until the crash.

@@ -112,6 +112,7 @@ func create(path string, o Options, fill func(*Pool) error) (*Pool, error) {
 		return nil, err
 	}
 	p.file.isNew = true
+	p.watchFile()
 	return p, nil
 }
 
@@ -193,7 +194,7 @@ func createIn(f poolFile, o Options) (*Pool, error) {
 		return nil, err
 	}
 	f.backing = a.backing
-	s := superblock{geometry: g, created: now()}
+	s := superblock{version: formatVersion, geometry: g, created: now()}
 	rand.Read(s.uuid[:])
 	err = format(a.mem, orCPU(a.mem, a.dom), s)
 	var p *Pool

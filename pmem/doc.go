@@ -21,7 +21,17 @@
 // needs as much memory as it has bytes, and a commit to an ordinary file takes
 // as long as its disk needs to sync, however much it holds: commit in batches.
 //
-// # On-disk format, version 2
+// # On-disk format, versions 2 and 3
+//
+// New pools have version 3. One of version 2 is opened, for writing as well, and
+// stays of version 2, so that the program that made it can go on with it. Any
+// other is refused with ErrVersion and not touched. Every change of meaning
+// gets a new version, also one that an older program would not notice; the
+// version before is read from then on, and Dump and Restore lead from any to any.
+//
+// What version 3 changed: index in a log entry counts modulo 2^16, so that a
+// record may have as many entries as the log. In version 2 it does not wrap, and
+// a record has at most 65536 entries.
 //
 // All integers are little-endian. The file is an array of frames of FrameSize
 // (2048 or 4096) bytes; frame i begins at byte i*FrameSize. A frame's index is
@@ -45,7 +55,7 @@
 // durable alone, so that a file with a complete superblock is a complete pool:
 //
 //	  0  magic "PASTEPM\x00"
-//	  8  version   u32   2
+//	  8  version   u32   3
 //	 12  state     u32   1 being created, 2 complete
 //	 16  size      u64   of the pool in bytes
 //	 24  frameSize u32
@@ -95,7 +105,7 @@
 //	24  flags    u8    1 first entry of the record, 2 last, 4 empty record,
 //	                   8 header only, 16 stored in one go with the payload
 //	25  header   u8    bytes of the caller's header in this entry
-//	26  index    u16   of the entry in its record
+//	26  index    u16   of the entry in its record, modulo 2^16
 //	28  frame    u32   or, with flag 8, up to 32 bytes of header from here to 59
 //	32  off      u16   of the payload in the frame
 //	34  len      u16   of the payload
@@ -135,11 +145,15 @@
 //
 // # Memory that goes away
 //
+// A pool that is open for writing looks after its file: when that is removed,
+// replaced or truncated, Lost is closed, and nothing is committed any more but
+// fails with ErrLost, which is noticed within a moment (watchEvery).
+//
 // A load or store in a mapped file that was truncated, or whose medium fails,
 // is a fault. Whatever of this package, of btree and of kv returns an error
-// turns that into one that wraps ErrTruncated and names the byte; where
-// something was to be stored, it wraps ErrIO as well, and the log or the tree
-// that was being changed has failed for good. Code that touches slices of the
-// pool by itself, such as a payload, does that under Pool.Guard, or the fault
-// ends the process, as any wild access does.
+// turns that into one that wraps ErrTruncated; where something was to be
+// stored, it wraps ErrIO as well, and the log or the tree that was being changed
+// has failed for good. Code that touches slices of the pool by itself, such as
+// a payload, does that under Pool.Guard, or the fault ends the process, as any
+// wild access does.
 package pmem

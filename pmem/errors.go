@@ -28,6 +28,9 @@ var (
 	// ErrTruncated: the file is shorter than its superblock says, or became so
 	// while it was mapped; also memory that the medium cannot deliver.
 	ErrTruncated = errors.New("truncated pool")
+	// ErrLost: the file of a pool that is open was removed, replaced or truncated.
+	// Nothing is committed any more; every such call returns it.
+	ErrLost = errors.New("pool file lost")
 	// ErrLocked: another process has the pool open.
 	ErrLocked = errors.New("pool in use")
 	// ErrOwner: the file is another user's, or others may write to it, and

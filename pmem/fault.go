@@ -30,6 +30,9 @@ func (p *Pool) Guard(f func() error) (err error) {
 // storing is Guard for what is to become durable: a fault means that it did not,
 // and wraps ErrIO as well.
 func (p *Pool) storing(f func() error) error {
+	if err := p.Err(); err != nil {
+		return fmt.Errorf("%w: %w", ErrIO, err)
+	}
 	var err error
 	if fault := p.Guard(func() error { err = f(); return nil }); fault != nil {
 		return fmt.Errorf("%w: %w", ErrIO, fault)
@@ -56,7 +59,15 @@ func mapped(dom Domain) []byte {
 	return nil
 }
 
-func (p *Pool) faultError(r any) error { return faultError(r, p.file.path(), p.mem, mapped(p.dom)) }
+// faultError describes a fault in the pool's memory: the file has gone, or the
+// medium fails.
+func (p *Pool) faultError(r any) error {
+	err := faultError(r, p.file.path(), p.mem, mapped(p.dom))
+	if lost := p.watch.look(&p.file, p.g.size); lost != nil {
+		return lost
+	}
+	return err
+}
 
 // faultError describes a fault in one of the mappings of the pool of that name.
 // It panics again with anything else.

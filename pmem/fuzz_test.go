@@ -91,7 +91,7 @@ func FuzzRecover(f *testing.F) {
 	f.Add([]byte{}, true)
 	f.Add([]byte{0, 8, 1, 2, 24, 0xff, 3, 36, 1}, true)
 	f.Add([]byte{0, 0, 7, 1, 0, 1, 0, 16, 9}, false)
-	s := superblock{geometry: g, uuid: UUID{7}, created: now()}
+	s := superblock{version: formatVersion, geometry: g, uuid: UUID{7}, created: now()}
 	f.Fuzz(func(t *testing.T, script []byte, readOnly bool) {
 		mem := make([]byte, g.size)
 		format(mem, &noDomain{mem}, s)
@@ -138,7 +138,7 @@ func FuzzRoots(f *testing.F) {
 	f.Add([]byte{}, []byte{}, true)
 	f.Add([]byte("abc"), []byte{0, 100, 1, 4, 32, 1}, false)
 	f.Add([]byte("\x01\x00\x00\x00\x40"), []byte{1, 36, 0xff, 2, 0, 'z'}, false)
-	s := superblock{geometry: g, uuid: UUID{7}, created: now()}
+	s := superblock{version: formatVersion, geometry: g, uuid: UUID{7}, created: now()}
 	seed := uuidSeed(s.uuid)
 	f.Fuzz(func(t *testing.T, frame, script []byte, readOnly bool) {
 		mem := make([]byte, g.size)

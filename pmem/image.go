@@ -17,7 +17,7 @@ func FormatMemory(mem []byte, d Domain, o Options) (*Pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create pool in memory: %w", err)
 	}
-	s := superblock{geometry: g, created: now()}
+	s := superblock{version: formatVersion, geometry: g, created: now()}
 	rand.Read(s.uuid[:])
 	if err := format(mem, orCPU(mem, d), s); err != nil {
 		return nil, fmt.Errorf("create pool in memory: %w", err)

@@ -7,8 +7,9 @@ import (
 	"sync/atomic"
 )
 
-// MaxFragments is the largest number of fragments of one record.
-const MaxFragments = 1<<16 - MaxHeader/headerAlone
+// oldFragments is how many fragments a record has at most in a pool of version
+// 2, whose programs count a record's entries in 16 bits.
+const oldFragments = 1<<16 - MaxHeader/headerAlone
 
 var noEntry [entryLen]byte
 
@@ -111,6 +112,17 @@ func (l *Log) Committed() uint64 { return l.public.last.Load() }
 // Len returns the number of committed records in the log.
 func (l *Log) Len() int { return int(l.public.last.Load() - l.public.head.Load()) }
 
+// MaxFragments returns how many fragments one record can have: as many as the
+// log has entries, less those of the longest header. In a pool of format version
+// 2 it is at most 65534.
+func (l *Log) MaxFragments() int {
+	n := int(l.p.g.logLen) - MaxHeader/headerAlone
+	if l.p.version == 2 {
+		n = min(n, oldFragments)
+	}
+	return n
+}
+
 // Used returns how many of the pool's LogEntries are taken, staged ones included.
 func (l *Log) Used() uint64 { return l.public.used.Load() }
 
@@ -146,6 +158,7 @@ func (l *Log) close() (err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.tail > l.head.durable && l.failed == nil && !l.closed && !l.p.readOnly {
+		_ = l.p.watch.look(&l.p.file, l.p.g.size) // then storing says so
 		h := l.head
 		h.gen++
 		h.durable = l.tail

@@ -82,7 +82,7 @@ func TestAppendRefusesBadFragments(t *testing.T) {
 	qt.Assert(t, qt.Equals(p.Refs(f[0]), 1))
 	qt.Assert(t, qt.Equals(p.Misuses(), 0))
 	qt.Assert(t, qt.Equals(l.Used(), 0))
-	_, err := l.Append(make([]Fragment, MaxFragments+1), true)
+	_, err := l.Append(make([]Fragment, l.MaxFragments()+1), true)
 	qt.Assert(t, qt.ErrorIs(err, ErrFragment))
 }
 

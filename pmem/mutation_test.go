@@ -98,12 +98,12 @@ func createRun(seed uint64, drop func(pmemsim.Call) bool) error {
 	mem := make([]byte, g.size)
 	blank := seed%2 == 1
 	if !blank {
-		if err := format(mem, &noDomain{mem}, superblock{geometry: g, uuid: UUID{1}, created: now()}); err != nil {
+		if err := format(mem, &noDomain{mem}, superblock{version: formatVersion, geometry: g, uuid: UUID{1}, created: now()}); err != nil {
 			return err
 		}
 	}
 	image, finished, err := crashAgain(mem, &g, rng, 12, drop, func(d Domain) error {
-		return format(mem, d, superblock{geometry: g, uuid: UUID{2}, created: now()})
+		return format(mem, d, superblock{version: formatVersion, geometry: g, uuid: UUID{2}, created: now()})
 	})
 	if err != nil {
 		return err
@@ -141,7 +141,7 @@ func growRun(seed uint64, drop func(pmemsim.Call) bool) error {
 		return err
 	}
 	mem := make([]byte, large.size)
-	if err := format(mem, &noDomain{mem}, superblock{geometry: small, uuid: UUID{1}, created: now()}); err != nil {
+	if err := format(mem, &noDomain{mem}, superblock{version: formatVersion, geometry: small, uuid: UUID{1}, created: now()}); err != nil {
 		return err
 	}
 	mem[rng.IntN(2)*2048+70] ^= byte(rng.IntN(2)) // one copy may be rotten
@@ -201,7 +201,7 @@ func tornRun(seed uint64, drop func(pmemsim.Call) bool) error {
 	mem := make([]byte, g.size)
 	d := pmemsim.New(mem, rng)
 	d.NoOrder = true
-	if err := format(mem, d, superblock{geometry: g, uuid: UUID{1}, created: now()}); err != nil {
+	if err := format(mem, d, superblock{version: formatVersion, geometry: g, uuid: UUID{1}, created: now()}); err != nil {
 		return err
 	}
 	p, err := OpenMemory(mem, d, Options{})

@@ -46,6 +46,7 @@ type Pool struct {
 	mem      []byte // the pool
 	memory   poolMemory
 	file     poolFile
+	version  uint32 // of its format
 	uuid     UUID
 	created  time.Time
 	readOnly bool
@@ -58,6 +59,7 @@ type Pool struct {
 	broken   map[string]error // why roots' structures could not be walked
 	progress progress
 	users    users
+	watch    watch
 }
 
 // Open maps the existing pool at path, recovers its log, and lets the
@@ -137,14 +139,24 @@ func openIn(f poolFile, o Options) (*Pool, error) {
 		return nil, fmt.Errorf("%s: %w", f.Name(), err)
 	}
 	p.memory = a
+	if !o.ReadOnly {
+		p.watchFile()
+	}
 	return p, nil
+}
+
+// watchFile begins to look after the pool's file, which has its name now.
+func (p *Pool) watchFile() {
+	if p.file.backing != BackingDAX {
+		p.watch.start(&p.file, p.g.size)
+	}
 }
 
 // newPool builds a Pool over mem, which begins with superblock s, and recovers
 // it. dom may be nil for the CPU's instructions. The pool takes f over on success.
 func newPool(mem []byte, s superblock, o Options, dom Domain, f poolFile) (*Pool, error) {
 	p := &Pool{
-		g: s.geometry, mem: mem, uuid: s.uuid, created: s.created, seed: uuidSeed(s.uuid),
+		g: s.geometry, mem: mem, version: s.version, uuid: s.uuid, created: s.created, seed: uuidSeed(s.uuid),
 		readOnly: o.ReadOnly, file: f, dom: dom, progress: progress{report: o.Progress},
 	}
 	switch {
@@ -155,6 +167,7 @@ func newPool(mem []byte, s superblock, o Options, dom Domain, f poolFile) (*Pool
 		p.dom = &cpuDomain{mem}
 	}
 	p.log = &Log{p: p, seed: p.seed, index: make(logIndex, p.g.logLen)}
+	p.watch.lost = make(chan struct{})
 	if err := p.Guard(func() error { return p.recover(&s) }); err != nil {
 		return nil, err
 	}
@@ -261,6 +274,9 @@ func (p *Pool) Path() string { return p.file.path() }
 
 // UUID returns the name that the pool was given at its creation.
 func (p *Pool) UUID() UUID { return p.uuid }
+
+// Version returns the pool's format version: that of the program that made it.
+func (p *Pool) Version() int { return int(p.version) }
 
 // Created returns the time of the pool's creation.
 func (p *Pool) Created() time.Time { return p.created }

@@ -136,7 +136,7 @@ func TestOpenOrCreate(t *testing.T) {
 // A device-DAX pool is created in place; the file stands in for the device.
 func TestOpenOrCreateResumesInterruptedCreation(t *testing.T) {
 	path, p := newFile(t, Options{})
-	s := superblock{geometry: p.g, state: stateCreating, uuid: p.uuid, created: p.created}
+	s := superblock{version: formatVersion, geometry: p.g, state: stateCreating, uuid: p.uuid, created: p.created}
 	writeSuper(p.mem, p.dom, &s)
 	p.Close()
 	_, err := Open(path, Options{})
@@ -180,10 +180,11 @@ var damage = []struct {
 	{"one byte", func(b []byte) []byte { return b[:1] }, ErrNotPool},
 	{"zeros", func(b []byte) []byte { clear(b); return b }, ErrNotPool},
 	{"random", func(b []byte) []byte { randomFill(b); return b }, ErrNotPool},
-	{"newer version", func(b []byte) []byte { return ofVersion(b, 3) }, ErrVersion},
-	{"older version", func(b []byte) []byte { return ofVersion(b, 1) }, ErrVersion},
+	{"newer version", func(b []byte) []byte { return ofVersion(b, formatVersion+1) }, ErrVersion},
+	{"older version", func(b []byte) []byte { return ofVersion(b, oldestVersion-1) }, ErrVersion},
 	{"version flipped in one copy", func(b []byte) []byte { b[9] = 1; return b }, nil},
-	{"version flipped in both copies", func(b []byte) []byte { b[8] = 3; b[2048+8] = 3; return b }, ErrDamaged},
+	{"version flipped in both copies", func(b []byte) []byte { b[8]++; b[2048+8]++; return b }, ErrDamaged},
+	{"version of another one in both copies", func(b []byte) []byte { b[8]--; b[2048+8]--; return b }, ErrDamaged},
 	{"version 0 in one copy", func(b []byte) []byte { b[8] = 0; return b }, nil},
 	{"version 0", func(b []byte) []byte { b[8] = 0; b[2048+8] = 0; return b }, ErrDamaged},
 	{"half the file", func(b []byte) []byte { return b[:len(b)/2] }, ErrTruncated},

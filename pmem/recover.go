@@ -2,7 +2,7 @@ package pmem
 
 import "fmt"
 
-// lookAhead is how many entries beyond the end of the log recovery inspects to
+// lookAhead is how many entries beyond the last intact one recovery inspects to
 // tell a log that ended from one that was damaged in the middle.
 const lookAhead = 1 << 16
 
@@ -90,7 +90,7 @@ func (l *Log) scan() {
 		}
 		// From here on the entry is ours and whole: it must make sense.
 		if first := e.flags&flagFirst != 0; e.seq != seq || first != (index == 0) ||
-			uint64(e.index) != index || e.epoch > l.head.epoch || !e.sane(g) {
+			e.index != uint16(index) || e.epoch > l.head.epoch || !e.sane(g) {
 			l.damaged(pos, "it contradicts its neighbours or the pool's geometry")
 			break
 		}
@@ -157,10 +157,14 @@ func (l *Log) judgeEnd(pos uint64, epoch uint32) (more bool) {
 		l.damaged(pos, fmt.Sprintf("its checksum is wrong, and the log head says that entries before %d are durable", l.head.durable))
 		return false
 	}
-	end := min(l.head.pos+l.p.g.logLen, pos+1+lookAhead)
-	for q := pos + 1; q < end; q++ {
+	limit := l.head.pos + l.p.g.logLen
+	for q, end := pos+1, pos+1+lookAhead; q < min(limit, end); q++ {
 		e, ok := l.decode(q)
-		if !ok || e.epoch < epoch || !e.sane(&l.p.g) || e.durable() <= pos {
+		if !ok || e.epoch < epoch || !e.sane(&l.p.g) {
+			continue
+		}
+		end = q + 1 + lookAhead // a batch may be as long as the log
+		if e.durable() <= pos {
 			continue
 		}
 		if again, ok := l.decode(pos); ok && again.epoch >= epoch && l.p.Live() {

@@ -78,8 +78,8 @@ func (p *Pool) restoreLog(s io.Reader) error {
 			return cutOff(err)
 		}
 		n, h := le.Uint64(b[1:]), int(b[0])
-		if h > MaxHeader || n > MaxFragments*uint64(4096) {
-			return fmt.Errorf("%w: record %d has a header of %d bytes and a payload of %d", ErrArchive, l.Next(), h, n)
+		if h > MaxHeader || n > uint64(l.MaxFragments())*uint64(p.g.frameSize) {
+			return fmt.Errorf("%w: record %d has a header of %d bytes and a payload of %d, which is more than the pool can hold", ErrArchive, l.Next(), h, n)
 		}
 		if _, err := io.ReadFull(s, b[9:9+h]); err != nil {
 			return cutOff(err)

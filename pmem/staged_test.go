@@ -95,7 +95,7 @@ func newDisk(rng *rand.Rand) ([]byte, *pmemsim.Disk, error) {
 		return nil, nil, err
 	}
 	mem := make([]byte, g.size)
-	err = format(mem, &noDomain{mem}, superblock{geometry: g, uuid: UUID{1}, created: now()})
+	err = format(mem, &noDomain{mem}, superblock{version: formatVersion, geometry: g, uuid: UUID{1}, created: now()})
 	return mem, pmemsim.NewDisk(mem, rng), err
 }
 

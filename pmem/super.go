@@ -11,7 +11,8 @@ import (
 
 // Constants of the format; see the package documentation.
 const (
-	formatVersion = 2
+	formatVersion = 3 // of new pools
+	oldestVersion = 2 // that can be opened, for writing too; it stays what it is
 
 	superLen   = 128
 	superMagic = "PASTEPM\x00"
@@ -101,6 +102,7 @@ func layout(size uint64, frameSize int, logEntries uint64) (geometry, error) {
 // superblock is the decoded form.
 type superblock struct {
 	geometry
+	version uint32
 	state   uint32
 	created time.Time
 	uuid    UUID
@@ -110,7 +112,7 @@ type superblock struct {
 func (s *superblock) encode(b []byte) {
 	clear(b[:superLen])
 	copy(b, superMagic)
-	le.PutUint32(b[8:], formatVersion)
+	le.PutUint32(b[8:], s.version)
 	le.PutUint32(b[12:], s.state)
 	le.PutUint64(b[16:], s.size)
 	le.PutUint32(b[24:], s.frameSize)
@@ -129,20 +131,23 @@ func decodeSuper(b []byte) (superblock, error) {
 	if len(b) < superLen || string(b[:8]) != superMagic {
 		return superblock{}, ErrNotPool
 	}
-	if v := le.Uint32(b[8:]); v != formatVersion && v != 0 {
+	version := le.Uint32(b[8:])
+	if version != 0 && (version < oldestVersion || version > formatVersion) {
 		// No program ever wrote 0: that is damage, or a torn store. So is a version
-		// with which the checksum is wrong, and with ours right.
+		// with which the checksum is wrong, and with one of ours right.
 		mended := bytes.Clone(b[:124])
-		le.PutUint32(mended[8:], formatVersion)
-		if crc32.Checksum(mended, castagnoli) == le.Uint32(b[124:]) {
-			return superblock{}, fmt.Errorf("%w: the superblock's version is wrong", ErrDamaged)
+		for v := uint32(oldestVersion); v <= formatVersion; v++ {
+			le.PutUint32(mended[8:], v)
+			if crc32.Checksum(mended, castagnoli) == le.Uint32(b[124:]) {
+				return superblock{}, fmt.Errorf("%w: the superblock's version is wrong", ErrDamaged)
+			}
 		}
-		return superblock{}, fmt.Errorf("%w: the pool has version %d, this program knows version %d; use the program that wrote it", ErrVersion, v, formatVersion)
+		return superblock{}, fmt.Errorf("%w: the pool has version %d, this program knows versions %d to %d; use the program that wrote it", ErrVersion, version, oldestVersion, formatVersion)
 	}
 	if crc32.Checksum(b[:124], castagnoli) != le.Uint32(b[124:]) {
 		return superblock{}, fmt.Errorf("%w: the superblock's checksum is wrong", ErrDamaged)
 	}
-	s := superblock{state: le.Uint32(b[12:]), created: time.Unix(0, int64(le.Uint64(b[56:])))}
+	s := superblock{version: version, state: le.Uint32(b[12:]), created: time.Unix(0, int64(le.Uint64(b[56:])))}
 	copy(s.uuid[:], b[64:80])
 	// 0 log entries would mean "the default" to layout.
 	g, err := layout(le.Uint64(b[16:]), int(le.Uint32(b[24:])), max(le.Uint64(b[48:]), 1))

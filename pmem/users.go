@@ -54,6 +54,7 @@ func (p *Pool) Close() error {
 }
 
 func (p *Pool) close() error {
+	p.watch.end()
 	err := p.log.close()
 	p.frames.close()
 	p.roots.mu.Lock()

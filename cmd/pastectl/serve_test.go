@@ -143,6 +143,52 @@ func TestServeWithoutNIC(t *testing.T) {
 	}
 }
 
+// TestServeLostPool takes a server's pool file away while clients write and read:
+// the server ends with one sentence that says so, and a client's write fails.
+func TestServeLostPool(t *testing.T) {
+	for name, lose := range map[string]func(path string) error{
+		"removed": os.Remove,
+		"emptied": func(path string) error { return os.Truncate(path, 0) },
+		"cut off": func(path string) error { return os.Truncate(path, 16<<20) },
+	} {
+		for _, kind := range []string{"http", "kv"} {
+			t.Run(name+"/"+kind, func(t *testing.T) {
+				pool := filepath.Join(serveDir(t), "pool")
+				r, w := io.Pipe()
+				done := make(chan error, 1)
+				go func() {
+					err := serveCommand(t.Context(), w, kind, "--listen", "127.0.0.1:0", "--pool", pool, "--pool-size", "32MiB", "--json")
+					w.CloseWithError(io.EOF)
+					done <- err
+				}()
+				lines := json.NewDecoder(r)
+				var ready serve.Event
+				qt.Assert(t, qt.IsNil(lines.Decode(&ready)))
+				go io.Copy(io.Discard, r)
+				client := &http.Client{Transport: &http.Transport{}}
+				defer client.CloseIdleConnections()
+				for n := 0; ; n++ {
+					if n == 20 {
+						qt.Assert(t, qt.IsNil(lose(pool)))
+					}
+					req, err := http.NewRequest("PUT", ready.URL+"/k/x", strings.NewReader(strings.Repeat("hello", 2000)))
+					qt.Assert(t, qt.IsNil(err))
+					resp, err := client.Do(req)
+					if err != nil {
+						qt.Assert(t, qt.IsTrue(n >= 20), qt.Commentf("%v", err))
+						break
+					}
+					resp.Body.Close()
+				}
+				err := <-done
+				qt.Assert(t, qt.ErrorIs(err, pmem.ErrLost))
+				qt.Check(t, qt.ErrorMatches(err, "serve "+kind+": pool file lost: "+pool+" was .* while it was open.*"))
+				qt.Check(t, qt.Equals(strings.Count(err.Error(), "pool file lost"), 1))
+			})
+		}
+	}
+}
+
 func TestDescribeNIC(t *testing.T) {
 	qt.Check(t, qt.Equals(describeNIC(&pasteapi.Status{}), "none (every payload is copied)"))
 	qt.Check(t, qt.Equals(describeNIC(&pasteapi.Status{

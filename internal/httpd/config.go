@@ -158,5 +158,5 @@ func (c *Config) fill() error {
 // bodyFrames is how many frames the unfinished body of one connection may
 // hold: half of the pool, and no more than one record can refer to.
 func bodyFrames(p *pmem.Pool) int {
-	return min(int(p.Frames()-p.FirstFrame())/2, pmem.MaxFragments)
+	return min(int(p.Frames()-p.FirstFrame())/2, p.Log().MaxFragments())
 }

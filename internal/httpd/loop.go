@@ -1,6 +1,7 @@
 package httpd
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -187,7 +188,7 @@ func (l *loop) shut() {
 		if err := l.ring.TxSync(); err != nil {
 			l.log.Warn("last push of replies", "err", err)
 		}
-	} else {
+	} else if !errors.Is(err, pmem.ErrLost) { // which Run returns
 		l.log.Error("last commit", "err", err)
 	}
 	for _, c := range l.conns {

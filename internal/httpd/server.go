@@ -154,16 +154,40 @@ func (s *Server) Run(ctx context.Context, rings ...Ring) error {
 			}
 			// A pinned thread stays locked, so that it ends with the goroutine
 			// and its affinity does not leak to other goroutines.
-			if errs[i] = l.run(); errs[i] != nil {
+			// A fault in the pool's memory ends the server as any error does.
+			if errs[i] = s.pool.Guard(l.run); errs[i] != nil {
 				halt()
 			}
 		}()
 	}
+	unwatch := s.watchPool(halt)
 	wg.Wait()
+	unwatch()
 	if !unhook() {
 		<-halted // it wakes rings that the caller is about to close
 	}
+	if err := s.pool.Err(); err != nil {
+		return err // whatever else has failed, failed because of that
+	}
 	return errors.Join(errs...)
+}
+
+// watchPool calls halt when the pool's file is lost. No call is under way when
+// the returned function has returned.
+func (s *Server) watchPool(halt func()) (end func()) {
+	ended, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		select {
+		case <-s.pool.Lost():
+			halt()
+		case <-ended:
+		}
+	}()
+	return func() {
+		close(ended)
+		<-done
+	}
 }
 
 // tryPin finds out in time whether Run can have the CPUs, on a thread that

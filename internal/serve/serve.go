@@ -29,7 +29,12 @@ func run(ctx context.Context, cfg Config, open func(*Config, *pmem.Pool) (*servi
 		return err
 	}
 	started := false
-	defer func() { err = errors.Join(err, closePool(pool, started)) }()
+	defer func() {
+		err = errors.Join(err, closePool(pool, started))
+		if lost := pool.Err(); lost != nil {
+			err = lost // whatever else has failed, failed because of that
+		}
+	}()
 	svc, err := open(&cfg, pool)
 	if err != nil {
 		return err

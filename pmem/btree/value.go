@@ -16,8 +16,6 @@ const (
 	MaxKey = 255
 	// MaxInline is the length of the longest value that is stored in the tree itself.
 	MaxInline = 64
-	// MaxFragments is how many fragments a value may have.
-	MaxFragments = pmem.MaxFragments
 
 	inCell = 8 // so many fragments lie in the leaf; more in overflow frames
 )
@@ -79,6 +77,15 @@ func getFrag(b []byte) pmem.Fragment {
 	return pmem.Fragment{Frame: le.Uint32(b), Off: le.Uint16(b[4:]), Len: le.Uint16(b[6:])}
 }
 
+// maxFragments is how many fragments a value may have. Programs that know only
+// version 2 of the pool format take more for damage.
+func maxFragments(p *pmem.Pool) int {
+	if p.Version() == 2 {
+		return 1<<16 - 2
+	}
+	return 1 << 24
+}
+
 // checkValue refuses what could not be read back.
 func checkValue(p *pmem.Pool, v *Value) error {
 	if len(v.Frags) == 0 {
@@ -87,8 +94,8 @@ func checkValue(p *pmem.Pool, v *Value) error {
 		}
 		return nil
 	}
-	if len(v.Frags) > MaxFragments {
-		return fmt.Errorf("%w: %d fragments, at most %d", ErrValueTooLong, len(v.Frags), MaxFragments)
+	if most := maxFragments(p); len(v.Frags) > most {
+		return fmt.Errorf("%w: %d fragments, at most %d", ErrValueTooLong, len(v.Frags), most)
 	}
 	sum := uint64(0)
 	for i, f := range v.Frags {
@@ -207,7 +214,7 @@ func (t *Tree) writeOverflow(frags []pmem.Fragment) uint32 {
 // overflow calls fn with each frame of a value's fragments.
 func (t *view) overflow(n node, b []byte, fn func(frame uint32, o overflowFrame)) {
 	left, f := int(le.Uint32(b[2:])), le.Uint32(b[14:])
-	if left == 0 || left > MaxFragments {
+	if left == 0 || left > maxFragments(t.p) {
 		n.bad("a value of %d fragments", left)
 	}
 	for left > 0 {

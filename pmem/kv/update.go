@@ -135,7 +135,7 @@ func (s *Store) measure(v *Value) error {
 		}
 		sum += uint64(f.Len)
 	}
-	if sum > math.MaxUint32 || len(v.Frags) >= pmem.MaxFragments {
+	if sum > math.MaxUint32 || len(v.Frags) >= s.log.MaxFragments() {
 		return fmt.Errorf("%w: %d bytes in %d fragments", ErrValueTooLong, sum, len(v.Frags))
 	}
 	if len(v.Frags) == 0 && len(v.Inline) > btree.MaxInline {
