@@ -95,6 +95,9 @@
 //	40  value      [64] the structure's
 //	104 reserved   0
 //
+// What a pool is for, as Claim noted it, is the value of the root ".purpose":
+// text that ends at the first zero.
+//
 // Log entry, 64 bytes, one cache line (logentry.go). Entry number pos, counted
 // from 0 for ever, lies in slot pos mod logLen:
 //

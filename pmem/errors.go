@@ -28,6 +28,8 @@ var (
 	// ErrTruncated: the file is shorter than its superblock says, or became so
 	// while it was mapped; also memory that the medium cannot deliver.
 	ErrTruncated = errors.New("truncated pool")
+	// ErrPurpose: the pool is for something else than what was claimed.
+	ErrPurpose = errors.New("pool is for something else")
 	// ErrLost: the file of a pool that is open was removed, replaced or truncated.
 	// Nothing is committed any more; every such call returns it.
 	ErrLost = errors.New("pool file lost")

@@ -74,18 +74,16 @@ left alone unless --force is given, and one that somebody has open even then.
 // poolInfo is what `pool info --json` prints.
 type poolInfo struct {
 	Path       string    `json:"path"`
+	Purpose    string    `json:"purpose,omitempty"` // what a server has claimed it for
+	Format     int       `json:"format"`            // version
 	UUID       string    `json:"uuid"`
 	Created    time.Time `json:"created"`
 	Backing    string    `json:"backing"`
 	Durability string    `json:"durability"`
 	// Live is set when a writer has the pool open: the rest is a snapshot.
-	Live       bool   `json:"live"`
-	Writer     string `json:"writer,omitempty"`
-	Size       int64  `json:"size"`
-	FrameSize  int    `json:"frame_size"`
-	Frames     uint32 `json:"frames"`
-	FirstFrame uint32 `json:"first_frame"`
-	DataFrames uint32 `json:"data_frames"`
+	Live   bool   `json:"live"`
+	Writer string `json:"writer,omitempty"`
+	poolGeometry
 	// LogFrames are the data frames that the log and other structures refer to.
 	LogFrames  uint32 `json:"log_frames"`
 	LogEntries uint64 `json:"log_entries"`
@@ -100,15 +98,26 @@ type poolInfo struct {
 	Damage string            `json:"damage,omitempty"`
 }
 
+// poolGeometry is how a pool is divided.
+type poolGeometry struct {
+	Size       int64  `json:"size"`
+	FrameSize  int    `json:"frame_size"`
+	Frames     uint32 `json:"frames"`
+	FirstFrame uint32 `json:"first_frame"`
+	DataFrames uint32 `json:"data_frames"`
+}
+
 func readPoolInfo(p *pmem.Pool) poolInfo {
 	l := p.Log()
 	rec := l.Recovery()
 	info := poolInfo{
-		Path: p.Path(), UUID: p.UUID().String(), Created: p.Created(),
+		Path: p.Path(), Purpose: p.Purpose(), Format: p.Version(), UUID: p.UUID().String(), Created: p.Created(),
 		Backing: p.Backing().String(), Durability: p.Backing().Durability(),
 		Live: p.Live(), Writer: p.Writer(),
-		Size: int64(len(p.Mem())), FrameSize: p.FrameSize(), Frames: p.Frames(), FirstFrame: p.FirstFrame(),
-		DataFrames: p.Frames() - p.FirstFrame(),
+		poolGeometry: poolGeometry{
+			Size: int64(len(p.Mem())), FrameSize: p.FrameSize(), Frames: p.Frames(), FirstFrame: p.FirstFrame(),
+			DataFrames: p.Frames() - p.FirstFrame(),
+		},
 		LogEntries: p.LogEntries(), LogUsed: l.Used(),
 		Records: l.Len(), FirstSeq: l.Head(), NextSeq: l.Next(), Bytes: rec.Bytes, Discarded: rec.Discarded,
 	}
@@ -173,6 +182,10 @@ func (i *poolInfo) print(e env) error {
 	w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprint(w, i.snapshotNote())
 	fmt.Fprintf(w, "pool\t%s\n", i.Path)
+	if i.Purpose != "" {
+		fmt.Fprintf(w, "purpose\t%s\n", i.Purpose)
+	}
+	fmt.Fprintf(w, "format\tversion %d\n", i.Format)
 	fmt.Fprintf(w, "uuid\t%s\n", i.UUID)
 	fmt.Fprintf(w, "created\t%s\n", i.Created.Format(time.RFC3339))
 	fmt.Fprintf(w, "backing\t%s: %s\n", i.Backing, i.Durability)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"github.com/pastenet/paste/internal/serve"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
+	"github.com/pastenet/paste/pmem/kv"
 )
 
 // serveDir is a directory in which a pool can be made.
@@ -184,6 +186,50 @@ func TestServeLostPool(t *testing.T) {
 				qt.Assert(t, qt.ErrorIs(err, pmem.ErrLost))
 				qt.Check(t, qt.ErrorMatches(err, "serve "+kind+": pool file lost: "+pool+" was .* while it was open.*"))
 				qt.Check(t, qt.Equals(strings.Count(err.Error(), "pool file lost"), 1))
+			})
+		}
+	}
+}
+
+// TestServeForeignPool: no server takes the pool of another one, also not one
+// from before pools said what they are for, and leaves it as it is.
+func TestServeForeignPool(t *testing.T) {
+	for kind, fill := range map[string]func(t *testing.T, p *pmem.Pool){
+		"kv": func(t *testing.T, p *pmem.Pool) {
+			_, err := p.Log().AppendCopy([]byte("a body"))
+			qt.Assert(t, qt.IsNil(err))
+			qt.Assert(t, qt.IsNil(p.Log().Commit()))
+		},
+		"http": func(t *testing.T, p *pmem.Pool) {
+			s, err := kv.Open(p, kv.Options{})
+			qt.Assert(t, qt.IsNil(err))
+			_, err = s.PutBytes([]byte("key"), []byte("value"))
+			qt.Assert(t, qt.IsNil(err))
+			qt.Assert(t, qt.IsNil(s.Close()))
+		},
+	} {
+		for _, old := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s/%v", kind, old), func(t *testing.T) {
+				path := filepath.Join(serveDir(t), "pool")
+				p, err := pmem.Create(path, pmem.Options{Size: 16 << 20})
+				qt.Assert(t, qt.IsNil(err))
+				fill(t, p)
+				if old {
+					qt.Assert(t, qt.IsNil(p.DeleteRoot(".purpose")))
+				} else if kind == "kv" {
+					qt.Assert(t, qt.IsNil(p.Claim("http")))
+				}
+				qt.Assert(t, qt.IsNil(p.Close()))
+				err = serveCommand(t.Context(), io.Discard, kind, "--listen", "127.0.0.1:0", "--pool", path)
+				if old && kind == "kv" {
+					qt.Check(t, qt.ErrorIs(err, kv.ErrForeign))
+				} else {
+					qt.Check(t, qt.ErrorIs(err, pmem.ErrPurpose))
+				}
+				p, err = pmem.Open(path, pmem.Options{ReadOnly: true})
+				qt.Assert(t, qt.IsNil(err))
+				qt.Check(t, qt.Equals(p.Purpose() == "", old))
+				qt.Check(t, qt.IsNil(p.Close()))
 			})
 		}
 	}

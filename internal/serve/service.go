@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/pastenet/paste/internal/httpd"
 	"github.com/pastenet/paste/internal/kvd"
@@ -26,6 +27,9 @@ type service struct {
 // becomes a record. It returns when ctx is done, or when the server failed.
 func HTTP(ctx context.Context, cfg Config) error {
 	return run(ctx, cfg, func(cfg *Config, pool *pmem.Pool) (*service, error) {
+		if err := claimLog(pool); err != nil {
+			return nil, err
+		}
 		srv, err := httpd.New(cfg.HTTP, pool)
 		if err != nil {
 			return nil, err
@@ -40,6 +44,19 @@ func HTTP(ctx context.Context, cfg Config) error {
 			},
 		}, nil
 	})
+}
+
+// logPurpose is what a pool is for whose log holds the bodies of requests.
+const logPurpose = "http"
+
+// claimLog refuses a pool of a key-value store, which foreign records in its
+// log would make useless. One that was made before pools had a purpose is known
+// by its root.
+func claimLog(pool *pmem.Pool) error {
+	if _, ok := pool.Root(kv.RootName); ok && pool.Purpose() == "" {
+		return fmt.Errorf("%w: %s holds a key-value store; name another file", pmem.ErrPurpose, pool.Path())
+	}
+	return pool.Claim(logPurpose)
 }
 
 // KV serves a key-value store, like HTTP. With verify values are compared with

@@ -15,6 +15,8 @@ const (
 	MaxKey = btree.MaxKey
 	// RootName is the name of the store's tree in the pool.
 	RootName = "kv"
+	// Purpose is what a store claims its pool for (pmem.Pool.Claim).
+	Purpose = "kv"
 )
 
 // Errors on which callers decide, besides those of pmem.
@@ -79,7 +81,8 @@ type Store struct {
 }
 
 // Open opens the store in p, or makes an empty one. The pool's log must not be
-// used by anybody else.
+// used by anybody else: a pool that is for something else gets pmem.ErrPurpose,
+// and ErrForeign if only its log tells.
 func Open(p *pmem.Pool, o Options) (*Store, error) {
 	var s *Store
 	err := p.Guard(func() (err error) {
@@ -99,6 +102,9 @@ func open(p *pmem.Pool, o Options) (*Store, error) {
 	if o.Reserve == 0 {
 		o.Reserve = btree.DefaultReserve
 	}
+	if is := p.Purpose(); is != "" && is != Purpose {
+		return nil, p.Claim(Purpose) // which says what it is for
+	}
 	s := &Store{p: p, log: p.Log(), o: o}
 	for r, err := range s.log.Records() {
 		if err != nil {
@@ -109,7 +115,10 @@ func open(p *pmem.Pool, o Options) (*Store, error) {
 		}
 		break // one tells whose log it is
 	}
-	var err error
+	err := p.Claim(Purpose)
+	if err != nil {
+		return nil, err
+	}
 	if s.tree, err = btree.OpenOrCreate(p, RootName, btree.Options{Reserve: o.Reserve}); err != nil {
 		return nil, err
 	}
