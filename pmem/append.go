@@ -47,7 +47,7 @@ func (l *Log) append(header []byte, frags []Fragment, flush bool) (seq uint64, e
 	s := l.begun(header, len(frags))
 	for _, f := range frags {
 		switch {
-		case n > laterMax:
+		case n > placeLater:
 			s.fragment(f, l.p.sum(l.p.Offset(f.Frame, int(f.Off)), uint64(f.Len), flush), payloadDone)
 		case flush:
 			s.fragment(f, 0, payloadFlush)
@@ -90,7 +90,7 @@ func (l *Log) appendCopy(header, payload []byte) (seq uint64, err error) {
 		l.p.UnrefAll(l.frames[:got])
 		return 0, l.noFrames(n, got)
 	}
-	later := len(payload) <= laterMax && len(l.staged.copies)+len(payload) <= copiesMax
+	later := len(payload) <= copyLater && len(l.staged.copies)+len(payload) <= copiesMax
 	if later {
 		l.staged.copies = append(l.staged.copies, payload...)
 	}

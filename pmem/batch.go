@@ -10,19 +10,19 @@ const (
 	payloadCopy         // and copy it into its frame before that
 )
 
+// Payloads of up to these lengths in bytes are left to the commit. On amd64 a
+// locked instruction, of which a lock is made, waits until every flush and
+// non-temporal store before it has left the core. At the commit the payloads of
+// a batch share one such wait, which is as long as to copy some KiB. Against it
+// stand a second copy, or lines that are no longer in the first-level cache.
 const (
-	// laterMax is the longest payload in bytes that is left to the commit. On
-	// amd64 a locked instruction, of which a lock is made, waits until every
-	// flush and non-temporal store before it has left the core. At the commit
-	// the payloads of a batch share one such wait; it is as long as to copy
-	// some KiB, so of a longer one it does not matter, and its lines are in the
-	// first-level cache now and would not be then.
-	laterMax = 4 << 10
-
-	// copiesMax bounds the payloads that are kept in memory until the commit,
-	// so that they are still in a cache then.
-	copiesMax = 128 << 10
+	copyLater  = 4 << 10
+	placeLater = 16 << 10
 )
+
+// copiesMax bounds the payloads that are kept in memory until the commit, so
+// that they are still in a cache then.
+const copiesMax = 128 << 10
 
 // batch is what was appended, and what its commit has to do.
 type batch struct {
@@ -45,7 +45,7 @@ func (b *batch) add(e *entry, todo uint8) {
 }
 
 // finishPayloads does what was left to do for the payloads of a batch. No lock
-// is taken in between, see laterMax.
+// is taken in between, see copyLater.
 func (p *Pool) finishPayloads(b *batch) {
 	copies := b.copies
 	for i, todo := range b.todo {

@@ -69,7 +69,7 @@ func TestMemoryGone(t *testing.T) {
 			}
 			return p.Log().Commit() // which touches a payload as short as this
 		}},
-		{"AppendCopy", true, func(p *Pool) error { return second(p.Log().AppendCopy(make([]byte, laterMax+1))) }},
+		{"AppendCopy", true, func(p *Pool) error { return second(p.Log().AppendCopy(make([]byte, copyLater+1))) }},
 		{"Commit", true, func(p *Pool) error {
 			if _, err := p.Log().Append(nil, false); err != nil {
 				return err
@@ -147,7 +147,7 @@ func TestFollowMemoryGone(t *testing.T) {
 	}()
 	<-waiting
 	qt.Assert(t, qt.IsNil(os.Truncate(path, 0)))
-	_, err := p.Log().AppendCopy(make([]byte, laterMax+1))
+	_, err := p.Log().AppendCopy(make([]byte, copyLater+1))
 	qt.Assert(t, qt.ErrorIs(err, ErrTruncated))
 	qt.Assert(t, qt.ErrorIs(<-done, ErrTruncated))
 }
