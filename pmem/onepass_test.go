@@ -34,7 +34,21 @@ func sumCases(t *testing.T, f func(b []byte)) {
 	}
 }
 
-func TestFlushSum(t *testing.T) {
+// bothWays runs f with what the CPU offers, and without.
+func bothWays(t *testing.T, f func(t *testing.T)) {
+	t.Run("one pass", f)
+	t.Run("two passes", func(t *testing.T) {
+		one, flush := hasOnePass, hasFlushSum
+		defer func() { hasOnePass, hasFlushSum = one, flush }()
+		hasOnePass, hasFlushSum = false, false
+		f(t)
+	})
+}
+
+func TestFlushSum(t *testing.T) { bothWays(t, testFlushSum) }
+func TestCopySum(t *testing.T)  { bothWays(t, testCopySum) }
+
+func testFlushSum(t *testing.T) {
 	sumCases(t, func(b []byte) {
 		if got, want := flushSum(b), crc32.Checksum(b, castagnoli); got != want {
 			t.Fatalf("%d bytes at %p: %#x, want %#x", len(b), b, got, want)
@@ -45,7 +59,7 @@ func TestFlushSum(t *testing.T) {
 
 // copySum stores all of its source, zeros up to the end of the line, and
 // nothing behind that.
-func TestCopySum(t *testing.T) {
+func testCopySum(t *testing.T) {
 	p := memory(t, Options{Size: 4 << 20})
 	room := p.Mem()[p.Offset(p.FirstFrame(), 0):]
 	sumCases(t, func(src []byte) {
