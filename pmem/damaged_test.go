@@ -54,7 +54,7 @@ func TestDamagedCorpus(t *testing.T) {
 			qt.Assert(t, qt.IsNil(err))
 			qt.Check(t, qt.Equals(text, string(told)))
 			for _, err := range found {
-				qt.Check(t, qt.IsFalse(strings.Contains(err.Error(), "\n")))
+				qt.Check(t, qt.Not(qt.StringContains(err.Error(), "\n")))
 			}
 
 			// Nothing that is served differs from what was stored, unless a checksum said so.

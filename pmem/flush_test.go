@@ -28,7 +28,7 @@ func TestCopyNT(t *testing.T) {
 		copy(want[dOff:], src[sOff:])
 		qt.Assert(tb(t), qt.Equals(CopyNT(dst[dOff:], src[sOff:]), n))
 		Fence()
-		qt.Assert(tb(t), qt.IsTrue(bytes.Equal(dst, want)))
+		qt.Assert(tb(t), qt.DeepEquals(dst, want))
 	})
 }
 

@@ -54,7 +54,7 @@ func TestAppendInPlace(t *testing.T) {
 	qt.Assert(t, qt.IsNil(err))
 	qt.Assert(t, qt.IsNil(r.Verify()))
 	qt.Assert(t, qt.Equals(string(payloadOf(t, r)), "hello, world"))
-	qt.Assert(t, qt.IsTrue(&r.Payload(0)[0] == &p.Frame(f[0])[100])) // no copy
+	qt.Assert(t, qt.Equals(&r.Payload(0)[0], &p.Frame(f[0])[100])) // no copy
 
 	p.Frame(f[1])[2043] ^= 1
 	err = r.Verify()
@@ -296,7 +296,7 @@ func TestLogModel(t *testing.T) {
 					qt.Assert(tb(t), qt.Equals(r.Seq, head+uint64(i)))
 					var b bytes.Buffer
 					r.WriteTo(&b)
-					qt.Assert(tb(t), qt.IsTrue(bytes.Equal(b.Bytes(), committed[i])))
+					qt.Assert(tb(t), qt.Equals(b.String(), string(committed[i])))
 					again, err := l.Record(r.Seq)
 					qt.Assert(tb(t), qt.IsNil(err))
 					qt.Assert(tb(t), qt.DeepEquals(again.Fragments, r.Fragments))

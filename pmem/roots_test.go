@@ -1,7 +1,6 @@
 package pmem
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -92,7 +91,7 @@ func TestReachability(t *testing.T) {
 	qt.Assert(t, qt.Equals(string(p.Frame(r.Frame)[:5]), "named"))
 	all := make([]uint32, p.Frames())
 	for _, g := range all[:p.Alloc(all)] {
-		qt.Assert(t, qt.IsFalse(g == f[0] || g == f[1] || g == f[2]))
+		qt.Assert(t, qt.Not(qt.SliceContains(f[:3], g)))
 	}
 
 	// What leads nowhere is damage.
@@ -118,7 +117,7 @@ func TestUnknownKind(t *testing.T) {
 	p, err = Open(path, Options{ReadOnly: true})
 	qt.Assert(t, qt.IsNil(err))
 	defer p.Close()
-	qt.Assert(t, qt.IsTrue(errors.Is(p.Problems()[0], ErrKind)))
+	qt.Assert(t, qt.ErrorIs(p.Problems()[0], ErrKind))
 }
 
 func TestRottenRoots(t *testing.T) {

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 
@@ -55,8 +54,8 @@ func TestFileBacking(t *testing.T) {
 	b, err := os.ReadFile(path)
 	qt.Assert(t, qt.IsNil(err))
 	if p.Backing().Staged() {
-		qt.Assert(t, qt.IsTrue(bytes.Contains(b, []byte("received here"))))
-		qt.Assert(t, qt.IsFalse(bytes.Contains(b, []byte("nobody asked"))))
+		qt.Assert(t, qt.StringContains(string(b), "received here"))
+		qt.Assert(t, qt.Not(qt.StringContains(string(b), "nobody asked")))
 	}
 	_, err = Open(path, Options{})
 	qt.Assert(t, qt.ErrorIs(err, ErrLocked))
@@ -71,7 +70,7 @@ func TestFileBacking(t *testing.T) {
 	p, err = Open(path, Options{Progress: func(done, total uint64) { calls++ }})
 	qt.Assert(t, qt.IsNil(err))
 	defer p.Close()
-	qt.Assert(t, qt.IsTrue(calls > 0))
+	qt.Assert(t, qt.Not(qt.Equals(calls, 0)))
 	rec, err := p.Log().Record(1)
 	qt.Assert(t, qt.IsNil(err))
 	qt.Assert(t, qt.Equals(string(rec.Header), "head"))
@@ -146,7 +145,7 @@ func TestSyncErrors(t *testing.T) {
 			qt.Assert(t, qt.IsNil(err))
 			err = p.Log().Commit()
 			qt.Assert(t, qt.ErrorIs(err, ErrIO))
-			qt.Assert(t, qt.IsTrue(errors.Is(err, unix.EIO) || errors.Is(err, unix.ENOSPC)))
+			qt.Assert(t, qt.IsTrue(errors.Is(err, unix.EIO) || errors.Is(err, unix.ENOSPC)), qt.Commentf("%v", err))
 			qt.Assert(t, qt.Equals(p.Log().Committed(), 6))
 
 			// The disk says that all is well again: too late.
@@ -164,7 +163,7 @@ func TestSyncErrors(t *testing.T) {
 			}
 			q, err := diskPool(d.Crash(), d)
 			qt.Assert(t, qt.IsNil(err))
-			qt.Assert(t, qt.IsTrue(q.Log().Next() >= 6))
+			qt.Assert(t, qt.IsTrue(q.Log().Next() >= 6), qt.Commentf("%d", q.Log().Next()))
 		})
 	}
 }
@@ -257,7 +256,7 @@ func TestTruncatedWhileMapped(t *testing.T) {
 	}
 	_, err := p.Log().Record(1)
 	qt.Assert(t, qt.ErrorIs(err, ErrTruncated))
-	qt.Assert(t, qt.IsFalse(strings.Contains(err.Error(), "\n")))
+	qt.Assert(t, qt.Not(qt.StringContains(err.Error(), "\n")))
 }
 
 // What is flushed, and nothing else, gets into a file on fs-DAX; a file on

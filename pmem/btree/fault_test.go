@@ -79,7 +79,7 @@ func TestMemoryGone(t *testing.T) {
 	var v btree.Value
 	found, err := tr.Get([]byte("key0007"), &v)
 	qt.Assert(t, qt.IsNil(err))
-	qt.Assert(t, qt.IsTrue(found && len(v.Frags) > 0))
+	qt.Assert(t, qt.IsTrue(found && len(v.Frags) > 0), qt.Commentf("%v %+v", found, v))
 	n := 0
 	err = tr.Ascend(nil, func(e btree.Entry) bool {
 		qt.Check(t, qt.IsNil(os.Truncate(path, 0)))

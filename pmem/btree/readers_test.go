@@ -91,7 +91,7 @@ func TestSnapshotHolds(t *testing.T) {
 	}
 	qt.Assert(t, qt.IsNil(tr.Commit()))
 	held := used(p)
-	qt.Assert(t, qt.IsTrue(held > 200))
+	qt.Assert(t, qt.IsTrue(held > 200), qt.Commentf("%d", held))
 	_, ok := get(t, s, p, "key7")
 	qt.Assert(t, qt.IsTrue(ok))
 	_, ok = get(t, tr, p, "key7")

@@ -76,7 +76,7 @@ func TestDumpRestore(t *testing.T) {
 					qt.Assert(t, qt.IsNil(s.Checkpoint()))
 				}
 				mutate(t, s, rng, want, state.then)
-				qt.Assert(t, qt.IsTrue(maps.Equal(everything(t, s), want)))
+				qt.Assert(t, qt.DeepEquals(everything(t, s), want))
 				var archive bytes.Buffer
 				qt.Assert(t, qt.IsNil(p.Dump(&archive, nil)))
 
@@ -97,7 +97,7 @@ func TestDumpRestore(t *testing.T) {
 						return s
 					}
 					moved := again()
-					qt.Assert(t, qt.IsTrue(maps.Equal(everything(t, moved), want)))
+					qt.Assert(t, qt.DeepEquals(everything(t, moved), want))
 					more := maps.Clone(want)
 					mutate(t, moved, rng, more, 30)
 					qt.Assert(t, qt.IsNil(moved.Close()))
@@ -105,7 +105,7 @@ func TestDumpRestore(t *testing.T) {
 					q, err = pmem.Open(path, pmem.Options{})
 					qt.Assert(t, qt.IsNil(err))
 					moved = again()
-					qt.Assert(t, qt.IsTrue(maps.Equal(everything(t, moved), more)))
+					qt.Assert(t, qt.DeepEquals(everything(t, moved), more))
 					qt.Assert(t, qt.IsNil(moved.Close()))
 					res, err := q.Check(t.Context(), nil, func(err error) { t.Error(err) })
 					qt.Assert(t, qt.IsNil(err))
