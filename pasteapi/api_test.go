@@ -117,7 +117,7 @@ func TestCloseDuringPoll(t *testing.T) {
 					}
 				}
 			}()
-			for !r.inPoll.Load() {
+			for !r.wait.Entered() {
 				time.Sleep(time.Millisecond)
 			}
 			qt.Assert(t, qt.IsNil(p.Close()))
@@ -217,7 +217,7 @@ func TestRegisterRefuses(t *testing.T) {
 	third, _ := tcpPair(t)
 	defer unix.Close(third)
 	qt.Check(t, qt.ErrorIs(r.Register(third), ErrTooManyConns))
-	qt.Check(t, qt.Equals(r.stats.Conns, 2))
+	qt.Check(t, qt.Equals(r.count().Conns, 2))
 	for _, fd := range []int{fd, second} {
 		qt.Check(t, qt.IsNil(r.Unregister(fd)))
 	}
@@ -235,11 +235,11 @@ func TestStatsBeforeRegistration(t *testing.T) {
 	for got < 5000 {
 		_, err := r.Poll(-1)
 		qt.Assert(t, qt.IsNil(err))
-		for ; !r.rx.Empty(); r.rx.Head, r.rx.Cur = r.rx.Next(r.rx.Head), r.rx.Next(r.rx.Head) {
-			got += len(r.rx.Payload(r.rx.Slot(r.rx.Head)))
+		for ; !r.RX().Empty(); r.RX().Head, r.RX().Cur = r.RX().Next(r.RX().Head), r.RX().Next(r.RX().Head) {
+			got += len(r.RX().Payload(r.RX().Slot(r.RX().Head)))
 		}
 	}
-	qt.Check(t, qt.Equals(r.stats.StrayBytes, 5000))
+	qt.Check(t, qt.Equals(r.count().ReadBytes, 5000))
 	qt.Assert(t, qt.IsNil(r.Unregister(fd)))
 }
 
@@ -277,7 +277,7 @@ func TestDescriptorReused(t *testing.T) {
 			qt.Check(t, qt.ErrorIs(r.CloseCause(fd), unix.EBADF))
 		}
 		qt.Assert(t, qt.IsNil(r.Unregister(fd)))
-		qt.Check(t, qt.Equals(r.stats.Conns, 0))
+		qt.Check(t, qt.Equals(r.count().Conns, 0))
 		qt.Assert(t, qt.IsNil(unix.Close(fd)))
 		if !again {
 			b, err := io.ReadAll(otherPeer)
@@ -313,4 +313,36 @@ func TestDescriptorNotASocketAnyMore(t *testing.T) {
 	qt.Check(t, qt.IsNil(conn.Close()))
 	_, err = r.RegisterConn(conn)
 	qt.Check(t, qt.ErrorIs(err, net.ErrClosed))
+}
+
+// TestRegisterAgain: deliveries that were on their way when a connection was
+// unregistered are not taken for those of its next registration.
+func TestRegisterAgain(t *testing.T) {
+	r, _ := newTestRing(t)
+	fd, peer := tcpPair(t)
+	defer unix.Close(fd)
+	for i := range 20 {
+		qt.Assert(t, qt.IsNil(r.Register(fd)))
+		_, err := peer.Write([]byte("dropped"))
+		qt.Assert(t, qt.IsNil(err))
+		for !r.tk.Pending() {
+			time.Sleep(time.Millisecond)
+		}
+		qt.Assert(t, qt.IsNil(r.Unregister(fd)))
+		qt.Assert(t, qt.IsNil(r.Register(fd)))
+		want := []byte{'a' + byte(i), 'b'}
+		_, err = peer.Write(want)
+		qt.Assert(t, qt.IsNil(err))
+		var got []byte
+		for len(got) < len(want) {
+			_, err := r.Poll(-1)
+			qt.Assert(t, qt.IsNil(err))
+			for seg := range r.Segments() {
+				qt.Assert(t, qt.IsFalse(seg.Closed()), qt.Commentf("%v", seg.Cause()))
+				got = append(got, seg.Payload()...)
+			}
+		}
+		qt.Assert(t, qt.Equals(string(got), string(want)))
+		qt.Assert(t, qt.IsNil(r.Unregister(fd)))
+	}
 }

@@ -35,7 +35,7 @@ const controlTimeout = 2 * time.Second
 // status, and the end of the stream.
 type control struct {
 	l      *net.UnixListener
-	status func() any
+	status func() Status
 	done   chan struct{} // closed when serve has returned
 
 	mu     sync.Mutex
@@ -47,7 +47,7 @@ type control struct {
 // error wraps ErrNICInUse, and names the holder, if it is taken. status is
 // called from another goroutine, at any time until Close returns; what it
 // returns is encoded as JSON.
-func claimNIC(nic string, status func() any) (*control, error) {
+func claimNIC(nic string, status func() Status) (*control, error) {
 	addr := &net.UnixAddr{Name: controlPrefix + nic, Net: "unix"}
 	// A holder may die between the two calls, hence more than one attempt.
 	for range 3 {
@@ -162,10 +162,10 @@ func peerCred(c *net.UnixConn) (cred *unix.Ucred, err error) {
 }
 
 // QueryNIC asks the application that has nic, in the calling thread's network
-// namespace, for its Status, as JSON. The error wraps os.ErrNotExist if there
+// namespace, for its Status. The error wraps os.ErrNotExist if there
 // is no application, and os.ErrPermission if it does not answer to this user or
 // is one that this user must not believe.
-func QueryNIC(ctx context.Context, nic string) (json.RawMessage, error) {
+func QueryNIC(ctx context.Context, nic string) (Status, error) {
 	p, err := queryNIC(ctx, nic)
 	return p.Status, err
 }
@@ -202,17 +202,18 @@ func queryNIC(ctx context.Context, nic string) (LivePort, error) {
 	if len(data) == 0 {
 		return fail(fmt.Errorf("process %d does not answer: %w", cred.Pid, os.ErrPermission))
 	}
-	if !json.Valid(data) {
-		return fail(fmt.Errorf("process %d: the answer was cut off", cred.Pid))
+	p := LivePort{NIC: nic, PID: int(cred.Pid)}
+	if err := json.Unmarshal(data, &p.Status); err != nil {
+		return fail(fmt.Errorf("process %d: the answer was cut off, or is another version's: %w", cred.Pid, err))
 	}
-	return LivePort{NIC: nic, PID: int(cred.Pid), Status: data}, nil
+	return p, nil
 }
 
 // LivePort is a Port that some process has open now.
 type LivePort struct {
-	NIC    string          `json:"nic"`
-	PID    int             `json:"pid"`
-	Status json.RawMessage `json:"status"` // Port.Status as the process reports it
+	NIC    string `json:"nic"`
+	PID    int    `json:"pid"`
+	Status Status `json:"status"` // as the process reports it
 }
 
 // ListPorts returns the Ports with a NIC that are open in the calling thread's

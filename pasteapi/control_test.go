@@ -2,7 +2,6 @@ package pasteapi
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"os"
 	"strconv"
@@ -32,17 +31,15 @@ func TestClaimNIC(t *testing.T) {
 	qt.Assert(t, qt.ErrorIs(err, os.ErrNotExist))
 
 	var asked atomic.Int64
-	c, err := claimNIC("at0", func() any { return map[string]int64{"asked": asked.Add(1)} })
+	c, err := claimNIC("at0", func() Status { return Status{PID: int(asked.Add(1))} })
 	qt.Assert(t, qt.IsNil(err))
-	other, err := claimNIC("at1", func() any { return "other" })
+	other, err := claimNIC("at1", func() Status { return Status{NIC: "other"} })
 	qt.Assert(t, qt.IsNil(err))
 
 	for want := range 3 {
-		data, err := QueryNIC(ctx, "at0")
+		got, err := QueryNIC(ctx, "at0")
 		qt.Assert(t, qt.IsNil(err))
-		var got map[string]int
-		qt.Assert(t, qt.IsNil(json.Unmarshal(data, &got)))
-		qt.Assert(t, qt.Equals(got["asked"], want+1))
+		qt.Assert(t, qt.Equals(got.PID, want+1))
 	}
 
 	_, err = claimNIC("at0", nil)
@@ -56,11 +53,11 @@ func TestClaimNIC(t *testing.T) {
 	qt.Check(t, qt.Equals(ports[0].NIC, "at0"))
 	qt.Check(t, qt.Equals(ports[0].PID, os.Getpid()))
 	qt.Check(t, qt.Equals(ports[1].NIC, "at1"))
-	qt.Check(t, qt.Equals(string(ports[1].Status), `"other"`))
+	qt.Check(t, qt.Equals(ports[1].Status.NIC, "other"))
 
 	qt.Assert(t, qt.IsNil(c.Close()))
 	qt.Assert(t, qt.IsNil(c.Close()))
-	again, err := claimNIC("at0", func() any { return nil })
+	again, err := claimNIC("at0", func() Status { return Status{} })
 	qt.Assert(t, qt.IsNil(err))
 	qt.Assert(t, qt.IsNil(again.Close()))
 	qt.Assert(t, qt.IsNil(other.Close()))
@@ -73,11 +70,11 @@ func TestClaimNIC(t *testing.T) {
 // The same name in another network namespace is another NIC.
 func TestClaimNICPerNetns(t *testing.T) {
 	controlNetns(t)
-	c, err := claimNIC("at0", func() any { return 1 })
+	c, err := claimNIC("at0", func() Status { return Status{} })
 	qt.Assert(t, qt.IsNil(err))
 	defer c.Close()
 	netlabtest.In(t, netlabtest.NewNetns(t), func() {
-		other, err := claimNIC("at0", func() any { return 2 })
+		other, err := claimNIC("at0", func() Status { return Status{} })
 		qt.Assert(t, qt.IsNil(err))
 		qt.Check(t, qt.IsNil(other.Close()))
 	})
@@ -88,9 +85,9 @@ func TestControlCloseWithSilentPeer(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	controlNetns(t)
 	asked := make(chan struct{}, 1)
-	c, err := claimNIC("at0", func() any {
+	c, err := claimNIC("at0", func() Status {
 		asked <- struct{}{}
-		return strings.Repeat("x", 8<<20) // more than a socket buffer holds
+		return Status{NIC: strings.Repeat("x", 8<<20)} // more than a socket buffer holds
 	})
 	qt.Assert(t, qt.IsNil(err))
 	peer, err := dialNIC(context.Background(), "at0")
@@ -104,7 +101,7 @@ func TestQueryNICCancelled(t *testing.T) {
 	controlNetns(t)
 	release := make(chan struct{})
 	asked := make(chan struct{})
-	c, err := claimNIC("at0", func() any { close(asked); <-release; return nil })
+	c, err := claimNIC("at0", func() Status { close(asked); <-release; return Status{} })
 	qt.Assert(t, qt.IsNil(err))
 	defer c.Close()
 	defer close(release)

@@ -16,16 +16,27 @@
 //
 //   - It sends the slots that were put into the TX ring and waits for received
 //     ones. One call serves all connections of the ring.
-//   - A slot from Head up to Tail of the RX ring is the payload of one TCP
-//     segment: [NetmapRing.Payload], for the connection [Slot.Fd]. The slots of
-//     a connection are in order, and together within a batch.
-//   - A slot without payload (Len is Doff) is the close notice: nothing follows
-//     on that connection, and [Ring.CloseCause] says why. The socket is the
-//     application's to unregister and close; it may still send.
-//   - Head and Cur are advanced past what is done with. The buffers of those
-//     slots go back to the NIC at the next sync, unless they were exchanged.
-//   - To keep a payload, [Ring.Keep] exchanges its buffer for a free one: the
-//     caller then owns it, and may put it into the pool's log without copying.
+//   - [Ring.Segments] goes over what was received: a [Segment] is the payload of
+//     one TCP segment, or the end of a connection. Those of a connection are in
+//     order, and together within a batch.
+//   - The buffer of a segment goes back to the NIC at the next sync. To keep a
+//     payload, [Segment.Keep] exchanges its buffer for a free one: the caller then
+//     owns it, and may put it into the pool's log without copying.
+//   - When [Segment.Closed] says so, nothing follows on that connection, and
+//     [Segment.Cause] says why. The socket is the application's to unregister and
+//     close; it may still send.
+//   - [Segment.Reply] and [Ring.Send] copy bytes into TX slots; [Segment.Forward]
+//     sends a received payload from where it lies.
+//
+// # Slots
+//
+// Under this are netmap's rings, for programs that come from there and for all
+// that the above does not have:
+//
+//   - The application owns the slots from Head up to Tail. Head and Cur are
+//     advanced past what is done with.
+//   - An RX slot is a payload, [NetmapRing.Payload], of the connection [Slot.Fd]; or,
+//     when Len is Doff, the close notice.
 //   - To send, fill the slot at TX's Head ([Slot.SetFd], [Slot.SetDoff], Len),
 //     write the payload into its buffer from Doff on, and advance Head and Cur.
 //     Or name another frame of the pool (BufIdx, and NS_BUF_CHANGED), to send a
@@ -40,7 +51,7 @@
 //
 // The interface works without a NIC, too (Options.NIC is ""), over loopback,
 // and for peers that come in by another interface: payload is then copied into
-// the buffers. Stats tell how much came which way.
+// the buffers, or read. Stats tell how much came which way.
 //
 // # Netmap and PASTE names
 //
@@ -86,7 +97,7 @@
 // A Ring belongs to one goroutine at a time; with more than one CPU, use one ring
 // for each, on a locked thread if CPUs are to be fixed. A connection is
 // registered to one ring, best the one that its NIC queue belongs to (queue j:
-// ring j modulo Rings); on another one it works by the copy path. With a listener
+// ring j modulo Rings); on another one it is copied. With a listener
 // for each ring, [Ring.PlaceConnections] sees to that. From any
 // goroutine may be called: everything of Port but Close while a ring is in use,
 // and Wake and Stats of a Ring.

@@ -19,16 +19,16 @@ func TestEndWaitsForBytes(t *testing.T) {
 		"reset": {0, unix.BPF_TCP_CLOSE, unix.ECONNRESET},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r, pool := newTestRing(t)
+			r, _ := newTestRing(t)
 			fd, peer := tcpPair(t)
 			defer unix.Close(fd)
 			qt.Assert(t, qt.IsNil(r.Register(fd)))
 			_, err := r.Poll(0)
 			qt.Assert(t, qt.IsNil(err))
-			rest := make([]uint32, pool.Frames())
-			rest = rest[:pool.Alloc(rest)]
-			own := r.free
-			r.free = nil
+			var rest []uint32
+			for f, ok := r.frames.Take(); ok; f, ok = r.frames.Take() {
+				rest = append(rest, f)
+			}
 
 			_, err = peer.Write([]byte("last words"))
 			qt.Assert(t, qt.IsNil(err))
@@ -41,16 +41,17 @@ func TestEndWaitsForBytes(t *testing.T) {
 				qt.Assert(t, qt.Equals(n, 0))
 			}
 
-			r.free = append(own, r.free...)
-			pool.UnrefAll(rest)
+			for _, f := range rest {
+				r.frames.Give(f)
+			}
 			var got []byte
 			for open := true; open; {
 				_, err := r.Poll(-1)
 				qt.Assert(t, qt.IsNil(err))
-				for ; !r.rx.Empty(); r.rx.Head, r.rx.Cur = r.rx.Next(r.rx.Head), r.rx.Next(r.rx.Head) {
-					s := r.rx.Slot(r.rx.Head)
+				for ; !r.RX().Empty(); r.RX().Head, r.RX().Cur = r.RX().Next(r.RX().Head), r.RX().Next(r.RX().Head) {
+					s := r.RX().Slot(r.RX().Head)
 					qt.Assert(t, qt.IsTrue(open), qt.Commentf("something behind the end"))
-					got = append(got, r.rx.Payload(s)...)
+					got = append(got, r.RX().Payload(s)...)
 					open = int(s.Len) > s.Doff()
 				}
 			}

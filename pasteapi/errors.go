@@ -3,34 +3,55 @@ package pasteapi
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"net"
+
+	"github.com/pastenet/paste/pasteapi/internal/conns"
+	"github.com/pastenet/paste/pasteapi/internal/frames"
+	"github.com/pastenet/paste/pasteapi/internal/send"
 )
 
 var (
-	// ErrClosed is returned by every call on a closed Port.
-	ErrClosed = errors.New("port is closed")
+	// ErrClosed is returned by every call on a closed Port. It is a
+	// net.ErrClosed.
+	ErrClosed error = &sentinel{"port is closed", net.ErrClosed}
 	// ErrNotSocket says that a descriptor is not a TCP socket.
-	ErrNotSocket = errors.New("not a TCP socket")
+	ErrNotSocket = conns.ErrNotSocket
 	// ErrNotConnected says that a socket cannot be registered because it is
 	// not connected: a listener, never connected, or reset by its peer. The
 	// last is an ordinary event.
-	ErrNotConnected = errors.New("socket is not connected")
-	// ErrRegistered says that the socket is registered already.
-	ErrRegistered = errors.New("socket is already registered")
-	// ErrNotRegistered says that the ring does not know the socket.
-	ErrNotRegistered = errors.New("socket is not registered")
+	ErrNotConnected = conns.ErrNotConnected
+	// ErrRegistered says that the socket is registered already. It is an
+	// fs.ErrExist.
+	ErrRegistered = conns.ErrRegistered
+	// ErrNotRegistered says that the ring does not know the socket. It is an
+	// fs.ErrNotExist.
+	ErrNotRegistered error = &sentinel{"socket is not registered", fs.ErrNotExist}
 	// ErrTooManyConns says that Options.MaxConns connections are registered.
 	ErrTooManyConns = errors.New("too many connections")
 	// ErrNoBuffers says that the pool has no free frame.
-	ErrNoBuffers = errors.New("no free buffer in the pool")
+	ErrNoBuffers = frames.ErrNone
 	// ErrRingCorrupt says that the application broke the rules of a ring. The
 	// ring has been repaired and can be used again.
 	ErrRingCorrupt = errors.New("ring corrupted by the application")
+	// ErrTxFull says that the TX ring has not as many free slots as a payload
+	// needs: TxSync, or Poll, makes room.
+	ErrTxFull = errors.New("no room in the tx ring")
 	// ErrTxOverflow is the close cause of a connection that was given up
 	// because its peer does not read: its queue passed Options.TxLimit.
-	ErrTxOverflow = errors.New("peer does not read: send queue is full")
+	ErrTxOverflow = send.ErrOverflow
 	// ErrFrameSize says that the NIC's MTU does not fit the pool's frames.
 	ErrFrameSize = errors.New("mtu does not fit the pool's frames")
 )
+
+// sentinel is an error that means the same as one of the standard library's.
+type sentinel struct {
+	text string
+	is   error
+}
+
+func (e *sentinel) Error() string { return e.text }
+func (e *sentinel) Unwrap() error { return e.is }
 
 // RingError says which rule an application broke, and where. It is an
 // ErrRingCorrupt.

@@ -6,18 +6,26 @@ import (
 )
 
 // Slot flags, net/netmap.h (NS_*).
+//
+// On the slots of connections NS_REPORT and NS_MOREFRAG may be set and change
+// nothing: a slot is done with when the sync returns, and a stream has no packets
+// that one could belong to. Those below them are refused in a TX slot, with
+// ErrRingCorrupt.
 const (
 	NS_BUF_CHANGED = 0x0001 // the buffer of the slot was exchanged
 	NS_REPORT      = 0x0002
-	NS_FORWARD     = 0x0004
-	NS_NO_LEARN    = 0x0008
-	NS_INDIRECT    = 0x0010
 	NS_MOREFRAG    = 0x0020
-	NS_TXMON       = 0x0040
 
-	// NS_COPIED is ours: the payload of an RX slot came by the copy path, and was
-	// not received where it lies.
+	NS_FORWARD  = 0x0004 // to the host's ring
+	NS_NO_LEARN = 0x0008 // of a switch
+	NS_INDIRECT = 0x0010 // ptr is the address of the payload
+	NS_TXMON    = 0x0040 // to a monitor
+
+	// NS_COPIED is ours: the payload of an RX slot was copied or read, and was not
+	// received where it lies.
 	NS_COPIED = 0x8000
+
+	unsupported = NS_FORWARD | NS_NO_LEARN | NS_INDIRECT | NS_TXMON
 )
 
 // Directions of a ring, net/netmap.h (enum txrx).
@@ -60,9 +68,12 @@ func (s *Slot) SetFd(fd int) {
 func (s *Slot) Doff() int { return int(s.Ptr >> doffShift & MaxDoff) }
 
 // SetDoff sets the payload's offset, 0 to MaxDoff bytes (upstream:
-// nm_pst_setdoff).
+// nm_pst_setdoff). It panics if doff does not fit its ten bits.
 func (s *Slot) SetDoff(doff int) {
-	s.Ptr = s.Ptr&^(MaxDoff<<doffShift) | uint64(doff&MaxDoff)<<doffShift
+	if uint(doff) > MaxDoff {
+		panic(fmt.Sprintf("pasteapi: doff %d: must be from 0 to %d", doff, MaxDoff))
+	}
+	s.Ptr = s.Ptr&^(MaxDoff<<doffShift) | uint64(doff)<<doffShift
 }
 
 // set fills all of a slot but its flags.

@@ -8,14 +8,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Queues is the number of NIC queues that belong to the ring. A ring without any
-// receives by the copy path alone.
-func (r *Ring) Queues() int { return len(r.nics) }
-
 // PlaceConnections has the kernel give each new connection to the listening
 // socket of the ring that its NIC queue belongs to, so that the ring that
 // accepts and registers it is the one that sees its frames. Without it the two
-// differ for all but one of N connections, which then work by the copy path. Any
+// differ for all but one of N connections, which are then copied or read. Any
 // ring of the port may be asked.
 //
 // Listeners are in the order of the rings. They are bound to the same address
@@ -40,7 +36,7 @@ func (r *Ring) PlaceConnections(listeners ...int) error {
 	// counted from 0, which is the one that the frame is received on.
 	const loadQueue = 1<<32 - 0x1000 + 24 // SKF_AD_OFF + SKF_AD_QUEUE, include/uapi/linux/filter.h
 	first, none := uint32(1), uint32(0)
-	if r.inj.partial {
+	if r.veth {
 		first, none = 0, 1<<32-1
 	}
 	n := uint32(len(listeners))

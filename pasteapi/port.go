@@ -4,103 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/pastenet/paste/bpf"
-	"github.com/pastenet/paste/pmem"
+	"github.com/pastenet/paste/pasteapi/internal/inject"
+	"github.com/pastenet/paste/pasteapi/internal/receive"
 	"github.com/pastenet/paste/xsk"
 	"github.com/vishvananda/netlink"
 )
-
-// Options describe a Port. Pool alone is required.
-type Options struct {
-	// NIC is the interface to receive from, in the calling thread's network
-	// namespace. "" means none: every byte comes by the copy path.
-	NIC string
-	// Pool is the memory of all buffers. It must outlive the Port.
-	Pool *pmem.Pool
-	// Rings is the number of ring pairs, each used by one thread; 0 = 1. NIC
-	// queue j belongs to ring j modulo Rings.
-	Rings int
-	// Slots per ring, a power of two from 64 to 32768; 0 = 1024.
-	Slots int
-	// MaxConns is the most registered connections per ring, up to 1048576; 0 =
-	// 16384.
-	MaxConns int
-	// TxLimit is the most bytes that may wait for one connection's peer before
-	// it is given up; 0 = 4 MiB. From a quarter of it on the connection's
-	// received segments are held back.
-	TxLimit int
-	// XDPMode is used when the Port attaches the NIC itself.
-	XDPMode bpf.XDPMode
-	// BindMode of the AF_XDP sockets on the NIC; Auto takes zero-copy where the
-	// driver has it.
-	BindMode xsk.BindMode
-	// Spin is how long Poll looks at the rings before it sleeps; negative: it
-	// never sleeps (busy polling).
-	Spin time.Duration
-	// DurableAck makes the payload of a registered connection durable before the
-	// kernel's TCP sees, and so acknowledges, it: every byte that a peer has seen
-	// acknowledged is in its frame for good. It costs a flush of each payload and
-	// a fence per batch, and covers what comes in place, not the copy path. What
-	// leads to the frames after a crash is up to the application's structures.
-	DurableAck bool
-	// Copybreak is the payload in bytes below which a segment is not worth the
-	// way through AF_XDP: the kernel receives it as ever, and its payload is
-	// copied into a buffer once TCP has accepted it (network drivers call that
-	// rx-copybreak). 0 = 256 where the NIC has zero-copy, else 1400, as a frame
-	// that the driver copies anyway gains from AF_XDP only if it can be merged
-	// with others; negative, or with DurableAck: none. Where a connection's large
-	// segments are on their way, its small ones follow them.
-	Copybreak int
-	// BPFFS is where `pastectl attach` pinned the NIC; "" = /sys/fs/bpf.
-	BPFFS string
-	// Logger gets the few things worth telling; nil = slog.Default().
-	Logger *slog.Logger
-}
-
-// Defaults of Options.Copybreak.
-const (
-	copybreakZeroCopy = 256
-	copybreakCopy     = 1400
-)
-
-// maxConns is the upper limit of Options.MaxConns. The kernel allocates the
-// tables for all of them when a port is opened.
-const maxConns = 1 << 20
-
-func (o *Options) complete() error {
-	if o.Pool == nil {
-		return errors.New("open port: no pool (Options.Pool)")
-	}
-	for _, d := range []struct {
-		field *int
-		value int
-	}{{&o.Rings, 1}, {&o.Slots, 1024}, {&o.MaxConns, 16384}, {&o.TxLimit, 4 << 20}} {
-		if *d.field == 0 {
-			*d.field = d.value
-		}
-	}
-	if o.Slots < 64 || o.Slots > 32768 || o.Slots&(o.Slots-1) != 0 {
-		return fmt.Errorf("open port: %d slots: need a power of two from 64 to 32768", o.Slots)
-	}
-	if o.Rings < 1 || o.Rings > 64 {
-		return fmt.Errorf("open port: %d rings: need 1 to 64", o.Rings)
-	}
-	if o.MaxConns < 1 || o.MaxConns > maxConns {
-		return fmt.Errorf("open port: %d connections: need 1 to %d", o.MaxConns, maxConns)
-	}
-	if o.TxLimit < 1 {
-		return fmt.Errorf("open port: limit of %d bytes to send: must be positive", o.TxLimit)
-	}
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
-	return nil
-}
 
 // Port is PASTE's end of a NIC: rings over a pool of buffers, fed by the NIC's
 // queues through the kernel's TCP. Its methods may be called from any
@@ -113,8 +25,8 @@ type Port struct {
 	order   *bpf.Order
 	umem    *xsk.Umem
 	socks   []*xsk.Socket // on the NIC, by queue
-	taps    []*tap        // one a ring
 	release func()        // lets go of the pool
+	taps    []*inject.Tap // one a ring
 
 	mu     sync.Mutex
 	ports  []uint16
@@ -187,7 +99,7 @@ func (p *Port) openNIC() error {
 		return fmt.Errorf("mtu %d of %s is more than %d, the most for frames of %d bytes (make the pool with larger frames, or `ip link set %s mtu %d`): %w",
 			nic.Attrs().MTU, o.NIC, limit, o.Pool.FrameSize(), o.NIC, limit, ErrFrameSize)
 	}
-	if p.control, err = claimNIC(o.NIC, func() any { return p.Status() }); err != nil {
+	if p.control, err = claimNIC(o.NIC, p.Status); err != nil {
 		return err
 	}
 	if err := p.openSteer(); err != nil {
@@ -222,38 +134,30 @@ func (p *Port) openSockets(ifindex int, veth bool) (err error) {
 		return err
 	}
 	queues := p.steer.Info().Queues
+	nics := make([][]*xsk.Socket, len(p.rings))
 	for q := range queues {
 		s, err := xsk.Open(p.umem, xsk.Options{
 			Ifindex: ifindex, Queue: q, Mode: o.BindMode, NeedWakeup: true,
-			RxSize: fillSize, FillSize: fillSize,
+			RxSize: receive.FillSize, FillSize: receive.FillSize,
 		})
 		if err != nil {
 			return err
 		}
 		p.socks = append(p.socks, s)
-		r := p.rings[q%o.Rings]
-		r.nics = append(r.nics, s)
-		r.steer, r.order = p.steer, p.order
-		r.refill(s)
-		if err := r.watch(s.Fd(), watchNIC); err != nil {
-			return err
-		}
+		nics[q%o.Rings] = append(nics[q%o.Rings], s)
 	}
-	for _, r := range p.rings {
-		t, err := openTap()
+	for i, r := range p.rings {
+		t, err := inject.OpenTap()
 		if err != nil {
 			return err
 		}
 		p.taps = append(p.taps, t)
-		if r.inj, err = newInjector(t, p.order, veth); err != nil {
-			return err
-		}
-		if err := r.tk.AttachTag(t.ifindex); err != nil {
+		if err := r.attach(nics[i], p.steer, p.order, t, veth); err != nil {
 			return err
 		}
 	}
 	for q := range queues {
-		if err := p.steer.SetSocket(q, p.rings[q%o.Rings].nics[q/o.Rings].Fd()); err != nil {
+		if err := p.steer.SetSocket(q, p.socks[q].Fd()); err != nil {
 			return err
 		}
 	}
@@ -300,7 +204,7 @@ func (p *Port) copybreak() int {
 	return copybreakCopy
 }
 
-// Unsteer ends Steer. Connections stay registered and use the copy path.
+// Unsteer ends Steer. Connections stay registered, and are copied.
 func (p *Port) Unsteer(port uint16) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -333,8 +237,7 @@ func (p *Port) closeSockets() error {
 	}
 	p.socks = nil
 	for _, r := range p.rings {
-		errs = append(errs, r.inj.close())
-		r.nics = nil
+		errs = append(errs, r.detach())
 	}
 	if p.umem != nil {
 		errs = append(errs, p.umem.Close())

@@ -237,12 +237,12 @@ func TestEcho(t *testing.T) {
 			}
 			wg.Wait()
 			st := s.port.Status()
-			qt.Check(t, qt.IsTrue(st.Stats.Delivered > 5000))
+			qt.Check(t, qt.IsTrue(st.Stats.Steered > 5000))
 			// Complete checksums are TCP's to verify, segment by segment.
 			qt.Check(t, qt.Equals(st.Stats.Merged > 0, !noCsum))
-			qt.Check(t, qt.IsTrue(st.Stats.StrayBytes*20 < st.Stats.DeliveredBytes), qt.Commentf("%+v", st))
+			qt.Check(t, qt.IsTrue((st.Stats.CopiedBytes+st.Stats.ReadBytes)*20 < st.Stats.SteeredBytes), qt.Commentf("%+v", st))
 			s.close(t)
-			qt.Check(t, qt.Equals(s.copied, st.Stats.StrayBytes))
+			qt.Check(t, qt.Equals(s.copied, (st.Stats.CopiedBytes+st.Stats.ReadBytes)))
 			for _, cause := range s.closes {
 				qt.Check(t, qt.IsNil(cause))
 			}
@@ -253,7 +253,7 @@ func TestEcho(t *testing.T) {
 // TestRings has two rings on two NIC queues, each with its own listener on the
 // same port. Which queue a connection's segments arrive on and which listener
 // gets it are two different hashes, so half of the connections are registered
-// with the ring that does not see their frames: those come by the copy path.
+// with the ring that does not see their frames: those are copied.
 func TestRings(t *testing.T) {
 	l := newLab(t, netlab.Config{Queues: 2})
 	pool := newPool(t, 64<<20)
@@ -299,7 +299,7 @@ func TestRings(t *testing.T) {
 	wg.Wait()
 	st := port.Status()
 	qt.Check(t, qt.Equals(len(st.Queues), 2))
-	qt.Check(t, qt.IsTrue(st.Stats.Delivered > 0), qt.Commentf("%+v", st.Stats))
+	qt.Check(t, qt.IsTrue(st.Stats.Steered > 0), qt.Commentf("%+v", st.Stats))
 	for i, s := range servers {
 		qt.Check(t, qt.IsTrue(s.accepted > 0), qt.Commentf("ring %d", i))
 	}

@@ -11,8 +11,8 @@ import (
 // of both, and one Poll repairs both.
 func TestPollReportsBothRings(t *testing.T) {
 	r, _ := newTestRing(t)
-	r.rxView.tail, r.rx.Tail = 10, 10
-	r.rx.Head, r.tx.Head = 64, 65
+	r.pair.rx.tail, r.RX().Tail = 10, 10
+	r.RX().Head, r.TX().Head = 64, 65
 	n, err := r.Poll(0)
 	qt.Assert(t, qt.ErrorIs(err, ErrRingCorrupt))
 	broken := map[string]uint64{}
@@ -27,7 +27,7 @@ func TestPollReportsBothRings(t *testing.T) {
 	qt.Check(t, qt.Equals(n, 0))
 
 	// With the TX ring alone broken, what was received is reported with it.
-	r.tx.Cur = 99
+	r.TX().Cur = 99
 	n, err = r.Poll(0)
 	qt.Check(t, qt.ErrorIs(err, ErrRingCorrupt))
 	qt.Check(t, qt.Equals(n, 10))
@@ -46,13 +46,13 @@ func TestCloseReturnsReferences(t *testing.T) {
 	qt.Assert(t, qt.Equals(pool.Alloc(f[:]), 1))
 	var displaced []uint32
 	send := func() {
-		s := r.tx.Slot(r.tx.Head)
+		s := r.TX().Slot(r.TX().Head)
 		pool.Ref(f[0])
 		displaced = append(displaced, s.BufIdx)
 		s.BufIdx, s.Len = f[0], 10
 		s.SetFd(-1)
-		r.tx.Head = r.tx.Next(r.tx.Head)
-		r.tx.Cur = r.tx.Head
+		r.TX().Head = r.TX().Next(r.TX().Head)
+		r.TX().Cur = r.TX().Head
 	}
 	for range 40 {
 		send()
@@ -62,14 +62,14 @@ func TestCloseReturnsReferences(t *testing.T) {
 		send() // not seen by a sync
 	}
 	// One half of a swap between the rings is seen by a sync, the other is not.
-	r.rxView.tail, r.rx.Tail = 2, 2
-	in, out := r.rx.Slot(0), r.tx.Slot(r.tx.Head)
+	r.pair.rx.tail, r.RX().Tail = 2, 2
+	in, out := r.RX().Slot(0), r.TX().Slot(r.TX().Head)
 	in.BufIdx, out.BufIdx = out.BufIdx, in.BufIdx
 	out.Len = 0
 	out.SetDoff(0)
-	r.rx.Head, r.rx.Cur = 1, 1
-	r.tx.Head = r.tx.Next(r.tx.Head)
-	r.tx.Cur = r.tx.Head
+	r.RX().Head, r.RX().Cur = 1, 1
+	r.TX().Head = r.TX().Next(r.TX().Head)
+	r.TX().Cur = r.TX().Head
 	qt.Assert(t, qt.IsNil(r.TxSync()))
 	pool.UnrefAll(displaced)
 	qt.Assert(t, qt.Equals(pool.Refs(f[0]), 51))

@@ -3,229 +3,117 @@ package pasteapi
 import (
 	"errors"
 	"fmt"
-	"os"
-	"sync"
-	"sync/atomic"
-	"unsafe"
+	"log/slog"
+	"syscall"
+	"time"
 
 	"github.com/pastenet/paste/bpf"
-	"github.com/pastenet/paste/internal/uring"
-	"github.com/pastenet/paste/pmem"
+	"github.com/pastenet/paste/pasteapi/internal/conns"
+	"github.com/pastenet/paste/pasteapi/internal/frames"
+	"github.com/pastenet/paste/pasteapi/internal/inject"
+	"github.com/pastenet/paste/pasteapi/internal/receive"
+	"github.com/pastenet/paste/pasteapi/internal/send"
+	"github.com/pastenet/paste/pasteapi/internal/wait"
 	"github.com/pastenet/paste/xsk"
-	"golang.org/x/sys/unix"
 )
 
 // Ring is one pair of RX and TX rings with the connections registered to it.
 // It does all of its work inside the application's calls, and is used by one
-// goroutine at a time; Wake alone may be called from any.
+// goroutine at a time; Wake and Stats alone may be called from any.
 type Ring struct {
-	pool  *pmem.Pool
-	mem   []byte // the pool's
-	shift uint
+	pair   ringPair
+	frames *frames.Frames
+	tk     *bpf.Ticket
+	in     *receive.Receiver
+	out    *send.Sender
+	wait   *wait.Waiter
+	log    *slog.Logger
+	veth   bool // the NIC is one
 
-	rings   []byte // mapping of both rings
-	rx, tx  *NetmapRing
-	rxView  ringView
-	txView  ringView
-	rxFull  bool
-	starved bool  // a NIC queue has hardly a frame to receive into
-	spin    int64 // nanoseconds; negative: for ever
-
-	nics    []*xsk.Socket // this ring's NIC queues
-	steer   *bpf.Steer    // nil without a NIC
-	order   *bpf.Order    // nil without a NIC
-	behind  bool          // the NIC queues let nothing pass, see updateBehind
-	inj     injector
-	tk      *bpf.Ticket
-	tickets *tickets
-	io      *uring.Ring
-
-	epoll  int
-	wakeMu sync.Mutex // of wakeFd, which any goroutine may write to
-	wakeFd int
-	inPoll atomic.Bool
-	ending atomic.Bool // Close waits for Poll
-	ready  []int
-	events []unix.EpollEvent
-	checks uint32 // Polls since the events were last looked at
-
+	conns    conns.Table[conn]
 	maxConns int
-	conns    int
-	byFd     []*conn
-	byCookie map[uint64]*conn
-	flows    flows
-	active   []*conn // have items to give out
-	waiting  []*conn // stray bytes that the kernel has not queued yet
+	budget   int     // frames that may wait for slow peers when frames run low
 	closing  []*conn // end when everything is sent
-	hungup   []*conn // an event says that they ended
-	lost     uint32  // deliveries lost so far
 
-	owned    frameSet
-	free     []uint32 // frames that circulate between the rings
-	reserve  []uint32 // frames for Keep, straight from the pool
-	scratch  []xsk.Desc
-	txConns  []*conn
-	txNext   []int32 // by slot: next slot of the same connection
-	iovecs   []unix.Iovec
-	msgs     []unix.Msghdr
-	txLimit  int
-	txCopied int  // bytes that wait in copies
-	blocked  int  // connections with a queue
-	durable  bool // flush payloads before they are injected
+	ready    []int // watched descriptors that are readable
+	checks   uint32
 	lastTick int64
 
-	stats     Stats
-	published Stats
+	own       RingStats
+	published Stats // for other goroutines
+	reported  Stats // that the log knows of
 	closed    bool
 }
 
-// reserveBatch is how many frames Keep takes from the pool at once.
-const reserveBatch = 32
+// conn is one registered connection: what comes in, and what goes out.
+type conn struct {
+	in      receive.Stream
+	out     send.Queue
+	owner   syscall.Conn // of the descriptor; nil: the application
+	closing bool         // CloseAfterSend
+	gone    bool         // it is not registered any more
+}
+
+// heldLeast is the least number of frames that may wait for slow peers, whatever
+// the size of the pool.
+const heldLeast = 256
 
 func newRing(o *Options, id int) (_ *Ring, err error) {
-	r := &Ring{
-		pool:     o.Pool,
-		mem:      o.Pool.Mem(),
-		shift:    o.Pool.FrameShift(),
-		spin:     int64(o.Spin),
-		epoll:    -1,
-		wakeFd:   -1,
-		events:   make([]unix.EpollEvent, 256),
-		maxConns: o.MaxConns,
-		byCookie: map[uint64]*conn{},
-		flows:    newFlows(),
-		scratch:  make([]xsk.Desc, harvestBatch),
-		txNext:   make([]int32, o.Slots),
-		iovecs:   make([]unix.Iovec, 0, o.Slots),
-		msgs:     make([]unix.Msghdr, 0, o.Slots),
-		txLimit:  o.TxLimit,
-		durable:  o.DurableAck,
-		owned:    make(frameSet, o.Pool.Frames()),
-		reserve:  make([]uint32, 0, reserveBatch),
-	}
+	r := &Ring{frames: frames.New(o.Pool), maxConns: o.MaxConns, log: o.Logger,
+		budget: max(heldLeast, int(o.Pool.Frames())/8/o.Rings)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.close())
 		}
 	}()
-	if err := r.makeRings(o.Slots, id); err != nil {
+	if err := r.pair.make(r.frames, o.Slots, id); err != nil {
 		return nil, err
 	}
 	if r.tk, err = bpf.LoadTicket(bpf.TicketOptions{MaxConns: o.MaxConns}); err != nil {
 		return nil, err
 	}
-	r.tickets = newTickets(r.tk.Table())
-	if r.io, err = uring.New(uint32(min(o.Slots, 1024)), uring.Options{}); err != nil {
-		return nil, fmt.Errorf("create io_uring: %w", err)
-	}
-	if err := r.makeEvents(); err != nil {
+	if r.wait, err = wait.New(o.Spin); err != nil {
 		return nil, err
 	}
+	if err := r.wait.Watch(r.tk.PollFd(), wait.NIC); err != nil {
+		return nil, err
+	}
+	if r.out, err = send.New(r.frames, &r.pair.tx, o.Slots, o.TxLimit); err != nil {
+		return nil, err
+	}
+	r.in = receive.New(r.frames, r.tk, r.wait, o.DurableAck)
 	return r, nil
 }
 
-// makeRings lays out both rings in memory outside of Go's heap, as netmap
-// does, and gives every slot a buffer.
-func (r *Ring) makeRings(slots, id int) error {
-	size := ringBytes(slots)
-	b, err := unix.Mmap(-1, 0, 2*size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+// attach gives the ring its NIC queues, and the device to inject into; both stay
+// the caller's.
+func (r *Ring) attach(nics []*xsk.Socket, steer *bpf.Steer, order *bpf.Order, t *inject.Tap, veth bool) error {
+	inj, err := inject.New(t, order, veth)
 	if err != nil {
-		return fmt.Errorf("map rings: %w", os.NewSyscallError("mmap", err))
+		return err
 	}
-	r.rings = b
-	r.rx = r.makeRing(&r.rxView, unsafe.Pointer(&b[0]), slots, id, dirRX)
-	r.tx = r.makeRing(&r.txView, unsafe.Pointer(&b[size]), slots, id, dirTX)
-	for _, v := range []*ringView{&r.rxView, &r.txView} {
-		if r.pool.Alloc(v.bufs) < len(v.bufs) {
-			r.pool.UnrefAll(v.bufs) // index 0 is no frame, and ignored
-			return fmt.Errorf("give buffers to %d slots: %w (%d frames in all; make the pool larger or the rings smaller)",
-				2*slots, ErrNoBuffers, r.pool.Frames())
-		}
-		r.owned.addAll(v.bufs)
-		for i, f := range v.bufs {
-			v.ring.slot(uint32(i)).BufIdx = f
+	r.veth = veth
+	r.in.Attach(nics, steer, order, inj)
+	if err := r.tk.AttachTag(t.Ifindex()); err != nil {
+		return err
+	}
+	for _, s := range nics {
+		if err := r.wait.Watch(s.Fd(), wait.NIC); err != nil {
+			return err
 		}
 	}
-	r.tx.Tail = uint32(slots - 1)
-	r.txView.tail = r.tx.Tail
 	return nil
 }
 
-func (r *Ring) makeRing(v *ringView, at unsafe.Pointer, slots, id, dir int) *NetmapRing {
-	n := (*NetmapRing)(at)
-	n.BufOfs = int64(uintptr(unsafe.Pointer(&r.mem[0]))) - int64(uintptr(at))
-	n.NumSlots = uint32(slots)
-	n.NrBufSize = uint32(r.pool.FrameSize())
-	n.RingID = uint16(id)
-	n.Dir = uint16(dir)
-	n.BufAlign = uint64(r.pool.FrameSize())
-	v.name = [...]string{dirRX: "rx", dirTX: "tx"}[dir]
-	v.ring = n
-	v.slots = uint32(slots)
-	v.first, v.frames = r.pool.FirstFrame(), r.pool.Frames()
-	v.bufs = make([]uint32, slots)
-	v.owned = r.owned
-	return n
-}
-
 // RX is the ring of received payloads.
-func (r *Ring) RX() *NetmapRing { return r.rx }
+func (r *Ring) RX() *NetmapRing { return r.pair.rx.ring }
 
 // TX is the ring of payloads to send.
-func (r *Ring) TX() *NetmapRing { return r.tx }
+func (r *Ring) TX() *NetmapRing { return r.pair.tx.ring }
 
-// frame is the memory of a frame.
-func (r *Ring) frame(f uint32) []byte {
-	at := int(f) << r.shift
-	return r.mem[at : at+1<<r.shift : at+1<<r.shift]
-}
-
-// takeFrame takes a frame for the circulation between NIC, ring and kernel.
-func (r *Ring) takeFrame() (uint32, bool) {
-	if len(r.free) == 0 {
-		var batch [64]uint32
-		n := r.pool.Alloc(batch[:])
-		if n == 0 {
-			return 0, false
-		}
-		r.owned.addAll(batch[:n])
-		r.free = append(r.free, batch[:n]...)
-	}
-	f := r.free[len(r.free)-1]
-	r.free = r.free[:len(r.free)-1]
-	return f, true
-}
-
-// haveFrames says whether there are frames for the largest delivery.
-func (r *Ring) haveFrames() bool {
-	room := 1<<r.shift - strayDoff
-	need := (bpf.DeliveryMax + room - 1) / room
-	if len(r.free) >= need {
-		return true
-	}
-	var frames [8]uint32
-	f := frames[:need]
-	for i := range f {
-		var ok bool
-		if f[i], ok = r.takeFrame(); !ok {
-			r.free = append(r.free, f[:i]...)
-			r.stats.NoFrames++
-			return false
-		}
-	}
-	r.free = append(r.free, f...)
-	return true
-}
-
-// giveFrame returns a frame to the circulation.
-func (r *Ring) giveFrame(f uint32) {
-	r.free = append(r.free, f)
-	if len(r.free) >= 1024 {
-		r.owned.removeAll(r.free[512:])
-		r.pool.UnrefAll(r.free[512:])
-		r.free = r.free[:512]
-	}
-}
+// Queues is the number of NIC queues that belong to the ring. A ring without any
+// steers nothing.
+func (r *Ring) Queues() int { return r.in.Queues() }
 
 // Keep takes a slot's buffer out of the ring and puts a free one in its place:
 // the caller then owns one reference of the returned frame (pmem.Pool.Unref
@@ -237,77 +125,90 @@ func (r *Ring) Keep(s *Slot) (frame uint32, err error) {
 	if r.closed {
 		return 0, ErrClosed
 	}
-	if len(r.reserve) == 0 {
-		r.reserve = r.reserve[:reserveBatch]
-		r.reserve = r.reserve[:r.pool.Alloc(r.reserve)]
-		if len(r.reserve) == 0 {
-			return 0, ErrNoBuffers
-		}
-	}
-	i, v := r.indexOf(s)
+	i, v := r.pair.find(s)
 	if v == nil {
 		return 0, fmt.Errorf("keep: slot is not in the ring: %w", ErrRingCorrupt)
 	}
+	if s.BufIdx != v.bufs[i] {
+		return 0, fmt.Errorf("keep: %w", &RingError{Ring: v.name, Field: fmt.Sprintf("slot %d buf_idx", i),
+			Value: uint64(s.BufIdx), Limit: fmt.Sprintf("%d, the ring's own buffer", v.bufs[i])})
+	}
 	frame = s.BufIdx
-	s.BufIdx = r.reserve[len(r.reserve)-1]
-	r.reserve = r.reserve[:len(r.reserve)-1]
-	s.Flags |= NS_BUF_CHANGED
-	v.bufs[i] = s.BufIdx
-	r.owned.remove(frame)
-	r.owned.add(s.BufIdx)
+	other, err := r.frames.Replace(frame)
+	if err != nil {
+		return 0, err
+	}
+	v.Exchange(i, other)
 	return frame, nil
 }
 
-// indexOf finds which slot of which ring s is.
-func (r *Ring) indexOf(s *Slot) (uint32, *ringView) {
-	p := uintptr(unsafe.Pointer(s))
-	for _, v := range []*ringView{&r.rxView, &r.txView} {
-		base := uintptr(unsafe.Pointer(v.ring)) + ringHeaderSize
-		if p >= base && p < base+uintptr(v.slots)*unsafe.Sizeof(Slot{}) {
-			return uint32((p - base) / unsafe.Sizeof(Slot{})), v
-		}
+// Watch makes Poll return when a descriptor of the application's is readable,
+// a listener for example. It is level-triggered. Ready tells which.
+func (r *Ring) Watch(fd int) error {
+	if r.closed {
+		return ErrClosed
 	}
-	return 0, nil
+	if err := r.wait.Watch(fd, wait.User); err != nil {
+		return fmt.Errorf("watch fd %d: %w", fd, err)
+	}
+	return nil
 }
 
-// close releases everything. NIC sockets and the injector are the Port's.
+// Unwatch ends Watch.
+func (r *Ring) Unwatch(fd int) error {
+	if r.closed {
+		return ErrClosed
+	}
+	if err := r.wait.Unwatch(fd); err != nil {
+		return fmt.Errorf("unwatch fd %d: %w", fd, err)
+	}
+	return nil
+}
+
+// Ready lists the watched descriptors that the last Poll found readable. It is
+// valid until the next Poll.
+func (r *Ring) Ready() []int { return r.ready }
+
+// Wake makes the current or the next Poll return. It may be called from any
+// goroutine, and does nothing after Close. For a Poll that is to end with a
+// context: stop := context.AfterFunc(ctx, ring.Wake).
+func (r *Ring) Wake() { r.wait.Wake() }
+
+// interrupt ends a Poll that waits in another goroutine, and all that follow.
+func (r *Ring) interrupt() { r.wait.Interrupt() }
+
+// stamp writes the time of a sync into a ring's header.
+func stamp(n *NetmapRing) {
+	now := time.Now().UnixMicro()
+	n.TsSec, n.TsUsec = now/1e6, now%1e6
+}
+
+// detach takes the NIC queues away, which are closed by then.
+func (r *Ring) detach() error { return r.in.Detach() }
+
+// close releases everything. NIC sockets and the injection device are the
+// Port's.
 func (r *Ring) close() error {
 	if r.closed {
 		return nil
 	}
 	r.closed = true
 	var errs []error
-	for _, c := range r.byFd {
-		if c != nil {
-			errs = append(errs, r.unregister(c.fd))
-		}
+	r.conns.All(func(c *conn) { errs = append(errs, r.unregister(c)) })
+	if r.in != nil {
+		errs = append(errs, r.in.Detach())
 	}
-	r.wakeMu.Lock()
-	defer r.wakeMu.Unlock()
-	for _, fd := range []*int{&r.epoll, &r.wakeFd} {
-		if *fd >= 0 {
-			errs = append(errs, os.NewSyscallError("close", unix.Close(*fd)))
-			*fd = -1
-		}
+	if r.out != nil {
+		errs = append(errs, r.out.Close())
 	}
-	if r.io != nil {
-		errs = append(errs, r.io.Close())
+	if r.wait != nil {
+		errs = append(errs, r.wait.Close())
 	}
 	if r.tk != nil {
 		errs = append(errs, r.tk.Close())
 	}
-	if r.rings != nil {
-		// Buffers exchanged since the last sync. Of a broken ring the ones before
-		// that go back.
-		_, _ = r.rxView.accept(r.pool)
-		_, _ = r.txView.accept(r.pool)
-	}
-	r.pool.UnrefAll(r.owned.all(r.pool.Refs))
-	r.pool.UnrefAll(r.reserve)
-	r.owned, r.free, r.reserve = nil, nil, nil
-	if r.rings != nil {
-		errs = append(errs, os.NewSyscallError("munmap", unix.Munmap(r.rings)))
-		r.rings, r.rx, r.tx = nil, nil, nil
-	}
+	r.pair.settle()
+	r.frames.Close()
+	errs = append(errs, r.pair.close())
 	return errors.Join(errs...)
 }

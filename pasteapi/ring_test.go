@@ -7,7 +7,6 @@ import (
 	"unsafe"
 
 	"github.com/go-quicktest/qt"
-	"github.com/pastenet/paste/bpf"
 	"github.com/pastenet/paste/pmem"
 	"pgregory.net/rapid"
 )
@@ -15,17 +14,17 @@ import (
 // TestLayout reads a ring as a C program compiled for netmap would: by offset.
 func TestLayout(t *testing.T) {
 	r, _ := newTestRing(t)
-	b := unsafe.Slice((*byte)(unsafe.Pointer(r.rx)), ringBytes(int(r.rx.NumSlots)))
+	b := unsafe.Slice((*byte)(unsafe.Pointer(r.RX())), ringBytes(int(r.RX().NumSlots)))
 	le := binary.LittleEndian
-	qt.Check(t, qt.Equals(int64(le.Uint64(b[0:])), r.rx.BufOfs))
+	qt.Check(t, qt.Equals(int64(le.Uint64(b[0:])), r.RX().BufOfs))
 	qt.Check(t, qt.Equals(le.Uint32(b[8:]), 64))
 	qt.Check(t, qt.Equals(le.Uint32(b[12:]), 2048))
-	r.rx.Head, r.rx.Cur, r.rx.Tail = 3, 4, 5
+	r.RX().Head, r.RX().Cur, r.RX().Tail = 3, 4, 5
 	qt.Check(t, qt.Equals(le.Uint32(b[20:]), 3))
 	qt.Check(t, qt.Equals(le.Uint32(b[24:]), 4))
 	qt.Check(t, qt.Equals(le.Uint32(b[28:]), 5))
 
-	s := r.rx.Slot(7)
+	s := r.RX().Slot(7)
 	s.BufIdx, s.Len, s.Flags = 0x11223344, 0x5566, 0x7788
 	s.SetFd(0x01020304)
 	s.SetDoff(0x3ff)
@@ -40,16 +39,19 @@ func TestLayout(t *testing.T) {
 	s.SetFd(-1)
 	qt.Check(t, qt.Equals(s.Fd(), -1))
 	qt.Check(t, qt.Equals(s.Doff(), 0x3ff))
-	s.BufIdx = r.rxView.bufs[7]
+	s.BufIdx = r.pair.rx.bufs[7]
 }
 
 // newTestRing is a ring without a NIC.
-func newTestRing(t testing.TB) (*Ring, *pmem.Pool) {
+func newTestRing(t testing.TB, with ...func(*Options)) (*Ring, *pmem.Pool) {
 	t.Helper()
 	pool, err := pmem.NewMemory("ring-test", pmem.Options{Size: 8 << 20})
 	qt.Assert(t, qt.IsNil(err))
 	free := pool.Free()
 	o := Options{Pool: pool, Slots: 64}
+	for _, f := range with {
+		f(&o)
+	}
 	qt.Assert(t, qt.IsNil(o.complete()))
 	r, err := newRing(&o, 0)
 	qt.Assert(t, qt.IsNil(err))
@@ -70,12 +72,12 @@ func TestCorruptRing(t *testing.T) {
 		n    *NetmapRing
 		sync func() error
 	}{
-		{r.rx, func() error { _, err := r.RxSync(); return err }},
-		{r.tx, r.TxSync},
+		{r.RX(), func() error { _, err := r.RxSync(); return err }},
+		{r.TX(), r.TxSync},
 	} {
 		// Give the application some slots of either ring.
-		r.rxView.tail = 10
-		r.rx.Tail = 10
+		r.pair.rx.tail = 10
+		r.RX().Tail = 10
 		for field, bend := range map[string]func(n *NetmapRing){
 			"head":           func(n *NetmapRing) { n.Head = 64 },
 			"cur":            func(n *NetmapRing) { n.Cur = n.Tail + 1; n.Head = 1 },
@@ -107,10 +109,10 @@ func TestCorruptRing(t *testing.T) {
 		qt.Check(t, qt.Equals(ring.n.Tail, tail))
 	}
 	// Lengths that leave the buffer.
-	s := r.tx.Slot(r.tx.Head)
+	s := r.TX().Slot(r.TX().Head)
 	s.Len = 65535
-	r.tx.Head = r.tx.Next(r.tx.Head)
-	r.tx.Cur = r.tx.Head
+	r.TX().Head = r.TX().Next(r.TX().Head)
+	r.TX().Cur = r.TX().Head
 	qt.Check(t, qt.ErrorIs(r.TxSync(), ErrRingCorrupt))
 	qt.Check(t, qt.IsNil(r.TxSync()))
 }
@@ -121,18 +123,18 @@ func TestSwapRings(t *testing.T) {
 	r, pool := newTestRing(t)
 	rapid.Check(t, func(t *rapid.T) {
 		n := uint32(rapid.IntRange(1, 20).Draw(t, "slots"))
-		v := &r.rxView
+		v := &r.pair.rx
 		v.tail = (v.head + n) % v.slots
-		r.rx.Tail = v.tail
+		r.RX().Tail = v.tail
 		for range n {
-			in, out := r.rx.Slot(r.rx.Head), r.tx.Slot(r.tx.Head)
+			in, out := r.RX().Slot(r.RX().Head), r.TX().Slot(r.TX().Head)
 			out.Len = 0
 			out.SetDoff(0)
 			switch rapid.IntRange(0, 2).Draw(t, "what") {
 			case 0:
 				in.BufIdx, out.BufIdx = out.BufIdx, in.BufIdx
-				r.tx.Head = r.tx.Next(r.tx.Head)
-				r.tx.Cur = r.tx.Head
+				r.TX().Head = r.TX().Next(r.TX().Head)
+				r.TX().Cur = r.TX().Head
 			case 1:
 				f, err := r.Keep(in)
 				if err != nil {
@@ -140,8 +142,8 @@ func TestSwapRings(t *testing.T) {
 				}
 				pool.Unref(f)
 			}
-			r.rx.Head = r.rx.Next(r.rx.Head)
-			r.rx.Cur = r.rx.Head
+			r.RX().Head = r.RX().Next(r.RX().Head)
+			r.RX().Cur = r.RX().Head
 		}
 		if err := r.TxSync(); err != nil {
 			t.Fatal(err)
@@ -149,73 +151,5 @@ func TestSwapRings(t *testing.T) {
 		if _, err := r.RxSync(); err != nil {
 			t.Fatal(err)
 		}
-	})
-}
-
-// TestTickets checks issue, claim and reclaim against a model: a ticket has
-// one winner, and its slot comes back exactly once.
-func TestTickets(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		tk := newTickets(make([]bpf.TicketEntry, 16))
-		c := &conn{cookie: 5}
-		type live struct {
-			ticket  uint32
-			claimed bool
-		}
-		var have []live
-		seq := uint32(0)
-		t.Repeat(map[string]func(*rapid.T){
-			"issue": func(t *rapid.T) {
-				id := tk.issue(c, seq, 0, 10, seq)
-				if (id == 0) != (len(have) == 15) {
-					t.Fatalf("ticket %x with %d in flight", id, len(have))
-				}
-				if id != 0 {
-					for _, l := range have {
-						if l.ticket&0xffff == id&0xffff {
-							t.Fatalf("slot %d is in use", id&0xffff)
-						}
-					}
-					have = append(have, live{ticket: id})
-				}
-				seq += 10
-			},
-			"claim": func(t *rapid.T) { // what the verdict program does
-				if len(have) == 0 {
-					t.Skip("none in flight")
-				}
-				l := &have[rapid.IntRange(0, len(have)-1).Draw(t, "which")]
-				e := &tk.shared[l.ticket&0xffff]
-				if !l.claimed && e.State != l.ticket>>16<<2|bpf.TicketInFlight {
-					t.Fatalf("state %x of ticket %x", e.State, l.ticket)
-				}
-				e.State = l.ticket>>16<<2 | bpf.TicketDelivered
-				l.claimed = true
-			},
-			"retire": func(t *rapid.T) {
-				if len(have) == 0 {
-					t.Skip("none in flight")
-				}
-				i := rapid.IntRange(0, len(have)-1).Draw(t, "which")
-				slot := uint16(have[i].ticket)
-				if won := tk.reclaim(slot); won == have[i].claimed {
-					t.Fatalf("reclaim won: %v, claimed: %v", won, have[i].claimed)
-				}
-				tk.retire(slot)
-				have = append(have[:i], have[i+1:]...)
-			},
-			"": func(t *rapid.T) {
-				if c.inflight != len(have) || int(tk.count) != 15-len(have) {
-					t.Fatalf("%d listed, %d free, %d in flight", c.inflight, tk.count, len(have))
-				}
-				n := 0
-				for s := c.firstTicket; s != none; s = tk.info[s].next {
-					n++
-				}
-				if n != len(have) {
-					t.Fatalf("list of %d, %d in flight", n, len(have))
-				}
-			},
-		})
 	})
 }

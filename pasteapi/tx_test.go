@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-quicktest/qt"
+	"github.com/pastenet/paste/pasteapi/internal/conns"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,7 +25,7 @@ func tcpPair(t testing.TB) (fd int, peer *net.TCPConn) {
 	qt.Assert(t, qt.IsNil(unix.Listen(lfd, 1)))
 	sa, err := unix.Getsockname(lfd)
 	qt.Assert(t, qt.IsNil(err))
-	addr, err := addrPort(sa)
+	addr, err := conns.AddrPort(sa)
 	qt.Assert(t, qt.IsNil(err))
 	c, err := net.Dial("tcp", addr.String())
 	qt.Assert(t, qt.IsNil(err))
@@ -49,12 +50,12 @@ func waitState(t testing.TB, fd int, state uint8) {
 
 // put writes a payload into the next TX slot.
 func put(r *Ring, fd int, b []byte) {
-	s := r.tx.Slot(r.tx.Head)
+	s := r.TX().Slot(r.TX().Head)
 	s.SetFd(fd)
 	s.SetDoff(0)
-	s.Len = uint16(copy(r.tx.Buf(s), b))
-	r.tx.Head = r.tx.Next(r.tx.Head)
-	r.tx.Cur = r.tx.Head
+	s.Len = uint16(copy(r.TX().Buf(s), b))
+	r.TX().Head = r.TX().Next(r.TX().Head)
+	r.TX().Cur = r.TX().Head
 }
 
 // TestSlowReaderEmptyPool has a peer that reads nothing for a while, and a pool
@@ -76,13 +77,13 @@ func TestSlowReaderEmptyPool(t *testing.T) {
 		n := min(2000, len(b))
 		put(r, fd, b[:n])
 		b = b[n:]
-		if len(b)%3 == 0 || r.tx.Empty() {
+		if len(b)%3 == 0 || r.TX().Empty() {
 			qt.Assert(t, qt.IsNil(r.TxSync()))
 		}
 	}
 	qt.Assert(t, qt.IsNil(r.TxSync()))
 	qt.Assert(t, qt.IsTrue(r.TxQueued(fd) > 100_000), qt.Commentf("%d bytes wait", r.TxQueued(fd)))
-	qt.Assert(t, qt.IsTrue(r.stats.TxFailed == 0), qt.Commentf("%v", r.CloseCause(fd)))
+	qt.Assert(t, qt.IsTrue(r.count().TxFailed == 0), qt.Commentf("%v", r.CloseCause(fd)))
 
 	type result struct {
 		data []byte
@@ -103,7 +104,7 @@ func TestSlowReaderEmptyPool(t *testing.T) {
 			qt.Assert(t, qt.IsNil(res.err))
 			qt.Check(t, qt.IsTrue(bytes.Equal(res.data, want)))
 			qt.Check(t, qt.Equals(r.TxQueued(fd), 0))
-			qt.Check(t, qt.Equals(r.txCopied, 0))
+			qt.Check(t, qt.Equals(r.out.Copies(), 0))
 			qt.Assert(t, qt.IsNil(r.Unregister(fd)))
 			return
 		default:
@@ -115,23 +116,22 @@ func TestSlowReaderEmptyPool(t *testing.T) {
 // TestSlowReadersLimit fills the room for copies: one connection more is given
 // up, and giving it up makes room.
 func TestSlowReadersLimit(t *testing.T) {
-	r, pool := newTestRing(t)
+	r, pool := newTestRing(t, func(o *Options) { o.TxLimit = 128 << 20 })
 	fd, _ := tcpPair(t)
 	defer unix.Close(fd)
 	qt.Assert(t, qt.IsNil(r.Register(fd)))
 	rest := make([]uint32, pool.Frames())
 	rest = rest[:pool.Alloc(rest)]
 	defer func() { pool.UnrefAll(rest) }()
-	r.txLimit = 2 * copiedLimit
 	chunk := make([]byte, 2048)
 	for i := 0; !errors.Is(r.CloseCause(fd), ErrTxOverflow); i++ {
-		qt.Assert(t, qt.IsTrue(i < 2*copiedLimit/len(chunk)))
-		qt.Assert(t, qt.IsTrue(r.txCopied <= copiedLimit))
-		for !r.tx.Empty() {
+		qt.Assert(t, qt.IsTrue(i < 128<<20/len(chunk)))
+		qt.Assert(t, qt.IsTrue(r.out.Copies() <= 64<<20))
+		for !r.TX().Empty() {
 			put(r, fd, chunk)
 		}
 		qt.Assert(t, qt.IsNil(r.TxSync()))
 	}
-	qt.Check(t, qt.Equals(r.txCopied, 0))
+	qt.Check(t, qt.Equals(r.out.Copies(), 0))
 	qt.Assert(t, qt.IsNil(r.Unregister(fd)))
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 	"github.com/pastenet/paste/internal/netlab"
+	"github.com/pastenet/paste/pasteapi"
 	"golang.org/x/sys/unix"
 )
 
@@ -109,7 +110,7 @@ func TestAttachDetach(t *testing.T) {
 	qt.Assert(t, qt.IsNil(err), qt.Commentf("%s", stderr))
 	qt.Check(t, qt.DeepEquals(tracesOf(t, l, bpffs), during))
 	s := serve(t, l, poolFile(t))
-	qt.Check(t, qt.Equals(s.ready.Port.Attached, "pinned"))
+	qt.Check(t, qt.Equals(s.ready.Port.Attached, pasteapi.AttachedPinned))
 	data := random(5<<20, 1)
 	file := filepath.Join(t.TempDir(), "upload")
 	qt.Assert(t, qt.IsNil(os.WriteFile(file, data, 0o600)))

@@ -103,7 +103,7 @@ func TestClientKilled(t *testing.T) {
 		qt.Assert(t, qt.IsNil(curl.Start()))
 		waitFor(t, func() bool {
 			st := s.status(l).Stats
-			return st.DeliveredBytes+st.StrayBytes > before.DeliveredBytes+before.StrayBytes+100_000
+			return st.SteeredBytes+(st.CopiedBytes+st.ReadBytes) > before.SteeredBytes+(before.CopiedBytes+before.ReadBytes)+100_000
 		})
 		qt.Assert(t, qt.IsNil(curl.Process.Kill()))
 		_ = curl.Wait() // "signal: killed"

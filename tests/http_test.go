@@ -16,14 +16,16 @@ import (
 	"testing"
 
 	"github.com/go-quicktest/qt"
+	"github.com/pastenet/paste/bpf"
 	"github.com/pastenet/paste/internal/netlab"
+	"github.com/pastenet/paste/pasteapi"
 )
 
 // One connection from SYN to FIN, over a NIC that was not attached.
 func TestHandshakeToClose(t *testing.T) {
 	l := newLab(t, netlab.Config{})
 	s := serve(t, l, poolFile(t))
-	qt.Check(t, qt.Equals(s.ready.Port.Attached, "process"))
+	qt.Check(t, qt.Equals(s.ready.Port.Attached, pasteapi.AttachedProcess))
 	c := dial(t, l, s.addr)
 	// The first request may arrive before the connection is registered, and
 	// is copied then; the second one may not.
@@ -39,7 +41,7 @@ func TestHandshakeToClose(t *testing.T) {
 	e := s.stop()
 	qt.Check(t, qt.Equals(e.HTTP.Requests, 2))
 	qt.Check(t, qt.Equals(e.HTTP.Connections, 0))
-	qt.Check(t, qt.IsTrue(e.Port.Stats.Delivered+e.Port.Stats.Stray >= 1), qt.Commentf("%+v", e.Port.Stats))
+	qt.Check(t, qt.IsTrue(e.Port.Stats.Steered+(e.Port.Stats.Copied+e.Port.Stats.Read) >= 1), qt.Commentf("%+v", e.Port.Stats))
 }
 
 // Bodies of all sizes end up in the log as they were sent.
@@ -58,7 +60,7 @@ func TestBodies(t *testing.T) {
 					qt.Assert(t, qt.IsNil(err), qt.Commentf("%d bytes", n))
 				}
 				stats := s.stop().Port.Stats
-				qt.Check(t, qt.IsTrue(stats.StrayBytes*10 < stats.DeliveredBytes), qt.Commentf("%+v", stats))
+				qt.Check(t, qt.IsTrue((stats.CopiedBytes+stats.ReadBytes)*10 < stats.SteeredBytes), qt.Commentf("%+v", stats))
 				for i, n := range sizes {
 					got := record(t, s.pool, seqs[i])
 					qt.Check(t, qt.Equals(sha256.Sum256(got), sha256.Sum256(random(n, int64(i)))), qt.Commentf("%d bytes, %d came back", n, len(got)))
@@ -81,7 +83,7 @@ func TestGenericMode(t *testing.T) {
 		qt.Check(t, qt.Equals(sha256.Sum256(record(t, s.pool, seq)), sha256.Sum256(random(n, i))))
 	}
 	port := s.stop().Port
-	qt.Check(t, qt.Equals(port.XDP, "generic"))
+	qt.Check(t, qt.Equals(port.XDP, bpf.ModeGeneric))
 	qt.Check(t, qt.Not(qt.Equals(port.Steer["pass_large"], 0)))
 }
 

@@ -90,7 +90,7 @@ func TestImpaired(t *testing.T) {
 						impairedTraffic(t, l, a, seed, long)
 					})
 				}
-				qt.Check(t, qt.Equals(a.port.Status().Stats.Delivered > 0, way.inPlace))
+				qt.Check(t, qt.Equals(a.port.Status().Stats.Steered > 0, way.inPlace))
 				a.stop(t)
 				for _, cause := range a.causes {
 					qt.Check(t, qt.IsNil(cause))

@@ -213,8 +213,8 @@ func TestNeighbourOnTheSameMAC(t *testing.T) {
 	qt.Assert(t, qt.IsNil(err))
 	s.stopped(func() { qt.Check(t, qt.IsNil(tripFrom(l, addr, random(100_000, 1), 4000))) })
 	e := s.stop()
-	qt.Check(t, qt.IsTrue(e.Port.Stats.Delivered > 0), qt.Commentf("%+v", e.Port.Stats))
-	qt.Check(t, qt.Equals(e.Port.Stats.Unticketed, 0))
+	qt.Check(t, qt.IsTrue(e.Port.Stats.Steered > 0), qt.Commentf("%+v", e.Port.Stats))
+	qt.Check(t, qt.Equals(e.Port.Stats.NoTicket, 0))
 }
 
 // What the server forwards goes past the rules for that.
@@ -255,5 +255,5 @@ func TestOtherAddressSamePort(t *testing.T) {
 	_, err = post(newClient(t, l), "http://"+net.JoinHostPort(late, "8080"), random(8<<20, 4))
 	qt.Assert(t, qt.IsNil(err))
 	e := all.stop()
-	qt.Check(t, qt.IsTrue(e.Port.Stats.DeliveredBytes > 0), qt.Commentf("%+v", e.Port.Stats))
+	qt.Check(t, qt.IsTrue(e.Port.Stats.SteeredBytes > 0), qt.Commentf("%+v", e.Port.Stats))
 }

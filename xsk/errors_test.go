@@ -71,14 +71,14 @@ func TestModes(t *testing.T) {
 	auto, err := openAt(t, p.near, u, xsk.Options{RxSize: 64})
 	qt.Assert(t, qt.IsNil(err))
 	qt.Check(t, qt.IsFalse(auto.ZeroCopy()))
-	qt.Check(t, qt.Equals(auto.BoundMode(), "copy"))
+	qt.Check(t, qt.Equals(auto.Mode(), xsk.Copy))
 
 	// Beside an open copy-mode socket, too.
 	_, err = openAt(t, p.far, u, xsk.Options{RxSize: 64, Mode: xsk.ZeroCopy})
 	qt.Check(t, qt.ErrorIs(err, xsk.ErrNotSupported))
 	cp, err := openAt(t, p.far, u, xsk.Options{TxSize: 64, Mode: xsk.Copy})
 	qt.Assert(t, qt.IsNil(err))
-	qt.Check(t, qt.Equals(cp.BoundMode(), "copy"))
+	qt.Check(t, qt.Equals(cp.Mode(), xsk.Copy))
 }
 
 func TestBusyQueue(t *testing.T) {

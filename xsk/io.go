@@ -20,12 +20,12 @@ func (s *Socket) Queue() int { return s.queue }
 // ZeroCopy reports whether the socket was bound in zero-copy mode, as the kernel tells it.
 func (s *Socket) ZeroCopy() bool { return s.zeroCopy }
 
-// BoundMode returns the mode that was obtained: "zero-copy" or "copy".
-func (s *Socket) BoundMode() string {
+// Mode is the mode that was obtained: Copy or ZeroCopy.
+func (s *Socket) Mode() BindMode {
 	if s.zeroCopy {
-		return ZeroCopy.String()
+		return ZeroCopy
 	}
-	return Copy.String()
+	return Copy
 }
 
 // TxBudget returns how many descriptors one KickTx sends at most in copy mode; 0 without a TX ring.

@@ -20,17 +20,28 @@ const (
 	ZeroCopy
 )
 
+var modeNames = [...]string{Auto: "auto", Copy: "copy", ZeroCopy: "zero-copy"}
+
 // String returns "auto", "copy" or "zero-copy".
 func (m BindMode) String() string {
-	switch m {
-	case Auto:
-		return "auto"
-	case Copy:
-		return "copy"
-	case ZeroCopy:
-		return "zero-copy"
+	if m < 0 || int(m) >= len(modeNames) {
+		return fmt.Sprintf("BindMode(%d)", int(m))
 	}
-	return fmt.Sprintf("BindMode(%d)", int(m))
+	return modeNames[m]
+}
+
+// MarshalText makes the mode a word in JSON.
+func (m BindMode) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText is the inverse of MarshalText.
+func (m *BindMode) UnmarshalText(text []byte) error {
+	for i, name := range modeNames {
+		if string(text) == name {
+			*m = BindMode(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("unknown bind mode %q: must be auto, copy or zero-copy", text)
 }
 
 // BusyPoll makes system calls on the socket run the driver's receive processing

@@ -13,10 +13,12 @@ import (
 	"testing"
 
 	"github.com/go-quicktest/qt"
+	"github.com/pastenet/paste/bpf"
 	"github.com/pastenet/paste/internal/serve"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
 	"github.com/pastenet/paste/pmem/kv"
+	"github.com/pastenet/paste/xsk"
 )
 
 // serveDir is a directory in which a pool can be made.
@@ -238,6 +240,6 @@ func TestServeForeignPool(t *testing.T) {
 func TestDescribeNIC(t *testing.T) {
 	qt.Check(t, qt.Equals(describeNIC(&pasteapi.Status{}), "none (every payload is copied)"))
 	qt.Check(t, qt.Equals(describeNIC(&pasteapi.Status{
-		NIC: "eth0", XDP: "native", Queues: []pasteapi.QueueStatus{{Mode: "copy"}, {Queue: 1, Mode: "copy"}},
+		NIC: "eth0", XDP: bpf.ModeNative, Queues: []pasteapi.QueueStatus{{Mode: xsk.Copy}, {Queue: 1, Mode: xsk.Copy}},
 	}), "eth0 (native, copy)"))
 }

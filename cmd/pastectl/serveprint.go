@@ -45,7 +45,7 @@ func eventLine(ev *serve.Event) string {
 		fmt.Fprintf(&b, ", %d bodies stored (%s)", ev.HTTP.Stored, sizeFlag(min(ev.HTTP.StoredBytes, math.MaxInt64)).Human())
 	}
 	s := ev.Port.Stats
-	fmt.Fprintf(&b, "; %d payloads received in place, %d copied; %d system calls", s.Delivered, s.Stray, s.Syscalls)
+	fmt.Fprintf(&b, "; %d payloads received in place, %d copied; %d system calls", s.Steered, s.Copied+s.Read, s.Syscalls)
 	return b.String()
 }
 
@@ -56,7 +56,7 @@ func describeNIC(s *pasteapi.Status) string {
 	}
 	var modes []string
 	for _, q := range s.Queues {
-		mode := q.Mode
+		mode := q.Mode.String()
 		if len(modes) == 0 || modes[len(modes)-1] != mode {
 			modes = append(modes, mode)
 		}

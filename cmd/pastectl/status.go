@@ -157,15 +157,10 @@ func (st *status) print(w io.Writer) {
 // of the NIC now, for it may have been detached since the application began.
 func printPort(w io.Writer, p pasteapi.LivePort, pinned bool) {
 	fmt.Fprintf(w, "%s: in use by process %d\n", p.NIC, p.PID)
-	// The process may be of another version: what it does not tell stays zero.
-	var s pasteapi.Status
-	if err := json.Unmarshal(p.Status, &s); err != nil {
-		fmt.Fprintf(w, "  its status is not understood (another version?): see `pastectl status %s --json`\n", p.NIC)
-		return
-	}
+	s := &p.Status // of another version, maybe: what it does not tell is zero
 	switch {
-	case s.XDP == "":
-	case s.Attached == "process":
+	case s.Attached == pasteapi.NotAttached:
+	case s.Attached == pasteapi.AttachedProcess:
 		fmt.Fprintf(w, "  mode           %s, attached for the life of the process\n", s.XDP)
 	case pinned:
 		fmt.Fprintf(w, "  mode           %s, attached until detach\n", s.XDP)

@@ -212,7 +212,7 @@ func (d *demo) tour(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.sum.InPlaceBytes, d.sum.CopiedBytes = last.Port.Stats.DeliveredBytes, last.Port.Stats.StrayBytes
+	d.sum.InPlaceBytes, d.sum.CopiedBytes = last.Port.Stats.SteeredBytes, last.Port.Stats.CopiedBytes+last.Port.Stats.ReadBytes
 	if err := d.verify(book); err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func (d *demo) serve(ctx context.Context) (*server, error) {
 func queueModes(p *pasteapi.Status) string {
 	modes := map[string]bool{}
 	for _, q := range p.Queues {
-		modes[q.Mode] = true
+		modes[q.Mode.String()] = true
 	}
 	switch {
 	case len(modes) == 2:

@@ -80,7 +80,9 @@ func TestVethSlowClients(t *testing.T) {
 		used := int(s.pool.Frames()) - s.pool.Free()
 		qt.Check(t, qt.IsTrue(used < 10_000), qt.Commentf("%d frames", used))
 	})
-	qt.Assert(t, qt.IsTrue(s.srv.Stats().TimedOut >= 527), qt.Commentf("%+v", s.srv.Stats()))
+	// Who holds most loses first when frames run low, and may not live to its limit.
+	given := s.port.Status().Stats.TxFailed
+	qt.Assert(t, qt.IsTrue(s.srv.Stats().TimedOut+given >= 527), qt.Commentf("%d, %+v", given, s.srv.Stats()))
 	_, _, err := put(s.client(), s.url(), 100, 1, false)
 	qt.Assert(t, qt.IsNil(err))
 }

@@ -200,9 +200,9 @@ func TestVethBodies(t *testing.T) {
 			qt.Assert(t, qt.DeepEquals(s.hashes(), want))
 			st := s.stopped.Stats
 			if tc.nic != "" {
-				qt.Assert(t, qt.IsTrue(st.DeliveredBytes > 9<<20), qt.Commentf("%+v", st))
+				qt.Assert(t, qt.IsTrue(st.SteeredBytes > 9<<20), qt.Commentf("%+v", st))
 			} else {
-				qt.Assert(t, qt.Equals(st.DeliveredBytes, 0))
+				qt.Assert(t, qt.Equals(st.SteeredBytes, 0))
 			}
 		})
 	}

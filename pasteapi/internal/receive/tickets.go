@@ -1,4 +1,4 @@
-package pasteapi
+package receive
 
 import (
 	"sync/atomic"
@@ -9,6 +9,12 @@ import (
 // none ends a list of tickets.
 const none = 0
 
+// ticketList are the tickets of one stream that are in flight, oldest first.
+type ticketList struct {
+	first, last uint16
+	n           int
+}
+
 // part is a payload, or a piece of one, in a frame.
 type part struct {
 	frame    uint32
@@ -18,13 +24,14 @@ type part struct {
 // ticketInfo is what this side remembers of a ticket: which frames it stands
 // for. The other half, which the verdict program checks, is bpf.TicketEntry.
 type ticketInfo struct {
-	conn   *conn  // nil when the connection has gone meanwhile
-	parts  []part // in order; more than one when segments were merged
+	stream *Stream // nil when the connection has gone meanwhile
+	parts  []part  // in order; more than one when segments were merged
 	seq    uint32
 	length uint32 // bytes in all parts
 	epoch  uint32 // sweep during which it was issued
+	batch  uint32 // and the injection batch that it is part of
 	gen    uint16
-	next   uint16 // neighbours in conn.inflight, oldest first
+	next   uint16 // neighbours in the stream's list, oldest first
 	prev   uint16
 	busy   bool
 }
@@ -39,6 +46,8 @@ type tickets struct {
 	head   uint32
 	count  uint32
 	epoch  uint32
+	batch  uint32 // that is being made
+	hand   uint16 // where reclaimOld looks next
 }
 
 func newTickets(shared []bpf.TicketEntry) *tickets {
@@ -55,7 +64,7 @@ func newTickets(shared []bpf.TicketEntry) *tickets {
 }
 
 // issue makes a ticket for a payload, or returns 0 when all are in flight.
-func (t *tickets) issue(c *conn, frame uint32, off, length int, seq uint32) uint32 {
+func (t *tickets) issue(s *Stream, frame uint32, off, length int, seq uint32) uint32 {
 	if t.count == 0 {
 		return 0
 	}
@@ -65,19 +74,20 @@ func (t *tickets) issue(c *conn, frame uint32, off, length int, seq uint32) uint
 
 	i := &t.info[slot]
 	i.gen++
-	i.conn, i.seq, i.length, i.epoch, i.busy = c, seq, uint32(length), t.epoch, true
+	i.stream, i.seq, i.length, i.busy = s, seq, uint32(length), true
+	i.epoch, i.batch = t.epoch, t.batch
 	i.parts = append(i.parts[:0], part{frame, uint16(off), uint16(length)})
-	i.next, i.prev = none, c.lastTicket
-	if c.lastTicket != none {
-		t.info[c.lastTicket].next = slot
+	i.next, i.prev = none, s.tickets.last
+	if s.tickets.last != none {
+		t.info[s.tickets.last].next = slot
 	} else {
-		c.firstTicket = slot
+		s.tickets.first = slot
 	}
-	c.lastTicket = slot
-	c.inflight++
+	s.tickets.last = slot
+	s.tickets.n++
 
 	e := &t.shared[slot]
-	e.Cookie, e.Seq, e.Len = c.cookie, seq, uint32(length)
+	e.Cookie, e.Seq, e.Len = s.Cookie, seq, uint32(length)
 	atomic.StoreUint32(&e.State, uint32(i.gen)<<2|bpf.TicketInFlight)
 	return uint32(slot) | uint32(i.gen)<<16
 }
@@ -98,30 +108,43 @@ func (t *tickets) reclaim(slot uint16) bool {
 	return atomic.CompareAndSwapUint32(&t.shared[slot].State, gen|bpf.TicketInFlight, gen|bpf.TicketFree)
 }
 
+// reclaimOld takes back one ticket of an earlier batch, or returns none. It goes
+// round the table, so who has most tickets loses most.
+func (t *tickets) reclaimOld() (slot uint16) {
+	for range t.info {
+		slot = t.hand
+		t.hand = (t.hand + 1) & uint16(len(t.info)-1)
+		if i := &t.info[slot]; i.busy && i.batch != t.batch && t.reclaim(slot) {
+			return slot
+		}
+	}
+	return none
+}
+
 // retire ends a ticket that was claimed or reclaimed; its frames are the
 // caller's now.
 func (t *tickets) retire(slot uint16) {
 	i := &t.info[slot]
-	if c := i.conn; c != nil {
-		t.unlink(c, slot)
+	if s := i.stream; s != nil {
+		t.unlink(s, slot)
 	}
-	i.conn, i.busy = nil, false
+	i.stream, i.busy = nil, false
 	t.free[(t.head+t.count)&uint32(len(t.free)-1)] = slot
 	t.count++
 }
 
 // unlink takes a ticket out of its connection's list.
-func (t *tickets) unlink(c *conn, slot uint16) {
+func (t *tickets) unlink(s *Stream, slot uint16) {
 	i := &t.info[slot]
 	if i.prev != none {
 		t.info[i.prev].next = i.next
 	} else {
-		c.firstTicket = i.next
+		s.tickets.first = i.next
 	}
 	if i.next != none {
 		t.info[i.next].prev = i.prev
 	} else {
-		c.lastTicket = i.prev
+		s.tickets.last = i.prev
 	}
-	c.inflight--
+	s.tickets.n--
 }

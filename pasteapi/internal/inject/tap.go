@@ -1,11 +1,10 @@
-package pasteapi
+package inject
 
 import (
 	"errors"
 	"fmt"
 	"os"
 	"strings"
-	"unsafe"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -14,39 +13,21 @@ import (
 // tapMTU lets every frame that fits a buffer through.
 const tapMTU = 9216
 
-// tap is the device through which frames enter the kernel's TCP: a TAP in the
+// Tap is the device through which frames enter the kernel's TCP: a TAP in the
 // network namespace of the NIC, with an address on no network. What is written
 // to its descriptor is received on it. It exists as long as the descriptor is
 // open, so it disappears with the process, however that ends, and nothing but
 // the descriptor's owner can make it receive anything.
-type tap struct {
+type Tap struct {
 	fd      int
 	name    string
 	ifindex int
 	mac     [6]byte
 }
 
-// vnetHeader is struct virtio_net_hdr (include/uapi/linux/virtio_net.h), which
-// stands before each frame written to the device, in the machine's byte order.
-type vnetHeader struct {
-	flags      uint8
-	gsoType    uint8
-	hdrLen     uint16
-	gsoSize    uint16
-	csumStart  uint16 // from the start of the frame
-	csumOffset uint16 // from csumStart
-}
-
-const (
-	vnetHeaderSize = 10
-	vnetNeedsCsum  = 1 // VIRTIO_NET_HDR_F_NEEDS_CSUM
-	vnetGSOTCPv4   = 1 // VIRTIO_NET_HDR_GSO_TCPV4
-	vnetGSOTCPv6   = 4 // VIRTIO_NET_HDR_GSO_TCPV6
-)
-
-// openTap creates a device in the calling thread's network namespace.
-func openTap() (_ *tap, err error) {
-	t := &tap{}
+// OpenTap creates a device in the calling thread's network namespace.
+func OpenTap() (_ *Tap, err error) {
+	t := &Tap{}
 	t.fd, err = unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open /dev/net/tun (needs the tun driver: `modprobe tun`): %w", err)
@@ -71,7 +52,7 @@ func openTap() (_ *tap, err error) {
 	return t, nil
 }
 
-func (t *tap) configure() error {
+func (t *Tap) configure() error {
 	// Packets come in here although their sender is reached through the NIC. A
 	// reverse-path filter must therefore be off or loose; the kernel takes the
 	// greater of this value and conf/all, and 2 is loose.
@@ -110,13 +91,11 @@ func (t *tap) configure() error {
 	return nil
 }
 
-// header returns the place of the virtio header before a frame.
-func header(frame unsafe.Pointer) *vnetHeader {
-	return (*vnetHeader)(unsafe.Add(frame, -vnetHeaderSize))
-}
+// Ifindex is the device's index in its network namespace.
+func (t *Tap) Ifindex() int { return t.ifindex }
 
 // Close removes the device. It may be called twice.
-func (t *tap) Close() error {
+func (t *Tap) Close() error {
 	if t.fd < 0 {
 		return nil
 	}

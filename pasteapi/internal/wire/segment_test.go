@@ -1,9 +1,8 @@
-package pasteapi
+package wire
 
 import (
 	"encoding/binary"
 	"net"
-	"net/netip"
 	"testing"
 
 	"github.com/go-quicktest/qt"
@@ -49,23 +48,12 @@ func TestParse(t *testing.T) {
 		for _, vlan := range []int{0, 5} {
 			f := tcpPacket(t, v6, vlan, 1, 100, true)
 			f = append(f, 0, 0, 0) // Ethernet padding
-			var s segment
-			qt.Assert(t, qt.IsTrue(s.parse(f)))
-			qt.Check(t, qt.Equals(s.seq, uint32(0xfffffff0)))
-			qt.Check(t, qt.Equals(s.end-s.payload, 100))
-			qt.Check(t, qt.Equals(s.end, len(f)-3))
-			qt.Check(t, qt.Equals(f[s.payload+1], 7))
-
-			local, peer := netip.MustParseAddrPort("10.0.0.1:80"), netip.MustParseAddrPort("10.0.0.2:40000")
-			if v6 {
-				local, peer = netip.MustParseAddrPort("[fd00::1]:80"), netip.MustParseAddrPort("[fd00::2]:40000")
-			}
-			flows := newFlows()
-			c := &conn{peer: peer, local: local}
-			flows.add(c)
-			qt.Check(t, qt.Equals(flows.find(&s, f), c))
-			flows.remove(c)
-			qt.Check(t, qt.IsNil(flows.find(&s, f)))
+			var s Segment
+			qt.Assert(t, qt.IsTrue(s.Parse(f)))
+			qt.Check(t, qt.Equals(s.Seq, uint32(0xfffffff0)))
+			qt.Check(t, qt.Equals(s.End-s.Payload, 100))
+			qt.Check(t, qt.Equals(s.End, len(f)-3))
+			qt.Check(t, qt.Equals(f[s.Payload+1], 7))
 		}
 	}
 }
@@ -74,16 +62,16 @@ func TestParse(t *testing.T) {
 func TestParseRefuses(t *testing.T) {
 	for _, v6 := range []bool{false, true} {
 		good := tcpPacket(t, v6, 0, 1, 40, true)
-		var s segment
+		var s Segment
 		for n := range good {
-			qt.Check(t, qt.IsFalse(s.parse(good[:n])), qt.Commentf("%d bytes", n))
+			qt.Check(t, qt.IsFalse(s.Parse(good[:n])), qt.Commentf("%d bytes", n))
 		}
 		for i := range good {
 			for _, v := range []byte{0, 1, 0x0f, 0x7f, 0xff} {
 				bent := append([]byte(nil), good...)
 				bent[i] = v
-				if s.parse(bent) {
-					qt.Check(t, qt.IsTrue(s.payload < s.end && s.end <= len(bent)))
+				if s.Parse(bent) {
+					qt.Check(t, qt.IsTrue(s.Payload < s.End && s.End <= len(bent)))
 				}
 			}
 		}
@@ -94,22 +82,22 @@ func TestPartialChecksum(t *testing.T) {
 	for _, v6 := range []bool{false, true} {
 		for _, payload := range []int{1, 2, 7, 100, 1001} {
 			f := tcpPacket(t, v6, 0, 0, payload, true)
-			var s segment
-			qt.Assert(t, qt.IsTrue(s.parse(f)))
-			qt.Check(t, qt.IsFalse(s.partialChecksum(f)))
+			var s Segment
+			qt.Assert(t, qt.IsTrue(s.Parse(f)))
+			qt.Check(t, qt.IsFalse(s.PartialChecksum(f)))
 
 			// A sender with checksum offload leaves the sum of the pseudo header.
-			sum := f[s.l4+tcpCsumOffset:]
+			sum := f[s.L4+TCPCsumOffset:]
 			var pseudo uint64
-			addrs := f[s.l3+12 : s.l3+20]
+			addrs := f[s.L3+12 : s.L3+20]
 			if v6 {
-				addrs = f[s.l3+8 : s.l3+40]
+				addrs = f[s.L3+8 : s.L3+40]
 			}
 			for i := 0; i < len(addrs); i += 2 {
 				pseudo += uint64(binary.BigEndian.Uint16(addrs[i:]))
 			}
-			binary.BigEndian.PutUint16(sum, fold(pseudo+6+uint64(s.end-s.l4)))
-			qt.Check(t, qt.IsTrue(s.partialChecksum(f)))
+			binary.BigEndian.PutUint16(sum, Fold(pseudo+6+uint64(s.End-s.L4)))
+			qt.Check(t, qt.IsTrue(s.PartialChecksum(f)))
 		}
 	}
 }
@@ -118,12 +106,11 @@ func FuzzParse(f *testing.F) {
 	f.Add(tcpPacket(f, false, 0, 1, 10, true))
 	f.Add(tcpPacket(f, true, 3, 1, 10, true))
 	f.Fuzz(func(t *testing.T, frame []byte) {
-		var s segment
-		if s.parse(frame) {
-			_ = frame[s.payload:s.end]
-			s.partialChecksum(frame)
-			flows := newFlows()
-			flows.find(&s, frame)
+		var s Segment
+		if s.Parse(frame) {
+			_ = frame[s.Payload:s.End]
+			s.PartialChecksum(frame)
+			s.Flow(frame)
 		}
 	})
 }

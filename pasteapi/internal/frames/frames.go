@@ -1,0 +1,183 @@
+// Package frames is the ring's ownership of the pool's frames: which of them
+// circulate between the NIC, the kernel and the rings, and which the application
+// takes away.
+package frames
+
+import (
+	"errors"
+
+	"github.com/pastenet/paste/pmem"
+)
+
+// ErrNone says that the pool has no free frame.
+var ErrNone = errors.New("no free buffer in the pool")
+
+const (
+	// floor is how many frames are never posted to the NIC: when the pool is
+	// empty, connections can still be registered and bytes copied.
+	floor = 64
+	// reserveBatch is how many frames Replace takes from the pool at once.
+	reserveBatch = 32
+	// spareMost and spareLeast are when frames that circulate go back to the
+	// pool, and how many then stay.
+	spareMost  = 1024
+	spareLeast = 512
+	// lowPart is the part of the pool's frames below which it is nearly empty: one
+	// in so many.
+	lowPart = 16
+)
+
+// Frames are the frames that one ring holds. It belongs to the ring's goroutine.
+type Frames struct {
+	pool    *pmem.Pool
+	mem     []byte // the pool's
+	shift   uint
+	owned   set
+	free    []uint32 // those that circulate and are nowhere at the moment
+	reserve []uint32 // for Replace, straight from the pool
+
+	// Empty counts how often the pool had no frame.
+	Empty uint64
+}
+
+// New returns an empty holding of a pool.
+func New(pool *pmem.Pool) *Frames {
+	return &Frames{
+		pool: pool, mem: pool.Mem(), shift: pool.FrameShift(),
+		owned: make(set, pool.Frames()), reserve: make([]uint32, 0, reserveBatch),
+	}
+}
+
+// Size is the size of a frame, bytes.
+func (f *Frames) Size() int { return 1 << f.shift }
+
+// Bytes is the memory of a frame.
+func (f *Frames) Bytes(frame uint32) []byte {
+	at := int(frame) << f.shift
+	return f.mem[at : at+1<<f.shift : at+1<<f.shift]
+}
+
+// At splits an address in the pool into a frame and an offset in it.
+func (f *Frames) At(addr uint64) (frame uint32, off uint16) {
+	return uint32(addr >> f.shift), uint16(addr & (1<<f.shift - 1))
+}
+
+// Take takes a frame into circulation. It fails when the pool is empty.
+func (f *Frames) Take() (frame uint32, ok bool) {
+	if len(f.free) == 0 && f.fetch(64) == 0 {
+		return 0, false
+	}
+	frame = f.free[len(f.free)-1]
+	f.free = f.free[:len(f.free)-1]
+	return frame, true
+}
+
+// fetch takes up to n frames, at most 256, from the pool.
+func (f *Frames) fetch(n int) int {
+	var batch [256]uint32
+	n = f.pool.Alloc(batch[:min(n, len(batch))])
+	f.owned.addAll(batch[:n])
+	f.free = append(f.free, batch[:n]...)
+	return n
+}
+
+// Give takes a frame back that does not hold anything any more.
+func (f *Frames) Give(frame uint32) {
+	f.free = append(f.free, frame)
+	if len(f.free) >= spareMost {
+		f.owned.removeAll(f.free[spareLeast:])
+		f.pool.UnrefAll(f.free[spareLeast:])
+		f.free = f.free[:spareLeast]
+	}
+}
+
+// Ensure says whether the next n calls of Take will succeed.
+func (f *Frames) Ensure(n int) bool {
+	if len(f.free) < n {
+		f.fetch(max(n-len(f.free), 64))
+	}
+	if len(f.free) < n {
+		f.Empty++
+		return false
+	}
+	return true
+}
+
+// Post takes up to want frames for a NIC to receive into. They come back by
+// Give. What is returned is valid until the next call.
+func (f *Frames) Post(want int) []uint32 {
+	if need := want + floor; len(f.free) < need {
+		f.fetch(need - len(f.free))
+	}
+	n := min(want, len(f.free)-floor)
+	if n <= 0 {
+		f.Empty++
+		return nil
+	}
+	rest := len(f.free) - n
+	posted := f.free[rest:]
+	f.free = f.free[:rest]
+	return posted
+}
+
+// Low says whether the pool is nearly empty.
+func (f *Frames) Low() bool { return f.pool.Free() < int(f.pool.Frames())/lowPart }
+
+// Fill gives a buffer to each slot of a new ring, or to none of them.
+func (f *Frames) Fill(bufs []uint32) error {
+	if f.pool.Alloc(bufs) < len(bufs) {
+		f.pool.UnrefAll(bufs) // index 0 is no frame, and ignored
+		return ErrNone
+	}
+	f.owned.addAll(bufs)
+	return nil
+}
+
+// Replace lets the caller have a frame, with the ring's reference, and returns
+// another one for its place. Frames for this come from the pool, never from
+// those that circulate, so a ring goes on working when all are kept.
+func (f *Frames) Replace(frame uint32) (other uint32, err error) {
+	if len(f.reserve) == 0 {
+		f.reserve = f.reserve[:reserveBatch]
+		f.reserve = f.reserve[:f.pool.Alloc(f.reserve)]
+		if len(f.reserve) == 0 {
+			return 0, ErrNone
+		}
+	}
+	other = f.reserve[len(f.reserve)-1]
+	f.reserve = f.reserve[:len(f.reserve)-1]
+	f.Swap(frame, other)
+	return other, nil
+}
+
+// Swap notes that the application has put frame in into the place of frame out.
+func (f *Frames) Swap(out, in uint32) {
+	f.owned.remove(out)
+	f.owned.add(in)
+}
+
+// Unref gives up a reference that a Replace has let out of the circulation. Its
+// frame may be part of something that is stored, so it never goes to the NIC.
+func (f *Frames) Unref(frame uint32) { f.pool.Unref(frame) }
+
+// Refs is how many references the pool knows of a frame.
+func (f *Frames) Refs(frame uint32) int { return f.pool.Refs(frame) }
+
+// Valid says which frames there are: from first up to end.
+func (f *Frames) Valid() (first, end uint32) { return f.pool.FirstFrame(), f.pool.Frames() }
+
+// Flush begins to make n bytes at off in a frame durable; Fence ends it.
+func (f *Frames) Flush(frame uint32, off, n int) {
+	f.pool.Flush(f.pool.Offset(frame, off), uint64(n))
+}
+
+// Fence makes durable what was flushed.
+func (f *Frames) Fence() error { return f.pool.Fence() }
+
+// Close gives everything back to the pool, wherever it is. Nobody may use the
+// frames any more.
+func (f *Frames) Close() {
+	f.pool.UnrefAll(f.owned.all(f.pool.Refs))
+	f.pool.UnrefAll(f.reserve)
+	f.owned, f.free, f.reserve = nil, nil, nil
+}

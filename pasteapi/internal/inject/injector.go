@@ -1,0 +1,186 @@
+// Package inject sends received frames into the kernel's TCP.
+package inject
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/pastenet/paste/bpf"
+	"github.com/pastenet/paste/internal/uring"
+	"github.com/pastenet/paste/pasteapi/internal/wire"
+	"golang.org/x/sys/unix"
+)
+
+// Size is how many packets one system call injects at most.
+const Size = 512
+
+// tapFile is the TAP's index among the files of the injector's io_uring.
+const tapFile = 0
+
+// Injector writes frames to a Tap, a batch in one system call. The kernel copies
+// a frame when it is written, and TCP's receive path runs inside the write, on
+// this CPU: after Inject every frame is free to be used again and every verdict
+// has been given, but for segments that TCP keeps because something before them
+// is missing.
+//
+// It belongs to one goroutine, which must not let a frame be used again before
+// Inject.
+type Injector struct {
+	tap     *Tap
+	order   *bpf.Order
+	partial bool // frames may carry partial checksums (the NIC is a veth)
+	io      *uring.Ring
+	batch   []packet
+	iovecs  []unix.Iovec // of the merged packets, in the order of the batch
+	serial  uint64       // of the batch
+	broken  error        // the io_uring has entries that it must not be given again
+}
+
+// Key says which packet of which batch holds a connection's last segment.
+type Key struct {
+	serial uint64
+	index  int32
+}
+
+// New returns an injector over a device, which stays the caller's. partial says
+// that frames may carry partial checksums, as they do on a veth.
+func New(t *Tap, order *bpf.Order, partial bool) (*Injector, error) {
+	io, err := uring.New(Size, uring.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("create io_uring for injection: %w", err)
+	}
+	if err := io.RegisterFiles(int32(t.fd)); err != nil {
+		return nil, errors.Join(fmt.Errorf("create io_uring for injection: %w", err), io.Close())
+	}
+	return &Injector{tap: t, order: order, partial: partial, io: io, batch: make([]packet, 0, Size), serial: 1}, nil
+}
+
+// Len is the number of packets that wait for Inject.
+func (j *Injector) Len() int { return len(j.batch) }
+
+// Room is how many frames may be added before the next Inject.
+func (j *Injector) Room() int { return Size - len(j.batch) }
+
+// Add queues a frame; there must be Room. The buffer has at least VnetHeaderSize
+// bytes before the frame. The key is for Merge.
+func (j *Injector) Add(f []byte, s *wire.Segment, ticket uint32) Key {
+	n := len(j.batch)
+	j.batch = j.batch[:n+1]
+	j.batch[n].begin(f, s, &j.tap.mac, ticket, j.partial)
+	return Key{j.serial, int32(n)}
+}
+
+// Merge adds a segment to the packet that k names, if that is of this batch and
+// the two may be one.
+func (j *Injector) Merge(k Key, f []byte, s *wire.Segment) bool {
+	return k.serial == j.serial && j.batch[k.index].merge(f, s)
+}
+
+// Inject injects what was added. failed counts packets that the kernel did not
+// take; TCP sends those again. After an error nothing can be injected any more.
+func (j *Injector) Inject() (failed uint64, err error) {
+	batch := j.batch
+	j.batch = j.batch[:0]
+	j.serial++
+	switch {
+	case j.broken != nil:
+		return uint64(len(batch)), j.broken
+	case len(batch) == 1 && len(batch[0].more) == 0:
+		failed, err = j.write(&batch[0])
+	default:
+		failed, err = j.submit(batch)
+	}
+	for i := range batch {
+		j.order.Injected(batch[i].flow, batch[i].nextSeq)
+	}
+	return failed, err
+}
+
+// write injects a lone packet: a plain write is quicker than a batch of one.
+func (j *Injector) write(p *packet) (failed uint64, err error) {
+	_, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(j.tap.fd), uintptr(p.header), uintptr(p.len))
+	if errno == 0 {
+		return 0, nil
+	}
+	return 1, fatal(errno)
+}
+
+// fatal is the error of a write after which no other one will succeed, or nil:
+// what the kernel does not take for want of memory, or because the device is
+// down for a moment, is a lost packet.
+func fatal(errno unix.Errno) error {
+	if errno == unix.EBADF || errno == unix.EBADFD {
+		return fmt.Errorf("inject: %w", os.NewSyscallError("write", errno))
+	}
+	return nil
+}
+
+func (j *Injector) submit(batch []packet) (failed uint64, err error) {
+	j.iovecs = j.iovecs[:0]
+	for i := range batch {
+		if p := &batch[i]; len(p.more) > 0 {
+			p.finish()
+			iov := unix.Iovec{Base: (*byte)(p.header)}
+			iov.SetLen(int(p.len))
+			j.iovecs = append(append(j.iovecs, iov), p.more...)
+		}
+	}
+	at := 0
+	for i := range batch {
+		p := &batch[i]
+		sqe := j.io.GetSQE()
+		if n := len(p.more); n > 0 {
+			sqe.Writev(tapFile, &j.iovecs[at], uint32(n+1))
+			at += n + 1
+		} else {
+			sqe.Write(tapFile, p.header, p.len)
+		}
+		sqe.SetFlags(uring.FlagCQESkip | uring.FlagFixedFile)
+	}
+	// A short submission leaves the rest in the queue, with addresses of frames
+	// that would be used for something else by the time of the next one.
+	for tries := 0; j.io.Pending() > 0; tries++ {
+		n, err := j.io.Submit()
+		if n == 0 && tries > 0 || err != nil && !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EBUSY) {
+			j.broken = fmt.Errorf("inject: %w", errors.Join(err, errShort))
+			return uint64(len(batch)), j.broken
+		}
+		if n > 0 {
+			tries = 0
+		}
+		refused, err := j.reap()
+		failed += refused
+		if err != nil {
+			return failed, err
+		}
+	}
+	return failed, nil
+}
+
+var errShort = errors.New("the kernel does not take the whole batch")
+
+// reap counts the writes that have failed; the others say nothing.
+func (j *Injector) reap() (failed uint64, err error) {
+	for {
+		cqe, ok := j.io.PeekCQE()
+		if !ok {
+			return failed, err
+		}
+		if cqe.Res < 0 {
+			failed++
+			err = errors.Join(err, fatal(unix.Errno(-cqe.Res)))
+		}
+		j.io.Advance(1)
+	}
+}
+
+// Close ends the injector. The device stays open. It may be called twice.
+func (j *Injector) Close() error {
+	if j.io == nil {
+		return nil
+	}
+	err := j.io.Close()
+	j.io = nil
+	return err
+}

@@ -1,0 +1,114 @@
+package receive
+
+import "golang.org/x/sys/unix"
+
+// Slots is where payload goes: the RX ring.
+type Slots interface {
+	// Free is how many more slots can be filled.
+	Free() int
+	// Fill puts a payload into the next slot: length bytes at off in a frame,
+	// which is the slot's from then on. It returns the frame that was there.
+	Fill(fd int, frame uint32, off, length int, flags uint16) (old uint32)
+	// End puts a close notice into the next slot.
+	End(fd int)
+}
+
+// Emit fills slots, connection by connection.
+func (r *Receiver) Emit(to Slots) {
+	done := 0
+	for _, s := range r.ready.streams {
+		if !r.emit(s, to) {
+			r.steered.full = true
+			break
+		}
+		s.listed = false
+		done++
+	}
+	r.ready.done(done)
+	r.steered.updateBehind()
+}
+
+// emit gives out what a connection has; false means that there is no slot left.
+func (r *Receiver) emit(s *Stream, to Slots) bool {
+	for s.pending() {
+		if to.Free() == 0 {
+			return false
+		}
+		switch p := &s.pieces[s.first]; p.kind {
+		case inFrame:
+			r.frames.Give(to.Fill(s.FD, p.frame, int(p.off), int(p.len), p.flags))
+			s.pop()
+		case closing:
+			to.End(s.FD)
+			s.pop()
+		default:
+			if !r.emitSocket(s, p, to) {
+				return true
+			}
+		}
+	}
+	return true
+}
+
+// emitSocket reads waiting bytes into slots, as many as one system call fills.
+// It returns false when the socket has none at the moment, and the connection
+// has to wait.
+func (r *Receiver) emitSocket(s *Stream, p *piece, to Slots) bool {
+	if p.skip > 0 {
+		n, errno := r.read.skip(s, p.skip)
+		p.skip -= uint32(max(n, 0))
+		return r.afterRead(s, p, 0, n > 0, errno)
+	}
+	want := int(p.len)
+	if p.kind == allSocket {
+		want = 1 << 30
+	}
+	if want == 0 {
+		s.pop()
+		return true
+	}
+	l := r.read.fill(s, want, to.Free())
+	if l.n > 0 && r.copied.repeats(s) {
+		r.read.drop(&l)
+		l.n, l.errno = -1, unix.EPROTO
+	}
+	for i, left := 0, l.n; left > 0; i++ {
+		n := min(r.frames.Size()-CopiedDoff, left)
+		left -= n
+		r.frames.Give(to.Fill(s.FD, l.frames[i], CopiedDoff, n, flagCopied))
+	}
+	r.Read += uint64(l.used)
+	r.ReadBytes += uint64(max(l.n, 0))
+	return r.afterRead(s, p, max(l.n, 0), l.n > 0, l.errno)
+}
+
+// afterRead accounts for what a read from the socket returned: n bytes of the
+// piece.
+func (r *Receiver) afterRead(s *Stream, p *piece, n int, more bool, errno unix.Errno) bool {
+	switch {
+	case more:
+		if p.kind == inSocket {
+			p.len -= uint32(n)
+			if p.len == 0 && p.skip == 0 {
+				s.pop()
+			}
+		}
+	case errno == unix.EAGAIN && p.kind == allSocket:
+		s.pop()
+	case errno == unix.EAGAIN || errno == unix.ENOBUFS:
+		r.read.wait(s)
+		return false
+	default:
+		// The connection was reset, and the kernel has thrown the rest away; or
+		// it is given up, as its bytes cannot be told apart any more. What came
+		// behind the gap is not given out.
+		cause := s.cause
+		if errno != 0 && cause == nil {
+			cause = errno
+		}
+		r.read.free(s)
+		s.ended = false
+		s.end(cause)
+	}
+	return true
+}

@@ -1,0 +1,143 @@
+package receive
+
+import (
+	"unsafe"
+
+	"github.com/pastenet/paste/pasteapi/internal/frames"
+	"golang.org/x/sys/unix"
+)
+
+// readBatch is how many buffers one system call fills from a socket at most.
+const readBatch = 32
+
+// read is the way of bytes that the verdict leaves in the socket: they are read
+// into frames when it is their turn.
+type read struct {
+	frames  *frames.Frames
+	count   *Counters
+	ready   *ready
+	waiting []*Stream // bytes that the kernel has not queued yet, or no frame for them
+}
+
+// pending is false: what is in a socket shows in a system call only.
+func (w *read) pending() bool { return false }
+
+// fetch has the streams looked at again whose bytes were not there.
+func (w *read) fetch() error {
+	for _, s := range w.waiting {
+		if !s.gone {
+			w.ready.add(s)
+		}
+	}
+	w.waiting = w.waiting[:0]
+	return nil
+}
+
+// wait has a stream looked at again at the next fetch.
+func (w *read) wait(s *Stream) { w.waiting = append(w.waiting, s) }
+
+// lot is what one read has brought: n bytes in frames, all of which but the
+// last are full from CopiedDoff on.
+type lot struct {
+	frames [readBatch]uint32
+	used   int
+	n      int
+	errno  unix.Errno
+}
+
+// fill reads up to want bytes, in slots frames at most. It fails with ENOBUFS
+// where there is no frame.
+func (w *read) fill(s *Stream, want, slots int) (l lot) {
+	room := w.frames.Size() - CopiedDoff
+	want = min(want, readBatch*room)
+	slots = min((want+room-1)/room, slots)
+	var iov [readBatch]unix.Iovec
+	n := 0
+	for n < slots {
+		f, ok := w.frames.Take()
+		if !ok {
+			break
+		}
+		l.frames[n] = f
+		iov[n].Base = &w.frames.Bytes(f)[CopiedDoff]
+		iov[n].SetLen(min(room, want-n*room))
+		n++
+	}
+	if n == 0 {
+		w.frames.Empty++
+		l.n, l.errno = -1, unix.ENOBUFS
+		return l
+	}
+	l.n, l.errno = w.recvv(s.FD, iov[:n])
+	l.used = (max(l.n, 0) + room - 1) / room
+	for _, f := range l.frames[l.used:n] {
+		w.frames.Give(f)
+	}
+	return l
+}
+
+// drop gives back what was read.
+func (w *read) drop(l *lot) {
+	for _, f := range l.frames[:l.used] {
+		w.frames.Give(f)
+	}
+	l.used = 0
+}
+
+// skip throws up to n bytes away that were received before.
+func (w *read) skip(s *Stream, n uint32) (int, unix.Errno) {
+	var b [4096]byte
+	return w.recv(s.FD, b[:min(uint32(len(b)), n)], 0)
+}
+
+// rest reads what waits in a socket that is not under the verdict yet. An end of
+// stream or an error is left to be found again by the first event.
+func (w *read) rest(s *Stream) error {
+	for {
+		f, ok := w.frames.Take()
+		if !ok {
+			return frames.ErrNone
+		}
+		n, errno := w.recv(s.FD, w.frames.Bytes(f)[CopiedDoff:], 0)
+		if errno != 0 || n <= 0 {
+			w.frames.Give(f)
+			return nil
+		}
+		s.push(piece{kind: inFrame, flags: flagCopied, frame: f, off: CopiedDoff, len: uint32(n)})
+		w.count.Read++
+		w.count.ReadBytes += uint64(n)
+	}
+}
+
+// free drops what was not given out.
+func (w *read) free(s *Stream) {
+	for _, p := range s.pieces[s.first:] {
+		if p.kind == inFrame {
+			w.frames.Give(p.frame)
+		}
+	}
+	s.pieces, s.first = s.pieces[:0], 0
+}
+
+// recv reads from a socket without blocking.
+func (w *read) recv(fd int, b []byte, flags int) (int, unix.Errno) {
+	w.count.Syscalls++
+	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])),
+		uintptr(len(b)), uintptr(unix.MSG_DONTWAIT|flags), 0, 0)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(n), 0
+}
+
+// recvv reads into several buffers without blocking.
+func (w *read) recvv(fd int, iov []unix.Iovec) (int, unix.Errno) {
+	w.count.Syscalls++
+	msg := unix.Msghdr{Iov: &iov[0]}
+	msg.SetIovlen(len(iov))
+	n, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&msg)), unix.MSG_DONTWAIT)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(n), 0
+}

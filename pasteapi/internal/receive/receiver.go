@@ -1,0 +1,176 @@
+package receive
+
+import (
+	"errors"
+
+	"github.com/pastenet/paste/bpf"
+	"github.com/pastenet/paste/pasteapi/internal/conns"
+	"github.com/pastenet/paste/pasteapi/internal/frames"
+	"github.com/pastenet/paste/pasteapi/internal/inject"
+	"github.com/pastenet/paste/xsk"
+)
+
+// Watcher is told of a socket whose input is to wake the ring up. Others may
+// not: the verdict takes bytes away without telling poll.
+type Watcher interface {
+	WantInput(fd int) error
+}
+
+// Receiver joins the ways in of one ring. It belongs to the ring's goroutine.
+type Receiver struct {
+	Counters
+	frames  *frames.Frames
+	steered steered
+	copied  copied
+	read    read
+	ways    [3]way // those, in the order in which they are asked
+	ready   ready
+	hungup  []*Stream // an event says that they ended
+}
+
+// New returns a receiver without a NIC. The programs behind tk stay the
+// caller's. durable has payload of registered connections flushed before it is
+// injected.
+func New(f *frames.Frames, tk *bpf.Ticket, w Watcher, durable bool) *Receiver {
+	r := &Receiver{frames: f}
+	r.steered = steered{
+		frames: f, count: &r.Counters, durable: durable,
+		tickets: newTickets(tk.Table()), flows: conns.NewFlows[Stream](), holders: map[*Stream]struct{}{}, scratch: make([]xsk.Desc, harvestBatch),
+	}
+	r.copied = copied{
+		frames: f, count: &r.Counters, tk: tk, steered: &r.steered,
+		ready: &r.ready, watch: w, byCookie: map[uint64]*Stream{}, removed: map[uint64]struct{}{},
+	}
+	r.read = read{frames: f, count: &r.Counters, ready: &r.ready}
+	r.ways = [...]way{&r.steered, &r.copied, &r.read}
+	return r
+}
+
+// Attach gives the receiver NIC queues, whose frames it receives from now on,
+// and the injector, which is the receiver's to close.
+func (r *Receiver) Attach(nics []*xsk.Socket, steer *bpf.Steer, order *bpf.Order, inj *inject.Injector) {
+	r.steered.attach(nics, steer, order, inj)
+}
+
+// Detach takes the NIC queues away, which must be closed by then, and closes the
+// injector.
+func (r *Receiver) Detach() error { return r.steered.close() }
+
+// Queues is the number of NIC queues.
+func (r *Receiver) Queues() int { return len(r.steered.nics) }
+
+// Starved says whether a NIC queue has hardly a frame to receive into.
+func (r *Receiver) Starved() bool { return r.steered.starved }
+
+// Waiting says whether there is something to look at again soon for which no
+// event comes: bytes that the kernel queues late, the end of a connection, or
+// deliveries for which there were no frames.
+func (r *Receiver) Waiting() bool {
+	return len(r.read.waiting)+len(r.hungup) > 0 || r.copied.short
+}
+
+// Pending says whether a Fetch may find something, without a system call.
+func (r *Receiver) Pending() bool {
+	if len(r.ready.streams) > 0 {
+		return true
+	}
+	for _, w := range r.ways {
+		if w.pending() {
+			return true
+		}
+	}
+	return false
+}
+
+// Sleeping tells the verdict whether it has to wake the ring up. Look at Pending
+// once more after saying so.
+func (r *Receiver) Sleeping(yes bool) { r.copied.tk.Sleeping(yes) }
+
+// Fetch takes in what has arrived by all ways.
+func (r *Receiver) Fetch() error {
+	for _, w := range r.ways {
+		if err := w.fetch(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Room says that the application has given slots back.
+func (r *Receiver) Room() { r.steered.full = false }
+
+// Add puts a connection under the receiver: bytes that wait in its socket come
+// first. Call Start when everything else is ready for it.
+func (r *Receiver) Add(s *Stream) error {
+	if r.copied.byCookie[s.Cookie] != nil {
+		return conns.ErrRegistered
+	}
+	err := r.read.rest(s)
+	if err == nil {
+		err = r.copied.add(s)
+	}
+	if err != nil {
+		r.read.free(s)
+		return err
+	}
+	r.steered.add(s)
+	return nil
+}
+
+// Start has the verdict look at segments that arrived between the reading of the
+// socket and Add.
+func (r *Receiver) Start(s *Stream) {
+	if !s.socket {
+		r.peek(s)
+	}
+	r.ready.add(s)
+}
+
+// Remove takes a connection out; what was not given out is dropped.
+func (r *Receiver) Remove(s *Stream) error {
+	s.gone, s.mute = true, true
+	err := errors.Join(r.copied.remove(s), r.steered.remove(s))
+	r.read.free(s)
+	return err
+}
+
+// Mute drops what was not given out, and all that follows.
+func (r *Receiver) Mute(s *Stream) {
+	s.mute = true
+	r.read.free(s)
+}
+
+// Hold has nothing more of a connection acknowledged, as far as it is steered.
+func (r *Receiver) Hold(s *Stream) { r.steered.hold(s) }
+
+// Release ends Hold. What was held back comes first.
+func (r *Receiver) Release(s *Stream) error { return r.steered.release(s) }
+
+// Held is how many frames are held.
+func (r *Receiver) Held() int { return r.steered.held }
+
+// DropMost drops what is held for the connection for which most is. TCP sends it
+// again. The result is how many frames that were.
+func (r *Receiver) DropMost() int { return r.steered.dropMost() }
+
+// DropHeld drops what is held back; TCP sends it again.
+func (r *Receiver) DropHeld(s *Stream) {
+	r.steered.freeHeld(s)
+	r.steered.letPass(s)
+}
+
+// Sweep is called about once a second: it takes back what the kernel dropped
+// silently.
+func (r *Receiver) Sweep() { r.steered.sweep() }
+
+// Verdict returns the verdict's counters.
+func (r *Receiver) Verdict() (map[string]uint64, error) { return r.copied.tk.Counters() }
+
+// Close takes all connections out.
+func (r *Receiver) Close() error {
+	var errs []error
+	for _, s := range r.copied.byCookie {
+		errs = append(errs, r.Remove(s))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,129 @@
+package wait
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/go-quicktest/qt"
+	"golang.org/x/sys/unix"
+)
+
+func newWaiter(t *testing.T, spin time.Duration) *Waiter {
+	t.Helper()
+	w, err := New(spin)
+	qt.Assert(t, qt.IsNil(err))
+	t.Cleanup(func() { qt.Check(t, qt.IsNil(w.Close())) })
+	return w
+}
+
+// TestWake: Wake ends a wait of any length, also one that begins after it, once.
+func TestWake(t *testing.T) {
+	w := newWaiter(t, 0)
+	w.Wake()
+	_, woken, err := w.Wait(-1)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.IsTrue(woken))
+	_, woken, err = w.Wait(0)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.IsFalse(woken))
+	go func() {
+		time.Sleep(10 * time.Millisecond)
+		w.Wake()
+	}()
+	_, woken, err = w.Wait(-1)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.IsTrue(woken))
+}
+
+// TestKinds: an event says what its descriptor was watched for.
+func TestKinds(t *testing.T) {
+	w := newWaiter(t, 0)
+	r, s, err := os.Pipe()
+	qt.Assert(t, qt.IsNil(err))
+	defer r.Close()
+	defer s.Close()
+	qt.Assert(t, qt.IsNil(w.Watch(int(r.Fd()), User)))
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	qt.Assert(t, qt.IsNil(err))
+	defer unix.Close(pair[0])
+	qt.Assert(t, qt.IsNil(w.WatchConn(pair[0])))
+	events, _, err := w.Wait(-1) // the socket has room
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.HasLen(events, 1))
+	qt.Check(t, qt.Equals(events[0], Event{Connection, pair[0], unix.EPOLLOUT}))
+
+	_, err = unix.Write(pair[1], []byte("input"))
+	qt.Assert(t, qt.IsNil(err))
+	for { // the socket's input is not wanted, at most its room is told once more
+		events, _, err = w.Wait(0)
+		qt.Assert(t, qt.IsNil(err))
+		if len(events) == 0 {
+			break
+		}
+		qt.Assert(t, qt.Equals(events[0].Mask&unix.EPOLLIN, 0))
+	}
+	qt.Assert(t, qt.IsNil(w.WantInput(pair[0])))
+	events, _, err = w.Wait(-1)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.Equals(events[0].Mask&unix.EPOLLIN, unix.EPOLLIN))
+
+	_, err = s.Write([]byte("x"))
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.IsNil(unix.Close(pair[1])))
+	events, _, err = w.Wait(-1)
+	qt.Assert(t, qt.IsNil(err))
+	seen := map[Kind]uint32{}
+	for _, e := range events {
+		seen[e.Kind] |= e.Mask
+	}
+	qt.Check(t, qt.Equals(seen[User], unix.EPOLLIN))
+	qt.Check(t, qt.IsTrue(seen[Connection]&unix.EPOLLRDHUP != 0), qt.Commentf("%x", seen))
+}
+
+// TestInterrupt: a ring that waits leaves, and cannot enter again.
+func TestInterrupt(t *testing.T) {
+	w := newWaiter(t, 0)
+	left := make(chan struct{})
+	qt.Assert(t, qt.IsTrue(w.Enter()))
+	go func() {
+		defer close(left)
+		defer w.Leave()
+		for !w.Ending() {
+			_, _, _ = w.Wait(-1)
+		}
+	}()
+	w.Interrupt()
+	<-left
+	qt.Check(t, qt.IsFalse(w.Enter()))
+	qt.Check(t, qt.IsFalse(w.Entered()))
+}
+
+type source func() bool
+
+func (s source) Pending() bool { return s() }
+
+// TestSpin: spinning ends when there is something, when its time is over, and
+// when events are due; a waiter that does not spin does not look.
+func TestSpin(t *testing.T) {
+	never := source(func() bool { return false })
+	s := Start()
+	qt.Check(t, qt.Equals(newWaiter(t, 0).Spin(&s, source(func() bool { return true }), -1), Over))
+
+	w := newWaiter(t, time.Hour)
+	n := 0
+	qt.Check(t, qt.Equals(w.Spin(&s, source(func() bool { n++; return n == 50 }), -1), Found))
+	qt.Check(t, qt.Equals(w.Spin(&s, never, -1), Look))
+	qt.Check(t, qt.Equals(w.Spin(&s, never, 0), Over))
+
+	short := newWaiter(t, time.Nanosecond)
+	s = Start()
+	qt.Check(t, qt.Equals(short.Spin(&s, never, -1), Over))
+
+	busy := newWaiter(t, -1)
+	qt.Check(t, qt.Equals(busy.Spin(&s, never, -1), Look))
+	// A source that has always something does not keep the time from being over.
+	always := source(func() bool { return true })
+	for busy.Spin(&s, always, 0) != Over {
+	}
+}

@@ -1,0 +1,115 @@
+package pasteapi
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/pastenet/paste/bpf"
+	"github.com/pastenet/paste/xsk"
+)
+
+// Attachment says how long a NIC stays attached.
+type Attachment int
+
+const (
+	NotAttached     Attachment = iota // there is no NIC
+	AttachedProcess                   // as long as the port is open
+	AttachedPinned                    // until `pastectl detach`
+)
+
+var attachmentNames = [...]string{NotAttached: "", AttachedProcess: "process", AttachedPinned: "pinned"}
+
+// String returns "", "process" or "pinned".
+func (a Attachment) String() string {
+	if a < 0 || int(a) >= len(attachmentNames) {
+		return fmt.Sprintf("Attachment(%d)", int(a))
+	}
+	return attachmentNames[a]
+}
+
+// MarshalText makes the attachment a word in JSON.
+func (a Attachment) MarshalText() ([]byte, error) { return []byte(a.String()), nil }
+
+// UnmarshalText is the inverse of MarshalText.
+func (a *Attachment) UnmarshalText(text []byte) error {
+	for i, name := range attachmentNames {
+		if string(text) == name {
+			*a = Attachment(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("unknown attachment %q: must be process or pinned", text)
+}
+
+// QueueStatus describes the AF_XDP socket on one NIC queue.
+type QueueStatus struct {
+	Queue int          `json:"queue"`
+	Mode  xsk.BindMode `json:"mode"`
+}
+
+// PoolStatus describes the pool behind a port.
+type PoolStatus struct {
+	Path       string `json:"path"`
+	Backing    string `json:"backing"`
+	Durability string `json:"durability"`
+	FrameSize  int    `json:"frame_size"` // bytes
+	Frames     uint32 `json:"frames"`
+	Free       int    `json:"free"`
+}
+
+// Status describes a port, for people and for `pastectl status`.
+type Status struct {
+	NIC      string            `json:"nic"` // "": none, and then the next two mean nothing
+	PID      int               `json:"pid"`
+	XDP      bpf.XDPMode       `json:"xdp"`
+	Attached Attachment        `json:"attached"`
+	Ports    []uint16          `json:"ports"`
+	Queues   []QueueStatus     `json:"queues"`
+	Pool     PoolStatus        `json:"pool"`
+	Stats    Stats             `json:"stats"`
+	Steer    map[string]uint64 `json:"steer"`
+	Tickets  map[string]uint64 `json:"tickets"`
+}
+
+// Status may be called from any goroutine until Close.
+func (p *Port) Status() Status {
+	s := Status{NIC: p.opts.NIC, PID: os.Getpid(), Pool: p.poolStatus(),
+		Ports: []uint16{}, Queues: []QueueStatus{}, Steer: map[string]uint64{}, Tickets: map[string]uint64{}}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || !p.opened {
+		return s
+	}
+	s.Ports = append(s.Ports, p.ports...)
+	for q, sock := range p.socks {
+		s.Queues = append(s.Queues, QueueStatus{Queue: q, Mode: sock.Mode()})
+	}
+	for _, r := range p.rings {
+		rs := r.Stats()
+		s.Stats.add(&rs)
+		if counters, err := r.tk.Counters(); err == nil {
+			for name, v := range counters {
+				s.Tickets[name] += v
+			}
+		}
+	}
+	if p.steer != nil {
+		info := p.steer.Info()
+		s.XDP, s.Attached = info.Mode, AttachedProcess
+		if info.Pinned {
+			s.Attached = AttachedPinned
+		}
+		if counters, err := p.steer.Counters(); err == nil {
+			s.Steer = counters
+		}
+	}
+	return s
+}
+
+func (p *Port) poolStatus() PoolStatus {
+	pool := p.opts.Pool
+	return PoolStatus{
+		Path: pool.Path(), Backing: pool.Backing().String(), Durability: pool.Backing().Durability(),
+		FrameSize: pool.FrameSize(), Frames: pool.Frames(), Free: pool.Free(),
+	}
+}
