@@ -13,63 +13,46 @@ import (
 // a pool file, in the buffers that the NIC put it in.
 func Example() {
 	pool, err := pmem.OpenOrCreate("/dev/shm/x.pool", pmem.Options{Size: 256 << 20})
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	defer pool.Close()
 	port, err := pasteapi.Open(context.Background(), pasteapi.Options{NIC: "eth0", Pool: pool})
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	defer port.Close()
 
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(false) // rings carry plain TCP
 	ln, err := lc.Listen(context.Background(), "tcp", ":7777")
-	if err != nil {
-		log.Fatal(err)
-	}
-	if err := port.Steer(7777); err != nil {
-		log.Fatal(err)
-	}
+	check(err)
+	check(port.Steer(7777))
 	conn, err := ln.Accept()
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
+
 	ring := port.Ring(0)
 	fd, err := ring.RegisterConn(conn.(*net.TCPConn))
-	if err != nil {
-		log.Fatal(err)
-	}
-
-	rx, open := ring.RX(), true
-	for open {
-		if _, err := ring.Poll(-1); err != nil { // a batch of segments
-			log.Fatal(err)
-		}
-		for ; !rx.Empty(); rx.Head, rx.Cur = rx.Next(rx.Head), rx.Next(rx.Head) {
-			slot := rx.Slot(rx.Head)
-			off, n := uint16(slot.Doff()), slot.Len-uint16(slot.Doff())
-			if n == 0 { // close notice
+	check(err)
+	for open := true; open; {
+		_, err := ring.Poll(-1) // a batch of segments
+		check(err)
+		for seg := range ring.Segments() {
+			if seg.Closed() {
 				open = false
 				continue
 			}
-			frame, err := ring.Keep(slot) // out of the ring, a free one takes its place
-			if err != nil {
-				log.Fatal(err)
-			}
+			frag, err := seg.Keep() // out of the ring, a free buffer takes its place
+			check(err)
 			// The log takes a reference of its own, and flushes the payload where it lies.
-			if _, err := pool.Log().Append([]pmem.Fragment{{Frame: frame, Off: off, Len: n}}, true); err != nil {
-				log.Fatal(err)
-			}
-			pool.Unref(frame)
+			_, err = pool.Log().Append([]pmem.Fragment{frag}, true)
+			check(err)
+			pool.Unref(frag.Frame)
 		}
-		if err := pool.Log().Commit(); err != nil { // durable, the whole batch at once
-			log.Fatal(err)
-		}
+		check(pool.Log().Commit()) // durable, the whole batch at once
 	}
-	if err := ring.Unregister(fd); err != nil {
+	check(ring.Unregister(fd))
+	check(conn.Close())
+}
+
+func check(err error) {
+	if err != nil {
 		log.Fatal(err)
 	}
-	conn.Close()
 }

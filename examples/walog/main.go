@@ -67,14 +67,12 @@ func (w *walog) round() {
 	// This sends the answers of the turn before, whose messages were committed.
 	_, err := w.ring.Poll(-1)
 	check(err)
-	rx := w.ring.RX()
-	for ; !rx.Empty(); rx.Head, rx.Cur = rx.Next(rx.Head), rx.Next(rx.Head) {
-		slot := rx.Slot(rx.Head)
-		c, finished := w.conns[slot.Fd()], int(slot.Len) == slot.Doff()
-		if c != nil && (finished || w.segment(c, slot) != nil) {
+	for seg := range w.ring.Segments() {
+		c := w.conns[seg.Fd()]
+		if c != nil && (seg.Closed() || w.segment(c, seg) != nil) {
 			w.forget(c)
-			delete(w.conns, slot.Fd())
-			w.ring.CloseAfterSend(slot.Fd()) // answers still leave; the descriptor is the ring's now
+			delete(w.conns, seg.Fd())
+			w.ring.CloseAfterSend(seg.Fd()) // answers still leave; the descriptor is the ring's now
 		}
 	}
 	for _, ln := range w.ring.Ready() {
@@ -89,27 +87,28 @@ func (w *walog) round() {
 	check(w.pool.Log().Commit())
 }
 
-// segment takes the payload of one slot apart. An error is a reason to hang up.
-func (w *walog) segment(c *conn, slot *pasteapi.Slot) error {
-	rest, off := w.ring.RX().Payload(slot), slot.Doff()
+// segment takes a payload apart. An error is a reason to hang up.
+func (w *walog) segment(c *conn, seg pasteapi.Segment) error {
+	rest := seg.Payload()
 	// The buffer becomes ours, and the NIC gets another one for it.
-	frame, err := w.ring.Keep(slot)
+	kept, err := seg.Keep()
 	if err != nil {
 		return err
 	}
-	defer w.pool.Unref(frame)
+	defer w.pool.Unref(kept.Frame)
 	for len(rest) > 0 {
 		if c.header < 4 {
 			c.header, c.need = c.header+1, c.need<<8|int(rest[0])
-			rest, off = rest[1:], off+1
+			rest = rest[1:]
 		}
 		if c.need > 1<<20 {
 			return errors.New("message is too long")
 		}
 		if n := min(c.need, len(rest)); c.header == 4 && n > 0 {
-			w.pool.Ref(frame) // until the end of the message is here, too
-			c.frags = append(c.frags, pmem.Fragment{Frame: frame, Off: uint16(off), Len: uint16(n)})
-			rest, off, c.need = rest[n:], off+n, c.need-n
+			w.pool.Ref(kept.Frame) // until the end of the message is here, too
+			off := kept.Off + kept.Len - uint16(len(rest))
+			c.frags = append(c.frags, pmem.Fragment{Frame: kept.Frame, Off: off, Len: uint16(n)})
+			rest, c.need = rest[n:], c.need-n
 		}
 		if c.header == 4 && c.need == 0 {
 			seq, err := w.pool.Log().Append(c.frags, true) // takes references of its own
@@ -117,26 +116,23 @@ func (w *walog) segment(c *conn, slot *pasteapi.Slot) error {
 			if err != nil {
 				return err
 			}
-			w.answer(slot.Fd(), seq)
+			w.answer(seg, seq)
 		}
 	}
 	return nil
 }
 
-// answer puts a number into the TX ring. A full one is sent before its time,
+// answer sends a number, in the next turn. A full ring is sent before its time,
 // and the log is committed before that.
-func (w *walog) answer(fd int, seq uint64) {
-	tx := w.ring.TX()
-	if tx.Empty() {
+func (w *walog) answer(seg pasteapi.Segment, seq uint64) {
+	b := binary.BigEndian.AppendUint64(nil, seq)
+	err := seg.Reply(b)
+	if errors.Is(err, pasteapi.ErrTxFull) {
 		check(w.pool.Log().Commit())
 		check(w.ring.TxSync())
+		err = seg.Reply(b)
 	}
-	slot := tx.Slot(tx.Head)
-	binary.BigEndian.PutUint64(tx.Buf(slot), seq)
-	slot.SetFd(fd)
-	slot.SetDoff(0)
-	slot.Len = 8
-	tx.Head, tx.Cur = tx.Next(tx.Head), tx.Next(tx.Head)
+	check(err)
 }
 
 // forget gives up the message in progress; what the log has keeps its frames.

@@ -1,0 +1,134 @@
+package pasteapi
+
+import (
+	"fmt"
+	"iter"
+
+	"github.com/pastenet/paste/pmem"
+)
+
+// Segment is what one RX slot brings: a payload, or the end of a connection. It
+// is valid until the next sync, or until its ring is closed.
+type Segment struct {
+	ring    *Ring
+	slot    *Slot
+	payload []byte
+}
+
+// Segments takes what was received out of the RX ring, slot by slot, in order for
+// each connection:
+//
+//	for seg := range ring.Segments() {
+//		if seg.Closed() {
+//			…
+//		}
+//	}
+//
+// A slot belongs to the loop's body and is given back with the next sync; one at
+// which the loop is left counts as taken. It allocates nothing.
+func (r *Ring) Segments() iter.Seq[Segment] {
+	return func(yield func(Segment) bool) { r.segments(yield) }
+}
+
+func (r *Ring) segments(yield func(Segment) bool) {
+	rx := r.RX()
+	if r.closed {
+		return
+	}
+	for !rx.Empty() {
+		slot := rx.slot(rx.Head)
+		seg := Segment{r, slot, rx.Payload(slot)}
+		rx.Head = rx.Next(rx.Head)
+		rx.Cur = rx.Head
+		if !yield(seg) || r.closed {
+			return
+		}
+	}
+}
+
+// Fd is the connection's descriptor.
+func (s Segment) Fd() int { return s.slot.Fd() }
+
+// Slot is the slot itself, for what a Segment does not have.
+func (s Segment) Slot() *Slot { return s.slot }
+
+// Payload are the bytes received, where they lie. They are overwritten after the
+// next sync unless Keep has taken them out.
+func (s Segment) Payload() []byte { return s.payload }
+
+// Copied says whether the payload was copied, and not received where it lies.
+func (s Segment) Copied() bool { return s.slot.Flags&NS_COPIED != 0 }
+
+// Closed says that this is the close notice: nothing follows on the connection,
+// which is the application's to unregister and close. It may still send.
+func (s Segment) Closed() bool { return s.slot.Doff() == int(s.slot.Len) }
+
+// Cause says, of a close notice, why the connection ended: nil for an orderly
+// FIN. See Ring.CloseCause.
+func (s Segment) Cause() error { return s.ring.CloseCause(s.Fd()) }
+
+// Keep takes the payload out of the ring without copying it. The caller owns one
+// reference of the fragment's frame, and gives it up by pmem.Pool.Unref; a log
+// that the fragment is appended to takes a reference of its own. Payload stays
+// valid that long. Errors are those of Ring.Keep.
+func (s Segment) Keep() (pmem.Fragment, error) {
+	doff, end := s.slot.Doff(), int(s.slot.Len)
+	frame, err := s.ring.Keep(s.slot)
+	if err != nil {
+		return pmem.Fragment{}, err
+	}
+	return pmem.Fragment{Frame: frame, Off: uint16(doff), Len: uint16(end - doff)}, nil
+}
+
+// Forward sends the payload on a connection, from the buffer in which it lies:
+// the RX slot and a TX slot exchange their buffers. Payload must not be used any
+// more. With ErrTxFull nothing has happened.
+func (s Segment) Forward(fd int) error {
+	tx := s.ring.TX()
+	if s.ring.closed {
+		return ErrClosed
+	}
+	if tx.Empty() {
+		return ErrTxFull
+	}
+	in, out := s.slot, tx.slot(tx.Head)
+	in.BufIdx, out.BufIdx = out.BufIdx, in.BufIdx
+	in.Flags |= NS_BUF_CHANGED
+	out.Flags = NS_BUF_CHANGED
+	out.Len, out.Ptr = in.Len, in.Ptr
+	out.SetFd(fd)
+	tx.Head = tx.Next(tx.Head)
+	tx.Cur = tx.Head
+	return nil
+}
+
+// Reply sends bytes back on the connection. See Ring.Send.
+func (s Segment) Reply(b []byte) error { return s.ring.Send(s.Fd(), b) }
+
+// Send copies bytes into as many TX slots as they take; they leave with the next
+// TxSync or Poll. With ErrTxFull nothing was put into the ring: what is there has
+// to be sent first, and what the bytes answer may have to be made durable before
+// that.
+func (r *Ring) Send(fd int, b []byte) error {
+	if r.closed {
+		return ErrClosed
+	}
+	tx, size := r.TX(), r.frames.Size()
+	if need := (len(b) + size - 1) / size; need > int(tx.Space()) {
+		if need >= int(tx.NumSlots) {
+			return fmt.Errorf("send %d bytes: a ring of %d slots takes %d at once", len(b), tx.NumSlots, (int(tx.NumSlots)-1)*size)
+		}
+		return ErrTxFull
+	}
+	for len(b) > 0 {
+		s := tx.Slot(tx.Head)
+		n := copy(tx.Buf(s), b)
+		s.SetFd(fd)
+		s.SetDoff(0)
+		s.Len = uint16(n)
+		tx.Head = tx.Next(tx.Head)
+		tx.Cur = tx.Head
+		b = b[n:]
+	}
+	return nil
+}
