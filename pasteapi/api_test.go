@@ -346,3 +346,38 @@ func TestRegisterAgain(t *testing.T) {
 		qt.Assert(t, qt.IsNil(r.Unregister(fd)))
 	}
 }
+
+// TestRegisterEmptyPool: a connection is registered although there is no frame
+// for what waits in its socket; it is read when there is one.
+func TestRegisterEmptyPool(t *testing.T) {
+	r, _ := newTestRing(t)
+	fd, peer := tcpPair(t)
+	defer unix.Close(fd)
+	_, err := peer.Write([]byte("before"))
+	qt.Assert(t, qt.IsNil(err))
+	var rest []uint32
+	for f, ok := r.frames.Take(); ok; f, ok = r.frames.Take() {
+		rest = append(rest, f)
+	}
+	qt.Assert(t, qt.IsNil(r.Register(fd)))
+	_, err = peer.Write([]byte(", after"))
+	qt.Assert(t, qt.IsNil(err))
+	n, err := r.Poll(0)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.Equals(n, 0))
+	for _, f := range rest {
+		r.frames.Give(f)
+	}
+	qt.Assert(t, qt.IsNil(peer.CloseWrite()))
+	var got []byte
+	for open := true; open; {
+		_, err := r.Poll(-1)
+		qt.Assert(t, qt.IsNil(err))
+		for seg := range r.Segments() {
+			got = append(got, seg.Payload()...)
+			open = !seg.Closed()
+		}
+	}
+	qt.Check(t, qt.Equals(string(got), "before, after"))
+	qt.Assert(t, qt.IsNil(r.Unregister(fd)))
+}

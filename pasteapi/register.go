@@ -18,8 +18,7 @@ import (
 //
 // Errors: ErrNotSocket and ErrNotConnected, which is an ordinary event too, as
 // the peer may have reset it; ErrRegistered, also when another ring has the
-// socket; ErrTooManyConns; ErrNoBuffers when the pool has no frame for what waits
-// in the socket; ErrClosed.
+// socket; ErrTooManyConns; ErrClosed.
 //
 // A descriptor that was closed without Unregister counts as unregistered when
 // its number comes again for another socket. Until then its connection counts
@@ -93,7 +92,9 @@ func (r *Ring) register(fd int, owner syscall.Conn) error {
 		return errors.Join(err, r.in.Remove(&c.in))
 	}
 	r.conns.Put(fd, c)
-	r.in.Start(&c.in)
+	if err := r.in.Start(&c.in); err != nil {
+		return errors.Join(err, r.unregister(c))
+	}
 	return nil
 }
 

@@ -246,8 +246,7 @@ func (w *copied) add(s *Stream) error {
 	case errors.Is(err, unix.EOPNOTSUPP) && s.HalfClosed():
 		// The peer has finished already, which an ordinary client may do
 		// before it is registered. All that it sent waits in the socket.
-		s.socket = true
-		s.push(piece{kind: allSocket})
+		w.leave(s)
 	case errors.Is(err, unix.EOPNOTSUPP):
 		return fmt.Errorf("%w: it is not in state ESTABLISHED", conns.ErrNotConnected)
 	case errors.Is(err, unix.EBUSY):
@@ -257,6 +256,13 @@ func (w *copied) add(s *Stream) error {
 	}
 	w.byCookie[s.Cookie] = s
 	return nil
+}
+
+// leave has a connection that is not under the verdict read from its socket.
+func (w *copied) leave(s *Stream) {
+	s.socket = true
+	s.push(piece{kind: allSocket})
+	w.byCookie[s.Cookie] = s
 }
 
 // forget reads the deliveries of a socket that was removed a moment ago, which

@@ -109,6 +109,11 @@ func (r *Receiver) Add(s *Stream) error {
 	if err == nil {
 		err = r.copied.add(s)
 	}
+	if errors.Is(err, frames.ErrNone) {
+		// No frame for what waits: it is read when there is one.
+		r.copied.leave(s)
+		err = nil
+	}
 	if err != nil {
 		r.read.free(s)
 		return err
@@ -119,11 +124,14 @@ func (r *Receiver) Add(s *Stream) error {
 
 // Start has the verdict look at segments that arrived between the reading of the
 // socket and Add.
-func (r *Receiver) Start(s *Stream) {
-	if !s.socket {
-		r.peek(s)
-	}
+func (r *Receiver) Start(s *Stream) error {
 	r.ready.add(s)
+	if s.socket {
+		r.Syscalls++
+		return r.copied.watch.WantInput(s.FD)
+	}
+	r.peek(s)
+	return nil
 }
 
 // Remove takes a connection out; what was not given out is dropped.
