@@ -96,8 +96,13 @@ func (l *Log) writable() error {
 		return ErrClosed
 	case l.p.readOnly:
 		return ErrReadOnly
+	case l.failed != nil:
+		return l.failed
 	}
-	return l.failed
+	if err := l.p.Err(); err != nil {
+		return fmt.Errorf("%w: %w", ErrIO, err)
+	}
+	return nil
 }
 
 // Head returns the sequence number of the oldest record, or Next of an empty log.
