@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -191,6 +192,41 @@ func TestServeLostPool(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestServeLargeBody: what fits in the pool is stored, also when it has more
+// pieces than 16 bits can count.
+func TestServeLargeBody(t *testing.T) {
+	pool := filepath.Join(serveDir(t), "pool")
+	ctx, cancel := context.WithCancel(t.Context())
+	r, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		err := serveCommand(ctx, w, "http", "--listen", "127.0.0.1:0", "--pool", pool, "--pool-size", "384MiB", "--body-limit", "384MiB", "--json")
+		w.CloseWithError(io.EOF)
+		done <- err
+	}()
+	lines := json.NewDecoder(r)
+	var ready serve.Event
+	qt.Assert(t, qt.IsNil(lines.Decode(&ready)))
+	go io.Copy(io.Discard, r)
+	client := &http.Client{Transport: &http.Transport{}}
+	body := bytes.Repeat([]byte("0123456789"), 14<<20)
+	resp, err := client.Post(ready.URL, "", bytes.NewReader(body))
+	qt.Assert(t, qt.IsNil(err))
+	resp.Body.Close()
+	client.CloseIdleConnections()
+	qt.Assert(t, qt.Equals(resp.StatusCode, 201))
+	cancel()
+	qt.Assert(t, qt.IsNil(<-done))
+	p, err := pmem.Open(pool, pmem.Options{ReadOnly: true})
+	qt.Assert(t, qt.IsNil(err))
+	defer p.Close()
+	rec, err := p.Log().Record(1)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.IsNil(rec.Verify()))
+	qt.Assert(t, qt.Equals(rec.Length, int64(len(body))))
+	qt.Check(t, qt.IsTrue(len(rec.Fragments) > 1<<16), qt.Commentf("%d fragments", len(rec.Fragments)))
 }
 
 // TestServeForeignPool: no server takes the pool of another one, also not one
