@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/pastenet/paste/bpf"
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
 
@@ -25,6 +26,35 @@ func (c choice[T]) Set(s string) error {
 
 func (c choice[T]) String() string { return (*c.value).String() }
 func (c choice[T]) Type() string   { return c.words }
+
+// once is a flag that may be given once: of two values the command could obey
+// only one.
+type once struct {
+	pflag.Value
+	given *string
+}
+
+// Set implements pflag.Value.
+func (o *once) Set(s string) error {
+	if o.given != nil {
+		return fmt.Errorf("it is given already, as %q", *o.given)
+	}
+	o.given = &s
+	return o.Value.Set(s)
+}
+
+// refuseRepeats makes it an error to give a flag of cmd, or of a command below
+// it, twice. Lists are left alone: there a flag adds to what was given before.
+func refuseRepeats(cmd *cobra.Command) {
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if _, list := f.Value.(pflag.SliceValue); !list {
+			f.Value = &once{Value: f.Value}
+		}
+	})
+	for _, sub := range cmd.Commands() {
+		refuseRepeats(sub)
+	}
+}
 
 // xdpModeFlag makes mode a flag's value.
 func xdpModeFlag(mode *bpf.XDPMode) pflag.Value {

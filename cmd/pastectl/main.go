@@ -12,11 +12,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
 	"github.com/pastenet/paste/internal/bytesize"
+	"github.com/pastenet/paste/internal/interrupt"
 	"github.com/spf13/cobra"
 )
 
@@ -37,10 +36,10 @@ func main() {
 	os.Exit(run(os.Args[1:], env{stdout: os.Stdout, stderr: os.Stderr}))
 }
 
-// run executes one command line and returns the exit code. SIGINT and SIGTERM
-// cancel the command's context.
+// run executes one command line and returns the exit code. SIGINT, SIGTERM and
+// SIGHUP cancel the command's context, and a second one ends the process.
 func run(args []string, e env) int {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := interrupt.Context(context.Background())
 	defer stop()
 
 	root := newRootCmd(e)
@@ -52,6 +51,9 @@ func run(args []string, e env) int {
 	// The one mistake that cobra reports past the function for flag errors.
 	if strings.HasPrefix(err.Error(), "required flag") {
 		err = newUsageError(cmd, err)
+	}
+	if errors.Is(err, context.Canceled) && !errors.Is(err, interrupt.ErrInterrupted) && ctx.Err() != nil {
+		err = interrupt.Cause(ctx) // and not "context canceled"
 	}
 	fmt.Fprintln(e.stderr, "pastectl:", sentence(err))
 	if usage := new(usageError); errors.As(err, &usage) {
@@ -103,6 +105,7 @@ Environment:
 		newDemoCmd(e),
 		newVersionCmd(e),
 	)
+	refuseRepeats(root)
 	return root
 }
 

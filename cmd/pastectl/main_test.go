@@ -85,6 +85,10 @@ func TestUsageErrors(t *testing.T) {
 		"status a b",
 		"version a",
 		"bench rpc a",
+		"serve http --listen :0 --listen :1 --pool x",
+		"serve kv --listen :0 --pool x --nic a --nic b",
+		"pool create x --size 1MiB --size 1MiB",
+		"status --json --json",
 	} {
 		t.Run(line, func(t *testing.T) {
 			code, stdout, stderr := pastectl(strings.Fields(line)...)

@@ -45,9 +45,9 @@ left alone unless --force is given, and one that somebody has open even then.
 		Example: `  pastectl pool create /dev/shm/x.pool --size 1GiB
   pastectl pool create /dev/dax0.0 --frame-size 4096`,
 		Args: exactArgs("FILE"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			o.Size = int64(size)
-			p, err := pmem.Create(args[0], o)
+			p, err := makePool(cmd.Context(), args[0], func() (*pmem.Pool, error) { return pmem.Create(args[0], o) })
 			if err != nil {
 				return err
 			}
@@ -159,8 +159,8 @@ func newPoolInfoCmd(e env) *cobra.Command {
 		Example: `  pastectl pool info /dev/shm/x.pool
   pastectl pool info /dev/shm/x.pool --json`,
 		Args: exactArgs("FILE"),
-		RunE: func(_ *cobra.Command, args []string) error {
-			p, err := pmem.Open(args[0], pmem.Options{ReadOnly: true})
+		RunE: func(cmd *cobra.Command, args []string) error {
+			p, err := readPool(cmd.Context(), args[0], nil)
 			if err != nil {
 				return err
 			}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/pastenet/paste/pmem"
 	_ "github.com/pastenet/paste/pmem/btree" // so that pools with trees can be checked and moved
 	"github.com/spf13/cobra"
 )
@@ -39,7 +38,7 @@ would look like damage. Nor can a server open it while it is checked.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			bar := newPoolProgress(e.stderr, "opening ")
 			defer func() { bar.close() }()
-			p, err := pmem.Open(args[0], pmem.Options{ReadOnly: true, Progress: bar.update})
+			p, err := readPool(cmd.Context(), args[0], bar.update)
 			if err != nil {
 				return err
 			}

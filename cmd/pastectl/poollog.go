@@ -76,7 +76,7 @@ The exit code is 1 when a record or the log itself is damaged.`,
 			case o.raw && (o.json || o.verify), one && o.verify:
 				return newUsageError(cmd, errors.New("--raw, --json and --record with --verify exclude each other"))
 			}
-			p, err := pmem.Open(args[0], pmem.Options{ReadOnly: true})
+			p, err := readPool(cmd.Context(), args[0], nil)
 			if err != nil {
 				return err
 			}

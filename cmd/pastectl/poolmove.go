@@ -21,11 +21,11 @@ func newPoolGrowCmd(e env) *cobra.Command {
 keeps its number of entries. A crash on the way leaves the old or the new size.`,
 		Example: `  pastectl pool grow /dev/shm/x.pool --size 2GiB`,
 		Args:    exactArgs("FILE"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := pmem.Grow(args[0], int64(size)); err != nil {
 				return err
 			}
-			p, err := pmem.Open(args[0], pmem.Options{ReadOnly: true})
+			p, err := readPool(cmd.Context(), args[0], nil)
 			if err != nil {
 				return err
 			}
@@ -56,7 +56,7 @@ is verified on the way; the dump ends with an error at the first damage.`,
 					return newUsageError(cmd, errors.New("an archive is not for a terminal; redirect standard output to a file"))
 				}
 			}
-			p, err := pmem.Open(args[0], pmem.Options{ReadOnly: true})
+			p, err := readPool(cmd.Context(), args[0], nil)
 			if err != nil {
 				return err
 			}

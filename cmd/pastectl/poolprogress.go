@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"os"
+	"sync"
 
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
@@ -13,6 +14,7 @@ import (
 // nothing is shown.
 type poolProgress struct {
 	label string
+	mu    sync.Mutex // work that was given up may still report
 	bars  *mpb.Progress
 	bar   *mpb.Bar
 }
@@ -27,9 +29,11 @@ func newPoolProgress(out io.Writer, label string) *poolProgress {
 	return p
 }
 
-// update is called from one goroutine at a time. A total of 0 means that it is
+// update shows how far the work is. A total of 0 means that it is
 // not known.
 func (p *poolProgress) update(done, total uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.bars == nil {
 		return
 	}
@@ -44,6 +48,8 @@ func (p *poolProgress) update(done, total uint64) {
 
 // close takes the bar away. It may be called again.
 func (p *poolProgress) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.bars == nil {
 		return
 	}

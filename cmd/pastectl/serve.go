@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/pastenet/paste/internal/httpd"
@@ -29,7 +30,9 @@ The pool is created if there is none. The interface is attached for as long as
 the server runs, unless "pastectl attach" did that. Without --nic, and for
 clients that come in by another interface, everything works by copying.
 
-Prints one line when it is ready, and one when SIGINT or SIGTERM ends it.`
+Prints one line when it is ready, and one when it has ended. SIGINT, SIGTERM or
+SIGHUP ends it: nobody is let in any more, and requests that have begun may be
+finished within --drain-timeout. A second SIGINT or SIGTERM ends it at once.`
 
 func newServeHTTPCmd(e env) *cobra.Command {
 	o := newServeOptions(httpd.DefaultBodyLimit)
@@ -48,6 +51,9 @@ answered; the answer's X-Paste-Seq is the record's number ("pastectl pool log").
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cfg.ResponseBytes < 1 || cfg.ResponseBytes > maxResponse {
 				return newUsageError(cmd, fmt.Errorf("--response-bytes must be 1 to %d", maxResponse))
+			}
+			if cfg.Persist == httpd.PersistNone && cmd.Flag("on-full").Changed {
+				return newUsageError(cmd, errors.New("--persist none stores nothing, so there is nothing for --on-full to say"))
 			}
 			if err := o.complete(cmd, e); err != nil {
 				return err

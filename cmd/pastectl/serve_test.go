@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-quicktest/qt"
 	"github.com/pastenet/paste/bpf"
@@ -47,6 +48,14 @@ func TestServeUsage(t *testing.T) {
 		{"http --listen :0 --pool x --persist maybe", `.*unknown persistence "maybe".*`},
 		{"http --listen :0 --pool x --on-full maybe", `.*unknown choice "maybe".*`},
 		{"http --listen :0 --pool x --rings 0", ".*must be positive.*"},
+		{"http --listen :0 --pool x --busy-poll --spin 1ms", ".*nothing for --spin to say.*"},
+		{"http --listen :0 --pool x --copybreak 100", ".*give --nic too.*"},
+		{"kv --listen :0 --pool x --durable-ack", ".*give --nic too.*"},
+		{"kv --listen :0 --pool x --xdp-mode generic", ".*give --nic too.*"},
+		{"http --listen :0 --pool x --nic y --durable-ack --copybreak 1", ".*nothing for --copybreak to say.*"},
+		{"http --listen :0 --pool x --persist none --on-full wrap", ".*nothing for --on-full to say.*"},
+		{"http --listen :0 --pool x --drain-timeout -1s", ".*must not be negative.*"},
+		{"http --listen :0 --pool x --rings 60 --max-connections 1000000000", "60000000000 connections need .* file descriptors, and this process may have .*"},
 		{"http --listen :0 --pool x --response-bytes -1", "--response-bytes must be 1 to 67108864.*"},
 		{"http --listen :0 --pool x --response-bytes 99999999999", "--response-bytes must be 1 to 67108864.*"},
 		{"http --listen :0 --pool x --spin -1s", "--spin must not be negative.*"},
@@ -278,4 +287,48 @@ func TestDescribeNIC(t *testing.T) {
 	qt.Check(t, qt.Equals(describeNIC(&pasteapi.Status{
 		NIC: "eth0", XDP: bpf.ModeNative, Queues: []pasteapi.QueueStatus{{Mode: xsk.Copy}, {Queue: 1, Mode: xsk.Copy}},
 	}), "eth0 (native, copy)"))
+}
+
+// What a user asks of a pool that exists is true of it, or refused.
+func TestServeOtherPool(t *testing.T) {
+	pool := filepath.Join(serveDir(t), "pool")
+	p, err := pmem.Create(pool, pmem.Options{Size: 16 << 20})
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.IsNil(p.Close()))
+	for _, kind := range []string{"http", "kv"} {
+		for args, want := range map[string]string{
+			"--pool-size 32MiB": ".*16777216 bytes, not 33554432; .*",
+			"--pool-size 8MiB":  ".*16777216 bytes, not 8388608; .*",
+			"--frame-size 4096": ".*frames of 2048 bytes, not 4096; .*",
+			"--pool-size 16MiB --listen nowhere --frame-size 2048": ".*listen on.*",
+			"--pool-size 16777200 --listen nowhere":                ".*listen on.*", // as rounded
+			"--listen nowhere":                                     ".*listen on.*",
+		} {
+			args := append([]string{kind, "--pool", pool}, strings.Fields(args)...)
+			if !strings.Contains(strings.Join(args, " "), "nowhere") {
+				args = append(args, "--listen", "127.0.0.1:0")
+			}
+			qt.Check(t, qt.ErrorMatches(serveCommand(t.Context(), io.Discard, args...), "serve .*"+want), qt.Commentf("%v", args))
+		}
+	}
+}
+
+// A server that is told to end while it opens its pool does so at once, says
+// why in one sentence, and leaves no pool that it made.
+func TestServeInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, kind := range []string{"http", "kv"} {
+		dir := serveDir(t)
+		err := serveCommand(ctx, io.Discard, kind, "--listen", "127.0.0.1:0", "--pool", filepath.Join(dir, "pool"), "--pool-size", "64MiB")
+		qt.Check(t, qt.ErrorMatches(err, "serve "+kind+": interrupted while pool .* was opened"))
+		for end := time.Now().Add(3 * time.Minute); ; time.Sleep(time.Millisecond) {
+			left, err := os.ReadDir(dir)
+			qt.Assert(t, qt.IsNil(err))
+			if len(left) == 0 {
+				break
+			}
+			qt.Assert(t, qt.IsTrue(time.Now().Before(end)), qt.Commentf("%v is left", left))
+		}
+	}
 }

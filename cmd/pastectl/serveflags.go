@@ -10,6 +10,7 @@ import (
 	"github.com/pastenet/paste/internal/serve"
 	"github.com/pastenet/paste/pmem"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 )
 
 // serveSpin is how long an idle server looks at its rings before it sleeps:
@@ -22,6 +23,7 @@ type serveOptions struct {
 	cfg       serve.Config
 	bodyLimit sizeFlag
 	poolSize  sizeFlag
+	frameSize int
 	cpu       int
 	busyPoll  bool
 	json      bool
@@ -35,16 +37,17 @@ func newServeOptions(bodyLimit sizeFlag) *serveOptions {
 func (o *serveOptions) define(cmd *cobra.Command) {
 	f, http, port := cmd.Flags(), &o.cfg.HTTP, &o.cfg.Port
 	f.StringVar(&port.NIC, "nic", "", "interface to receive from; without it all payload is copied")
-	f.StringVar(&http.Addr, "listen", "", "address and port to listen on, such as 10.0.0.1:8080 or [fd00::1]:8080")
+	f.StringVar(&http.Addr, "listen", "", "address and port to listen on: 10.0.0.1:8080, [fd00::1]:8080; :8080 or [::]:8080 for all of both kinds, 0.0.0.0:8080 for all of IPv4")
 	f.StringVar(&o.cfg.Pool.Path, "pool", "", "pool file on tmpfs, hugetlbfs, DAX or an ordinary disk, or a device-DAX device")
-	f.Var(&o.poolSize, "pool-size", "size of the pool if it has to be created; of a device, all of it if this is not given")
-	f.IntVar(&o.cfg.Pool.FrameSize, "frame-size", pmem.DefaultFrameSize, "bytes per packet buffer if the pool has to be created: 2048 or 4096")
+	f.Var(&o.poolSize, "pool-size", "size of the pool if it has to be created, of a device all of it by default; one that exists must have it if it is given")
+	f.IntVar(&o.frameSize, "frame-size", pmem.DefaultFrameSize, "bytes per packet buffer if the pool has to be created, 2048 or 4096; one that exists must have them if this is given")
 	f.BoolVar(&o.cfg.Pool.AllowForeign, "allow-foreign-pool", false, "use a pool file that another user owns or may write to, and so can end or deceive the server")
 	f.IntVar(&http.MaxConns, "max-connections", httpd.DefaultMaxConns, "connections per ring, beyond which clients get 503")
 	f.Var(&o.bodyLimit, "body-limit", "size beyond which a body gets 413")
 	f.DurationVar(&http.HeaderTimeout, "header-timeout", httpd.DefaultHeaderTimeout, "how long a request's header may take; 0: for ever")
 	f.DurationVar(&http.IdleTimeout, "idle-timeout", httpd.DefaultIdleTimeout, "how long a connection may wait for its next request; 0: for ever")
 	f.DurationVar(&http.StallTimeout, "stall-timeout", httpd.DefaultStallTimeout, "how long a client may take to send or to read 4 KiB; 0: for ever")
+	f.DurationVar(&http.DrainTimeout, "drain-timeout", httpd.DefaultDrainTimeout, "how long requests that have begun may take after a signal to end; 0: not at all")
 	f.BoolVar(&port.DurableAck, "durable-ack", false, "make payload durable before TCP acknowledges it")
 	f.IntVar(&port.Copybreak, "copybreak", 0, "let segments with less payload than this many bytes pass AF_XDP, and copy them: 0 = 256 if the NIC has zero-copy, else 1400; negative: none pass")
 	f.DurationVar(&port.Spin, "spin", serveSpin, "how long an idle server looks at its rings before it sleeps")
@@ -63,16 +66,10 @@ func (o *serveOptions) complete(cmd *cobra.Command, e env) error {
 			return newUsageError(cmd, fmt.Errorf("missing --%s", name))
 		}
 	}
-	if http.MaxConns < 1 || port.Rings < 1 || o.bodyLimit < 1 {
-		return newUsageError(cmd, errors.New("--max-connections, --body-limit and --rings must be positive"))
+	if err := o.check(cmd); err != nil {
+		return newUsageError(cmd, err)
 	}
-	if port.Spin < 0 {
-		return newUsageError(cmd, errors.New("--spin must not be negative; --busy-poll never sleeps"))
-	}
-	for _, limit := range []*time.Duration{&http.HeaderTimeout, &http.IdleTimeout, &http.StallTimeout} {
-		if *limit < 0 {
-			return newUsageError(cmd, errors.New("--header-timeout, --idle-timeout and --stall-timeout must not be negative"))
-		}
+	for _, limit := range o.limits() {
 		if *limit == 0 {
 			*limit = -1 // where 0 means the default
 		}
@@ -88,9 +85,60 @@ func (o *serveOptions) complete(cmd *cobra.Command, e env) error {
 	if cmd.Flag("pool-size").Changed {
 		o.cfg.Pool.Size = int64(o.poolSize)
 	}
+	if cmd.Flag("frame-size").Changed {
+		o.cfg.Pool.FrameSize = o.frameSize
+	}
 	http.BodyLimit = int64(o.bodyLimit)
 	http.Logger = slog.New(slog.NewTextHandler(e.stderr, nil))
 	port.MaxConns, port.BPFFS, port.Logger = http.MaxConns, bpffsPath(), http.Logger
 	o.cfg.Report = e.reporter(o.json)
+	return nil
+}
+
+func (o *serveOptions) limits() []*time.Duration {
+	http := &o.cfg.HTTP
+	return []*time.Duration{&http.HeaderTimeout, &http.IdleTimeout, &http.StallTimeout, &http.DrainTimeout}
+}
+
+// check refuses values that cannot be, and flags that would be ignored because
+// of another one.
+func (o *serveOptions) check(cmd *cobra.Command) error {
+	http, port := &o.cfg.HTTP, &o.cfg.Port
+	given := func(flag string) bool { return cmd.Flag(flag).Changed }
+	if http.MaxConns < 1 || port.Rings < 1 {
+		return errors.New("--max-connections and --rings must be positive")
+	}
+	if port.Spin < 0 {
+		return errors.New("--spin must not be negative; --busy-poll never sleeps")
+	}
+	for _, limit := range o.limits() {
+		if *limit < 0 {
+			return errors.New("--header-timeout, --idle-timeout, --stall-timeout and --drain-timeout must not be negative")
+		}
+	}
+	switch {
+	case o.busyPoll && given("spin"):
+		return errors.New("--busy-poll never sleeps, so there is nothing for --spin to say")
+	case port.DurableAck && port.Copybreak > 0:
+		return errors.New("--durable-ack lets no segment pass AF_XDP, so there is nothing for --copybreak to say")
+	case port.NIC == "" && (port.DurableAck || given("xdp-mode") || given("copybreak")):
+		return errors.New("--xdp-mode, --copybreak and --durable-ack are about an interface: give --nic too")
+	case given("max-connections"):
+		return enoughFiles(port.Rings * http.MaxConns)
+	}
+	return nil
+}
+
+// enoughFiles refuses more connections than the process may have descriptors.
+func enoughFiles(conns int) error {
+	const others = 64 // listeners, rings, the pool
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return nil // accept(2) will tell
+	}
+	if uint64(conns+others) > limit.Max {
+		return fmt.Errorf("%d connections need %d file descriptors, and this process may have %d; raise the limit (`ulimit -Hn`, LimitNOFILE of a service) or lower --max-connections",
+			conns, conns+others, limit.Max)
+	}
 	return nil
 }

@@ -17,23 +17,43 @@ const acceptBurst = 64
 // descriptor that was closed.
 func (l *loop) accept() {
 	for range acceptBurst {
-		fd, _, err := unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-		switch err {
-		case nil:
-			l.welcome(fd)
-		case unix.EAGAIN:
-			return
-		case unix.EMFILE, unix.ENFILE:
-			if !l.refuseWithSpare() {
-				return
-			}
-		case unix.EINTR, unix.ECONNABORTED:
-		default:
-			// accept(2): pending network errors of the new socket show here.
-			l.warn("accept", "err", os.NewSyscallError("accept4", err))
+		if !l.acceptOne() {
 			return
 		}
 	}
+}
+
+// acceptAll takes all that are waiting.
+func (l *loop) acceptAll() {
+	for range backlog {
+		if !l.acceptOne() {
+			return
+		}
+	}
+}
+
+// acceptOne reports whether there may be more.
+func (l *loop) acceptOne() bool {
+	fd, _, err := unix.Accept4(l.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+	switch err {
+	case nil:
+		l.welcome(fd)
+	case unix.EAGAIN:
+		return false
+	case unix.EMFILE, unix.ENFILE:
+		return l.refuseWithSpare()
+	case unix.EINTR, unix.ECONNABORTED:
+	case unix.EINVAL:
+		if l.s.in(draining) {
+			return false // another ring has shut it down
+		}
+		fallthrough
+	default:
+		// accept(2): pending network errors of the new socket show here.
+		l.warn("accept", "err", os.NewSyscallError("accept4", err))
+		return false
+	}
+	return true
 }
 
 func (l *loop) welcome(fd int) {

@@ -108,6 +108,9 @@ type Config struct {
 	// may take to read 4 KiB of replies that do not fit the socket, before the
 	// connection is reset. Default 1 minute.
 	StallTimeout time.Duration
+	// DrainTimeout is how long Run goes on, once its context is done, for the
+	// requests that have begun; less than 0 is not at all. Default 10 seconds.
+	DrainTimeout time.Duration
 	// CPUs to which the rings' threads are pinned, ring i to CPUs[i modulo
 	// their number]; none leaves it to the scheduler.
 	CPUs []int
@@ -123,6 +126,7 @@ const (
 	DefaultHeaderTimeout = 30 * time.Second
 	DefaultIdleTimeout   = 2 * time.Minute
 	DefaultStallTimeout  = time.Minute
+	DefaultDrainTimeout  = 10 * time.Second
 )
 
 func (c *Config) fill() error {
@@ -144,7 +148,7 @@ func (c *Config) fill() error {
 	for _, d := range []struct {
 		field *time.Duration
 		value time.Duration
-	}{{&c.HeaderTimeout, DefaultHeaderTimeout}, {&c.IdleTimeout, DefaultIdleTimeout}, {&c.StallTimeout, DefaultStallTimeout}} {
+	}{{&c.HeaderTimeout, DefaultHeaderTimeout}, {&c.IdleTimeout, DefaultIdleTimeout}, {&c.StallTimeout, DefaultStallTimeout}, {&c.DrainTimeout, DefaultDrainTimeout}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}

@@ -19,10 +19,13 @@ import (
 type fixture struct {
 	t    *testing.T
 	pool *pmem.Pool
+	ring *fakeRing
 	srv  *Server
 	addr string
 	base int // free frames at the start
-	stop func()
+
+	cancel func() // begins the server's end
+	stop   func() // waits for it
 }
 
 type setup struct {
@@ -32,7 +35,18 @@ type setup struct {
 	mss      int
 }
 
+// serve starts a server.
 func serve(t *testing.T, o setup) *fixture {
+	t.Helper()
+	f := prepare(t, o)
+	ctx, cancel := context.WithCancel(context.Background())
+	f.cancel = cancel
+	f.run(ctx)
+	return f
+}
+
+// prepare makes a server that listens, and does not run yet.
+func prepare(t *testing.T, o setup) *fixture {
 	t.Helper()
 	if o.poolSize == 0 {
 		o.poolSize = 32 << 20
@@ -43,6 +57,9 @@ func serve(t *testing.T, o setup) *fixture {
 	if o.mss == 0 {
 		o.mss = 1448
 	}
+	if o.cfg.DrainTimeout == 0 {
+		o.cfg.DrainTimeout = -1 // most tests leave connections behind
+	}
 	pool, err := pmem.NewMemory("httpd-test", pmem.Options{Size: o.poolSize, FrameSize: 2048})
 	qt.Assert(t, qt.IsNil(err))
 	ring := newFakeRing(pool, o.slots, o.mss)
@@ -50,12 +67,16 @@ func serve(t *testing.T, o setup) *fixture {
 	o.cfg.Logger = slog.New(slog.DiscardHandler)
 	srv, err := New(o.cfg, pool)
 	qt.Assert(t, qt.IsNil(err))
-	f := &fixture{t: t, pool: pool, srv: srv, addr: srv.Addr().String(), base: pool.Free()}
-	ctx, cancel := context.WithCancel(context.Background())
+	return &fixture{t: t, pool: pool, ring: ring, srv: srv, addr: srv.Addr().String(), base: pool.Free(), cancel: func() {}}
+}
+
+// run serves until ctx is done, or stop is called.
+func (f *fixture) run(ctx context.Context) {
 	done := make(chan error, 1)
-	go func() { done <- srv.Run(ctx, ring) }()
+	go func() { done <- f.srv.Run(ctx, f.ring) }()
+	t, pool := f.t, f.pool
 	f.stop = sync.OnceFunc(func() {
-		cancel()
+		f.cancel()
 		qt.Check(t, qt.IsNil(<-done))
 	})
 	t.Cleanup(func() {
@@ -67,10 +88,9 @@ func serve(t *testing.T, o setup) *fixture {
 			qt.Check(t, qt.IsNil(pool.Log().Truncate(n-1)))
 		}
 		qt.Check(t, qt.Equals(pool.Free(), f.base))
-		ring.close()
+		f.ring.close()
 		qt.Check(t, qt.IsNil(pool.Close()))
 	})
-	return f
 }
 
 func (f *fixture) dial() *net.TCPConn {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,10 +24,13 @@ type loop struct {
 	log     *slog.Logger
 	replies *replies
 
-	conns   []*conn // by descriptor
-	open    int
-	free    []*conn
-	closing []*conn
+	conns     []*conn // by descriptor
+	open      int
+	draining  bool // no connection is accepted any more
+	dismissed bool // and idle ones are closed
+	watched   bool // fd
+	free      []*conn
+	closing   []*conn
 
 	handler Handler // nil: the log's
 	x       Exchange
@@ -76,9 +80,15 @@ func (l *loop) run() error {
 	if err := l.ring.Watch(l.fd); err != nil {
 		return fmt.Errorf("watch listening socket: %w", err)
 	}
+	l.watched = true
 	l.openSpare()
 	defer l.shut()
-	for !l.s.stop.Load() {
+	for !l.s.in(stopped) {
+		if l.s.in(draining) && !l.draining {
+			l.drain()
+		} else if l.draining && l.open == 0 {
+			break
+		}
 		_, err := l.ring.Poll(l.pollTimeout())
 		l.syncs++
 		l.timer.advance()
@@ -97,10 +107,10 @@ func (l *loop) run() error {
 		if len(l.closing) > 0 {
 			l.reap()
 		}
-		for _, fd := range l.ring.Ready() {
-			if fd == l.fd {
-				l.accept()
-			}
+		if l.draining {
+			l.dismiss()
+		} else if slices.Contains(l.ring.Ready(), l.fd) {
+			l.accept()
 		}
 		if err := l.endBatch(); err != nil {
 			return err
@@ -184,6 +194,15 @@ func (l *loop) dropFrames() {
 
 // shut ends all connections after what was answered has been sent.
 func (l *loop) shut() {
+	cut := 0
+	for _, c := range l.conns {
+		if c != nil && c.phase == serving {
+			cut++
+		}
+	}
+	if cut > 0 {
+		l.log.Warn("requests cut off by the end of the server", "connections", cut, "drain_timeout", l.s.cfg.DrainTimeout)
+	}
 	if err := l.commit(); err == nil {
 		if err := l.ring.TxSync(); err != nil {
 			l.log.Warn("last push of replies", "err", err)
@@ -196,9 +215,7 @@ func (l *loop) shut() {
 			l.destroy(c)
 		}
 	}
-	if err := l.ring.Unwatch(l.fd); err != nil {
-		l.log.Warn("unwatch listening socket", "err", err)
-	}
+	l.unwatch()
 	if l.spare >= 0 {
 		unix.Close(l.spare)
 	}
@@ -210,6 +227,16 @@ func (l *loop) shut() {
 	l.pubMu.Lock()
 	l.pub = l.n
 	l.pubMu.Unlock()
+}
+
+func (l *loop) unwatch() {
+	if !l.watched {
+		return
+	}
+	l.watched = false
+	if err := l.ring.Unwatch(l.fd); err != nil {
+		l.log.Warn("unwatch listening socket", "err", err)
+	}
 }
 
 // warn logs at most once per second.

@@ -111,6 +111,9 @@ func (l *loop) finish(c *conn) error {
 		return nil
 	}
 	r := &c.parser.Request
+	if l.draining {
+		r.KeepAlive = false
+	}
 	l.n.Requests++
 	l.expects(c, partIdle)
 	var err error

@@ -20,8 +20,8 @@ type Server struct {
 	cfg   Config
 	pool  *pmem.Pool
 	addr  netip.AddrPort
-	stop  atomic.Bool
-	fd    int // listening socket, of the first loop; -1 when closed
+	state atomic.Int32 // serverState
+	fd    int          // listening socket, of the first loop; -1 when closed
 	loops []*loop
 	mu    sync.Mutex // of fd and loops, except for the loops themselves
 
@@ -94,10 +94,11 @@ func (s *Server) Close() error {
 	return os.NewSyscallError("close", unix.Close(fd))
 }
 
-// Run serves on the rings, one thread for each, until ctx is done; then it
-// commits what was received, sends what was answered, closes all connections
-// and the listening socket, and returns nil. It also returns when a ring fails
-// for good. The rings must use the server's pool and belong to the server
+// Run serves on the rings, one thread for each, until ctx is done. Then it
+// takes no more connections, closes those that are idle, and lets the others
+// finish the request that they have begun, for as long as Config.DrainTimeout;
+// it commits what was received, sends what was answered, closes what is left,
+// and returns nil. It also returns when a ring fails for good. The rings must use the server's pool and belong to the server
 // until Run has returned. It can be called once. Several rings must be all of a
 // port's, in their order, and Run be called in the network namespace of New: where
 // each ring has a NIC queue, each gets a listening socket, and thereby the
@@ -130,17 +131,7 @@ func (s *Server) Run(ctx context.Context, rings ...Ring) error {
 	}()
 	var wg sync.WaitGroup
 	errs := make([]error, len(s.loops))
-	halt := func() {
-		s.stop.Store(true)
-		for _, l := range s.loops {
-			l.ring.Wake()
-		}
-	}
-	halted := make(chan struct{})
-	unhook := context.AfterFunc(ctx, func() {
-		defer close(halted)
-		halt()
-	})
+	end := s.endWith(ctx)
 	for i, l := range s.loops {
 		wg.Add(1)
 		go func() {
@@ -149,23 +140,21 @@ func (s *Server) Run(ctx context.Context, rings ...Ring) error {
 			if len(s.cfg.CPUs) == 0 {
 				defer runtime.UnlockOSThread()
 			} else if errs[i] = pin(s.cfg.CPUs[i%len(s.cfg.CPUs)]); errs[i] != nil {
-				halt()
+				s.enter(stopped)
 				return
 			}
 			// A pinned thread stays locked, so that it ends with the goroutine
 			// and its affinity does not leak to other goroutines.
 			// A fault in the pool's memory ends the server as any error does.
 			if errs[i] = s.pool.Guard(l.run); errs[i] != nil {
-				halt()
+				s.enter(stopped)
 			}
 		}()
 	}
-	unwatch := s.watchPool(halt)
+	unwatch := s.watchPool(func() { s.enter(stopped) })
 	wg.Wait()
 	unwatch()
-	if !unhook() {
-		<-halted // it wakes rings that the caller is about to close
-	}
+	end()
 	if err := s.pool.Err(); err != nil {
 		return err // whatever else has failed, failed because of that
 	}

@@ -55,6 +55,8 @@ func (t *timer) advance() {
 // pollTimeout is how long a Poll may sleep.
 func (l *loop) pollTimeout() time.Duration {
 	switch {
+	case l.draining && !l.dismissed:
+		return 0
 	case len(l.closing) > 0:
 		return l.closingTimeout()
 	case l.open > 0 && l.timer.every > 0:

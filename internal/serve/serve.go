@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/pastenet/paste/bpf"
 	"github.com/pastenet/paste/internal/httpd"
+	"github.com/pastenet/paste/internal/interrupt"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
 )
@@ -24,18 +26,23 @@ type Config struct {
 
 // run is the life of a server: open makes what answers its requests.
 func run(ctx context.Context, cfg Config, open func(*Config, *pmem.Pool) (*service, error)) (err error) {
-	pool, err := cfg.Pool.open()
+	pool, err := cfg.Pool.open(ctx)
 	if err != nil {
 		return err
 	}
 	started := false
+	svc, err := interrupt.Wait(ctx,
+		func() (*service, error) { return open(&cfg, pool) },
+		func(svc *service) { _ = errors.Join(svc.close(), closePool(pool, false)) })
+	if errors.Is(err, interrupt.ErrInterrupted) {
+		return fmt.Errorf("%w while pool %s was read", err, pool.Path())
+	}
 	defer func() {
 		err = errors.Join(err, closePool(pool, started))
 		if lost := pool.Err(); lost != nil {
 			err = lost // whatever else has failed, failed because of that
 		}
 	}()
-	svc, err := open(&cfg, pool)
 	if err != nil {
 		return err
 	}
@@ -66,10 +73,28 @@ func openPort(ctx context.Context, cfg *Config, pool *pmem.Pool, svc *service) (
 	if err != nil {
 		return nil, err
 	}
-	if err := port.Steer(svc.srv.Addr().Port()); err != nil {
+	if err = checkPort(cfg, port.Status()); err == nil {
+		err = port.Steer(svc.srv.Addr().Port())
+	}
+	if err != nil {
 		return nil, errors.Join(err, port.Close())
 	}
 	return port, nil
+}
+
+// checkPort refuses a port that is not as asked for.
+func checkPort(cfg *Config, s pasteapi.Status) error {
+	if s.NIC == "" {
+		return nil
+	}
+	if n := len(s.Queues); cfg.Port.Rings > n {
+		return fmt.Errorf("%d rings for %d RX queues of %s: a ring without a queue gets no connections; ask for at most %d, or give the interface more queues (`ethtool -L`)",
+			cfg.Port.Rings, n, s.NIC, n)
+	}
+	if want := cfg.Port.XDPMode; want != bpf.ModeAuto && want != s.XDP {
+		return fmt.Errorf("interface %s: %w: it is in %s mode; detach it before it is attached in %s mode", s.NIC, bpf.ErrOtherMode, s.XDP, want)
+	}
+	return nil
 }
 
 func (s *service) event(what string, port *pasteapi.Port) *Event {
