@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -59,8 +60,7 @@ type server struct {
 }
 
 // serve starts a server of HTTP on the lab's veth over a pool, and waits until
-// it is ready. A later flag overrides an earlier one, so args can change any of
-// the usual ones.
+// it is ready. Flags in args take the place of the usual ones.
 func serve(t testing.TB, l *netlab.Lab, pool string, args ...string) *server {
 	t.Helper()
 	return serveKind(t, l, "http", pool, args...)
@@ -83,11 +83,27 @@ func tryServe(t testing.TB, l *netlab.Lab, pool string, args ...string) (*server
 	return s, s.wait()
 }
 
+// override adds to args the pairs of flag and value in defaults whose flag args
+// does not have.
+func override(defaults, args []string) []string {
+	out := slices.Clone(args)
+	for pair := range slices.Chunk(defaults, 2) {
+		has := func(arg string) bool { return arg == pair[0] || strings.HasPrefix(arg, pair[0]+"=") }
+		if !slices.ContainsFunc(args, has) {
+			out = append(out, pair...)
+		}
+	}
+	return out
+}
+
 // start does not wait until the server is ready.
 func start(t testing.TB, l *netlab.Lab, kind, pool string, args ...string) (*server, error) {
-	p, err := childproc.Start(l.ServerCommand(context.Background(), pastectl, append([]string{"serve", kind, "--json",
-		"--nic", l.ServerDev, "--listen", net.JoinHostPort(l.ServerIP4.String(), "8080"),
-		"--pool", pool, "--pool-size", "64MiB"}, args...)...))
+	defaults := []string{"--nic", l.ServerDev, "--listen", net.JoinHostPort(l.ServerIP4.String(), "8080"), "--pool", pool}
+	if _, err := os.Stat(pool); err != nil { // one that exists has its size
+		defaults = append(defaults, "--pool-size", "64MiB")
+	}
+	p, err := childproc.Start(l.ServerCommand(context.Background(), pastectl,
+		append([]string{"serve", kind, "--json"}, override(defaults, args)...)...))
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,13 @@ var ErrAddrInUse = errors.New("address already in use")
 // net.core.somaxconn.
 const backlog = 8192
 
+// endpoint is what to listen on.
+type endpoint struct {
+	netip.AddrPort
+	both bool // all addresses, of IPv6 and of IPv4
+	any  bool // of whatever kinds the kernel has
+}
+
 // listen makes a non-blocking listening socket. It is not net.Listen because
 // that makes multipath TCP listeners, which a sockmap does not take, and
 // because an event loop has no use for the runtime's poller.
@@ -26,26 +33,49 @@ const backlog = 8192
 // With share, sockets for which allowSharing was called may have the same
 // address.
 func listen(addr string, share bool) (fd int, bound netip.AddrPort, err error) {
-	ap, err := parseAddr(addr)
+	e, err := parseAddr(addr)
 	if err != nil {
 		return -1, bound, fmt.Errorf("listen on %q: %w", addr, err)
 	}
-	defer func() {
-		if err != nil {
-			if fd >= 0 {
-				unix.Close(fd)
-			}
-			fd, err = -1, fmt.Errorf("listen on %s: %w", addr, err)
-		}
-	}()
+	fd, bound, err = e.listen(share)
+	if e.any && (errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL)) { // no IPv6 here
+		e = endpoint{AddrPort: netip.AddrPortFrom(netip.IPv4Unspecified(), e.Port())}
+		fd, bound, err = e.listen(share)
+	}
+	if err != nil {
+		return -1, bound, fmt.Errorf("listen on %s: %w", addr, explain(err))
+	}
+	return fd, bound, nil
+}
+
+// explain says what to do about an error of endpoint.listen.
+func explain(err error) error {
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		return fmt.Errorf("%w; stop the other server or choose another port", ErrAddrInUse)
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return errors.New("no interface here has that address")
+	case errors.Is(err, unix.EACCES):
+		return errors.New("ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE")
+	}
+	return err
+}
+
+func (e *endpoint) listen(share bool) (fd int, bound netip.AddrPort, err error) {
 	family := unix.AF_INET
-	if ap.Addr().Is6() {
+	if e.Addr().Is6() {
 		family = unix.AF_INET6
 	}
 	fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
 	if err != nil {
 		return -1, bound, os.NewSyscallError("socket", err)
 	}
+	defer func() {
+		if err != nil {
+			unix.Close(fd)
+			fd = -1
+		}
+	}()
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 		return fd, bound, os.NewSyscallError("setsockopt", err)
 	}
@@ -54,50 +84,50 @@ func listen(addr string, share bool) (fd int, bound netip.AddrPort, err error) {
 			return fd, bound, err
 		}
 	}
-	var sa unix.Sockaddr = &unix.SockaddrInet4{Port: int(ap.Port())}
-	if family == unix.AF_INET6 {
-		sa6 := &unix.SockaddrInet6{Port: int(ap.Port()), Addr: ap.Addr().As16()}
-		if zone := ap.Addr().Zone(); zone != "" {
-			ifi, err := net.InterfaceByName(zone)
-			if err != nil {
-				return fd, bound, fmt.Errorf("zone %s: %w", zone, err)
-			}
-			sa6.ZoneId = uint32(ifi.Index)
-		}
-		sa = sa6
-	} else {
-		sa.(*unix.SockaddrInet4).Addr = ap.Addr().As4()
+	sa, err := e.sockaddr()
+	if err != nil {
+		return fd, bound, err
 	}
-	switch err := unix.Bind(fd, sa); err {
-	case nil:
-	case unix.EADDRINUSE:
-		return fd, bound, fmt.Errorf("%w; stop the other server or choose another port", ErrAddrInUse)
-	case unix.EADDRNOTAVAIL:
-		return fd, bound, errors.New("no interface here has that address")
-	case unix.EACCES:
-		return fd, bound, errors.New("ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE")
-	default:
+	if e.both {
+		// Whatever net.ipv6.bindv6only says.
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0); err != nil {
+			return fd, bound, os.NewSyscallError("setsockopt", err)
+		}
+	}
+	if err := unix.Bind(fd, sa); err != nil {
 		return fd, bound, os.NewSyscallError("bind", err)
 	}
 	// With SO_REUSEADDR two sockets may be bound; only one may listen.
-	switch err := unix.Listen(fd, backlog); err {
-	case nil:
-	case unix.EADDRINUSE:
-		return fd, bound, fmt.Errorf("%w; stop the other server or choose another port", ErrAddrInUse)
-	default:
+	if err := unix.Listen(fd, backlog); err != nil {
 		return fd, bound, os.NewSyscallError("listen", err)
 	}
 	got, err := unix.Getsockname(fd)
 	if err != nil {
 		return fd, bound, os.NewSyscallError("getsockname", err)
 	}
+	port := e.Port()
 	switch got := got.(type) {
 	case *unix.SockaddrInet4:
-		ap = netip.AddrPortFrom(ap.Addr(), uint16(got.Port))
+		port = uint16(got.Port)
 	case *unix.SockaddrInet6:
-		ap = netip.AddrPortFrom(ap.Addr(), uint16(got.Port))
+		port = uint16(got.Port)
 	}
-	return fd, ap, nil
+	return fd, netip.AddrPortFrom(e.Addr(), port), nil
+}
+
+func (e *endpoint) sockaddr() (unix.Sockaddr, error) {
+	if !e.Addr().Is6() {
+		return &unix.SockaddrInet4{Port: int(e.Port()), Addr: e.Addr().As4()}, nil
+	}
+	sa := &unix.SockaddrInet6{Port: int(e.Port()), Addr: e.Addr().As16()}
+	if zone := e.Addr().Zone(); zone != "" {
+		ifi, err := net.InterfaceByName(zone)
+		if err != nil {
+			return nil, fmt.Errorf("zone %s: %w", zone, err)
+		}
+		sa.ZoneId = uint32(ifi.Index)
+	}
+	return sa, nil
 }
 
 // allowSharing lets further sockets of this user listen on the same address.
@@ -134,26 +164,29 @@ func (s *Server) spread(rings []Ring) (fds []int, err error) {
 	return fds, rings[0].PlaceConnections(fds...)
 }
 
-// parseAddr reads "ip:port", ":port" or "localhost:port". Other names are
-// refused: one name may be several addresses, and a server has one socket.
-func parseAddr(addr string) (netip.AddrPort, error) {
+// parseAddr reads "ip:port", ":port" or "localhost:port". No address, and "[::]",
+// mean all addresses of IPv6 and of IPv4, as in package net; "0.0.0.0" those of
+// IPv4. Names other than localhost are refused: one name may be several
+// addresses, and a server has one socket.
+func parseAddr(addr string) (endpoint, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return netip.AddrPort{}, errors.New("want ADDRESS:PORT, with an IPv6 address in brackets")
+		return endpoint{}, errors.New("want ADDRESS:PORT, with an IPv6 address in brackets")
 	}
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("port %q is not a number up to 65535", port)
+		return endpoint{}, fmt.Errorf("port %q is not a number up to 65535", port)
 	}
+	ip := netip.IPv6Unspecified()
 	switch host {
 	case "":
-		return netip.AddrPortFrom(netip.IPv4Unspecified(), uint16(n)), nil
 	case "localhost":
-		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(n)), nil
+		ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	default:
+		if ip, err = netip.ParseAddr(host); err != nil {
+			return endpoint{}, fmt.Errorf("%q is not an IP address", host)
+		}
+		ip = ip.Unmap()
 	}
-	ip, err := netip.ParseAddr(host)
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("%q is not an IP address", host)
-	}
-	return netip.AddrPortFrom(ip.Unmap(), uint16(n)), nil
+	return endpoint{AddrPort: netip.AddrPortFrom(ip, uint16(n)), both: ip == netip.IPv6Unspecified(), any: host == ""}, nil
 }
