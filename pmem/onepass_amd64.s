@@ -3,7 +3,7 @@
 // CRC-32C by folding, as in Gopal et al., "Fast CRC Computation for Generic
 // Polynomials Using PCLMULQDQ Instruction" (Intel, 2009), in its bit-reflected
 // form. X0 to X3 hold a remainder of 64 bytes. A fold moves 16 bytes of it
-// forward by a distance and adds what is there; foldKeys (onepass.go) has a
+// forward by a distance and adds what is there; foldKeys (onepass_amd64.go) has a
 // pair of constants for each distance.
 
 // FOLD moves X over the distance of the keys in X4 and adds D; T is clobbered.
