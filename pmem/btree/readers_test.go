@@ -1,6 +1,7 @@
 package btree_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -103,6 +104,52 @@ func TestSnapshotHolds(t *testing.T) {
 	qt.Assert(t, qt.Equals(used(p), 0))
 }
 
+// A node that contradicts itself under a right checksum is damage to whoever is
+// to change it, and stays as it is.
+func TestDamagedNodeIsNotChanged(t *testing.T) {
+	for _, d := range []struct {
+		what string
+		at   int
+		b    []byte
+	}{
+		{"a cell in the free space", 78, []byte{0xf2, 0x04, 0xf2, 0x04, 1, 1, 0}},
+		{"two slots with one cell", 32, []byte{0, 7, 0, 7}},
+		{"no cells", 22, []byte{0, 0}},
+		{"a heap that is too large", 24, []byte{100, 0}},
+		{"removed bytes that were not", 26, []byte{100, 0}},
+		{"of a commit that has not been", 8, []byte{3, 0, 0, 0, 0, 0, 0, 0}},
+	} {
+		mem := make([]byte, 400<<10)
+		p, err := pmem.FormatMemory(mem, nil, pmem.Options{FrameSize: 2048, LogEntries: 32})
+		qt.Assert(t, qt.IsNil(err))
+		tr, err := btree.Create(p, "t", btree.Options{Reserve: 8})
+		qt.Assert(t, qt.IsNil(err))
+		for i := range 150 {
+			qt.Assert(t, qt.IsNil(put(tr, fmt.Sprintf("key%04d", i), make([]byte, i%60), 5*(i%30/29))))
+		}
+		qt.Assert(t, qt.IsNil(tr.Commit()))
+		r, _ := p.Root("t")
+		tr, err = btree.Open(p, "t", btree.Options{Reserve: 8})
+		qt.Assert(t, qt.IsNil(err))
+		leaf := p.Frame(r.Frame + 1)
+		copy(leaf[d.at:], d.b)
+		btree.Reseal(p, r.Frame+1)
+		before, told := bytes.Clone(leaf), 0
+		for i := range 150 {
+			_, err := tr.Put(fmt.Appendf(nil, "key%04d", i), &btree.Value{Inline: make([]byte, 60)})
+			if err == nil {
+				_, err = tr.Delete(fmt.Appendf(nil, "key%04d", i))
+			}
+			if err != nil {
+				qt.Assert(t, qt.ErrorIs(err, pmem.ErrDamaged), qt.Commentf("%s, key %d", d.what, i))
+				told++
+			}
+		}
+		qt.Check(t, qt.IsTrue(told > 30), qt.Commentf("%s: told of %d keys", d.what, told))
+		qt.Check(t, qt.DeepEquals(leaf, before), qt.Commentf("%s", d.what))
+	}
+}
+
 // FuzzTree puts arbitrary bytes over a node, with a right checksum, and reads:
 // there may be errors, never a panic.
 func FuzzTree(f *testing.F) {
@@ -117,7 +164,24 @@ func FuzzTree(f *testing.F) {
 	for i := range 150 {
 		qt.Assert(f, qt.IsNil(put(tr, fmt.Sprintf("key%04d", i), make([]byte, i%60), 5*(i%30/29))))
 	}
+	var one [1]uint32
+	p.Alloc(one[:])
+	long := &btree.Value{Len: 600, Frags: make([]pmem.Fragment, 600)} // in three frames
+	for i := range long.Frags {
+		long.Frags[i] = pmem.Fragment{Frame: one[0], Off: uint16(i), Len: 1}
+	}
+	_, err = tr.Put([]byte("key0070"), long)
+	qt.Assert(f, qt.IsNil(err))
 	qt.Assert(f, qt.IsNil(tr.Commit()))
+	var parts []uint32 // nodes, and frames with fragments of values
+	root, _ := p.Root("t")
+	qt.Assert(f, qt.IsNil(btree.Walk(p, root, func(frame uint32) error {
+		if b := p.Frame(frame); b[0] == 'P' && b[1] == 'T' && b[2] == 'T' {
+			parts = append(parts, frame)
+		}
+		return nil
+	})))
+	qt.Assert(f, qt.HasLen(parts, 9))
 	mem := make([]byte, len(sound))
 	f.Fuzz(func(t *testing.T, at uint16, b []byte, seal bool) {
 		copy(mem, sound)
@@ -126,13 +190,11 @@ func FuzzTree(f *testing.F) {
 		tr, err := btree.Open(p, "t", btree.Options{Reserve: 8})
 		qt.Assert(t, qt.IsNil(err))
 		r, _ := p.Root("t")
-		n := p.Frame(r.Frame + uint32(at)%4)
-		if n == nil {
-			return
-		}
-		copy(n[int(at/4)%len(n):], b)
+		frame := parts[int(at)%len(parts)]
+		n := p.Frame(frame)
+		copy(n[int(at)/len(parts)%len(n):], b)
 		if seal {
-			btree.Reseal(p, n)
+			btree.Reseal(p, frame)
 		}
 		found := 0
 		err = btree.Check(p, "t", r, func(error) error { found++; return nil })
@@ -143,9 +205,9 @@ func FuzzTree(f *testing.F) {
 			_, _ = tr.Get(fmt.Appendf(nil, "key%04d", i), &v)
 		}
 		_ = tr.Descend(nil, func(e btree.Entry) bool { e.Value(&v); return true })
-		for i := range 20 {
+		for i := range 60 {
 			_, _ = tr.Delete(fmt.Appendf(nil, "key%04d", i*7))
-			_, _ = tr.Put(fmt.Appendf(nil, "key%04d", i*5), &btree.Value{Inline: b[:min(len(b), 60)]})
+			_, _ = tr.Put(fmt.Appendf(nil, "key%04d", i*5), &btree.Value{Inline: bytes.Repeat([]byte{1}, i)})
 		}
 		_ = tr.Commit()
 	})

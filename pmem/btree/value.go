@@ -214,9 +214,10 @@ func (t *Tree) writeOverflow(frags []pmem.Fragment) uint32 {
 // overflow calls fn with each frame of a value's fragments.
 func (t *view) overflow(n node, b []byte, fn func(frame uint32, o overflowFrame)) {
 	left, f := int(le.Uint32(b[2:])), le.Uint32(b[14:])
-	if left == 0 || left > maxFragments(t.p) {
-		n.bad("a value of %d fragments", left)
+	if left == 0 || left > maxFragments(t.p) || uint64(left) > uint64(le.Uint32(b[6:])) {
+		n.bad("a value of %d bytes in %d fragments", le.Uint32(b[6:]), left)
 	}
+	per := (t.size - overflowHead) / fragLen
 	for left > 0 {
 		o := overflowFrame(t.p.Frame(f))
 		switch {
@@ -224,7 +225,7 @@ func (t *view) overflow(n node, b []byte, fn func(frame uint32, o overflowFrame)
 			n.bad("frame %d does not hold a value's fragments", f)
 		case le.Uint32(o[4:]) != crc32.Update(t.seed^f, castagnoli, o[8:]):
 			n.bad("checksum mismatch of a value's fragments in frame %d", f)
-		case o.count() == 0 || o.count() > left || overflowHead+fragLen*o.count() > len(o):
+		case o.count() != min(left, per): // so that a circle ends
 			n.bad("frame %d has %d of a value's %d last fragments", f, o.count(), left)
 		}
 		left -= o.count()
