@@ -164,7 +164,9 @@ func peerCred(c *net.UnixConn) (cred *unix.Ucred, err error) {
 // QueryNIC asks the application that has nic, in the calling thread's network
 // namespace, for its Status. The error wraps os.ErrNotExist if there
 // is no application, and os.ErrPermission if it does not answer to this user or
-// is one that this user must not believe.
+// is one that this user must not believe: one of another user who is not root.
+// Root is answered by all, and told whose the process is (LivePort.UID): every
+// user may take a NIC's name.
 func QueryNIC(ctx context.Context, nic string) (Status, error) {
 	p, err := queryNIC(ctx, nic)
 	return p.Status, err
@@ -192,27 +194,32 @@ func queryNIC(ctx context.Context, nic string) (LivePort, error) {
 	if err != nil {
 		return fail(err)
 	}
-	if cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
+	if me := os.Geteuid(); cred.Uid != 0 && int(cred.Uid) != me && me != 0 {
 		return fail(fmt.Errorf("process %d belongs to user %d: %w", cred.Pid, cred.Uid, os.ErrPermission))
 	}
-	data, err := io.ReadAll(conn)
+	data, err := io.ReadAll(io.LimitReader(conn, maxStatus))
 	if err != nil {
 		return fail(errors.Join(context.Cause(ctx), err))
 	}
 	if len(data) == 0 {
 		return fail(fmt.Errorf("process %d does not answer: %w", cred.Pid, os.ErrPermission))
 	}
-	p := LivePort{NIC: nic, PID: int(cred.Pid)}
+	p := LivePort{NIC: nic, PID: int(cred.Pid), UID: int(cred.Uid)}
 	if err := json.Unmarshal(data, &p.Status); err != nil {
 		return fail(fmt.Errorf("process %d: the answer was cut off, or is another version's: %w", cred.Pid, err))
 	}
 	return p, nil
 }
 
+// maxStatus is more than any status takes, bytes: a stranger's is not read without
+// end.
+const maxStatus = 1 << 20
+
 // LivePort is a Port that some process has open now.
 type LivePort struct {
 	NIC    string `json:"nic"`
 	PID    int    `json:"pid"`
+	UID    int    `json:"uid"`    // who runs it; root sees the ports of all users
 	Status Status `json:"status"` // as the process reports it
 }
 

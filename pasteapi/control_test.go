@@ -111,7 +111,8 @@ func TestQueryNICCancelled(t *testing.T) {
 	qt.Assert(t, qt.ErrorIs(err, context.Canceled))
 }
 
-// A process of another user that took the address is not believed.
+// A process of another user that took the address is not believed, but by root,
+// who is told whose it is.
 func TestQueryNICOfStranger(t *testing.T) {
 	controlNetns(t)
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -120,16 +121,37 @@ func TestQueryNICOfStranger(t *testing.T) {
 	// Only this thread becomes the stranger; listen records its credentials.
 	_, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), 65534, ^uintptr(0))
 	qt.Assert(t, qt.Equals(errno, 0))
-	err = errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: "@paste/at0"}), unix.Listen(fd, 1))
+	err = errors.Join(unix.Bind(fd, &unix.SockaddrUnix{Name: "@paste/at0"}), unix.Listen(fd, 8))
 	_, _, errno = unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), 0, ^uintptr(0))
 	qt.Assert(t, qt.Equals(errno, 0))
 	qt.Assert(t, qt.IsNil(err))
 
+	as := func(uid uintptr) {
+		_, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), uid, ^uintptr(0))
+		qt.Assert(t, qt.Equals(errno, 0))
+	}
+	as(65533)
 	_, err = QueryNIC(context.Background(), "at0")
-	qt.Assert(t, qt.ErrorIs(err, os.ErrPermission))
+	qt.Check(t, qt.ErrorIs(err, os.ErrPermission))
 	ports, err := ListPorts(context.Background())
-	qt.Assert(t, qt.ErrorIs(err, os.ErrPermission))
-	qt.Assert(t, qt.HasLen(ports, 0))
+	qt.Check(t, qt.ErrorIs(err, os.ErrPermission))
+	qt.Check(t, qt.HasLen(ports, 0))
+	as(0)
+	go func() {
+		for {
+			peer, _, err := unix.Accept(fd)
+			if err != nil {
+				return // shut down
+			}
+			_, _ = unix.SendmsgN(peer, []byte(`{"nic":"at0"}`), nil, nil, unix.MSG_NOSIGNAL) // to who asked first, nobody
+			unix.Close(peer)
+		}
+	}()
+	defer unix.Shutdown(fd, unix.SHUT_RDWR)
+	ports, err = ListPorts(context.Background())
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.HasLen(ports, 1))
+	qt.Check(t, qt.Equals(ports[0].UID, 65534))
 	_, err = claimNIC("at0", nil)
 	qt.Assert(t, qt.ErrorIs(err, ErrNICInUse))
 }

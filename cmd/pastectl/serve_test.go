@@ -291,11 +291,11 @@ func TestDescribeNIC(t *testing.T) {
 
 // What a user asks of a pool that exists is true of it, or refused.
 func TestServeOtherPool(t *testing.T) {
-	pool := filepath.Join(serveDir(t), "pool")
-	p, err := pmem.Create(pool, pmem.Options{Size: 16 << 20})
-	qt.Assert(t, qt.IsNil(err))
-	qt.Assert(t, qt.IsNil(p.Close()))
 	for _, kind := range []string{"http", "kv"} {
+		pool := filepath.Join(serveDir(t), "pool")
+		p, err := pmem.Create(pool, pmem.Options{Size: 16 << 20})
+		qt.Assert(t, qt.IsNil(err))
+		qt.Assert(t, qt.IsNil(p.Close()))
 		for args, want := range map[string]string{
 			"--pool-size 32MiB": ".*16777216 bytes, not 33554432; .*",
 			"--pool-size 8MiB":  ".*16777216 bytes, not 8388608; .*",

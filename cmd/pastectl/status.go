@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/pastenet/paste/bpf"
 	"github.com/pastenet/paste/pasteapi"
@@ -25,7 +27,8 @@ and the applications that have an interface open: process, zero-copy or copy for
 each queue, pool, connections and counters.
 
 With an interface, only that one, and an error if it is neither attached nor in
-use. An application answers root and its own user only.
+use. An application answers root and its own user only, and root is told whose an
+application is that is not root's.
 
 For another network namespace:
 
@@ -126,7 +129,18 @@ func (a *attachedNIC) read() error {
 	return err
 }
 
-func (st *status) print(w io.Writer) {
+// print shows the status. What processes of other users say of themselves is
+// among it, so that control characters are left out.
+func (st *status) print(out io.Writer) {
+	w := new(bytes.Buffer)
+	defer func() {
+		io.WriteString(out, strings.Map(func(r rune) rune {
+			if r != '\n' && !unicode.IsPrint(r) {
+				return '?'
+			}
+			return r
+		}, w.String()))
+	}()
 	if len(st.Attached) == 0 && len(st.Ports) == 0 {
 		fmt.Fprintln(w, "no interface of this network namespace is attached or in use")
 	}
@@ -156,7 +170,11 @@ func (st *status) print(w io.Writer) {
 // printPort prints what an application says of its Port; pinned is what is true
 // of the NIC now, for it may have been detached since the application began.
 func printPort(w io.Writer, p pasteapi.LivePort, pinned bool) {
-	fmt.Fprintf(w, "%s: in use by process %d\n", p.NIC, p.PID)
+	fmt.Fprintf(w, "%s: in use by process %d", p.NIC, p.PID)
+	if p.UID != 0 {
+		fmt.Fprintf(w, " of user %d, who is not root: what follows is as true as that user is honest", p.UID)
+	}
+	fmt.Fprintln(w)
 	s := &p.Status // of another version, maybe: what it does not tell is zero
 	switch {
 	case s.Attached == pasteapi.NotAttached:

@@ -25,12 +25,23 @@ type Tap struct {
 	mac     [6]byte
 }
 
+// openError says what a refused device is missing.
+func openError(err error) error {
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("open /dev/net/tun (this user must be allowed to read and to write it: capabilities do not help, but for CAP_DAC_OVERRIDE): %w", err)
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, unix.ENODEV):
+		return fmt.Errorf("open /dev/net/tun (needs the tun driver: `modprobe tun`): %w", err)
+	}
+	return fmt.Errorf("open /dev/net/tun: %w", err)
+}
+
 // OpenTap creates a device in the calling thread's network namespace.
 func OpenTap() (_ *Tap, err error) {
 	t := &Tap{}
 	t.fd, err = unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open /dev/net/tun (needs the tun driver: `modprobe tun`): %w", err)
+		return nil, openError(err)
 	}
 	defer func() {
 		if err != nil {
