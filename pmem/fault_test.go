@@ -14,9 +14,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A pool's file that is cut off while it is mapped is an error of everything
-// that touches the memory and can return one, and the process goes on.
-func TestMemoryGone(t *testing.T) {
+// memoryOp is something that touches a pool's memory.
+type memoryOp struct {
+	name   string
+	writes bool // then the error wraps ErrIO, and stays
+	do     func(p *Pool) error
+}
+
+func memoryOps(t *testing.T) []memoryOp {
 	each := func(p *Pool) (err error) {
 		for r, e := range p.Log().Records() {
 			if err = e; err == nil {
@@ -25,11 +30,7 @@ func TestMemoryGone(t *testing.T) {
 		}
 		return err
 	}
-	ops := []struct {
-		name   string
-		writes bool // then the error wraps ErrIO, and stays
-		do     func(p *Pool) error
-	}{
+	return []memoryOp{
 		{"Records", false, each},
 		{"Record", false, func(p *Pool) error {
 			r, err := p.Log().Record(20)
@@ -82,13 +83,18 @@ func TestMemoryGone(t *testing.T) {
 		{"Persist", true, func(p *Pool) error { return p.Persist(p.Offset(p.Frames()-1, 0), 2048) }},
 		{"Close", true, func(p *Pool) error { return p.Close() }},
 	}
+}
+
+// A pool's file that is cut off while it is mapped is an error of everything
+// that touches the memory and can return one, and the process goes on.
+func TestMemoryGone(t *testing.T) {
 	// All of it, all but the superblocks, and the data frames only.
 	for _, cut := range []func(p *Pool) int64{
 		func(*Pool) int64 { return 0 },
 		func(*Pool) int64 { return 4096 },
 		func(p *Pool) int64 { return int64(p.Offset(p.FirstFrame(), 0)) },
 	} {
-		for i, op := range ops {
+		for i, op := range memoryOps(t) {
 			path, p := filled(t, Options{})
 			p.Log().AppendCopy([]byte("so that Close has something to note"))
 			qt.Assert(t, qt.IsNil(p.Log().Commit()))

@@ -13,55 +13,59 @@ import (
 	"github.com/pastenet/paste/pmem/btree"
 )
 
+var goneKey = []byte("key0100")
+
+// memoryOps are what touches a tree's memory.
+var memoryOps = []struct {
+	name   string
+	writes bool
+	do     func(tr *btree.Tree) error
+}{
+	{"Get", false, func(tr *btree.Tree) error {
+		var v btree.Value
+		_, err := tr.Get(goneKey, &v)
+		return err
+	}},
+	{"Get of a snapshot", false, func(tr *btree.Tree) error {
+		var v btree.Value
+		s := tr.Snapshot()
+		defer s.Close()
+		_, err := s.Get(goneKey, &v)
+		return err
+	}},
+	{"Ascend", false, func(tr *btree.Tree) error { return tr.Ascend(nil, func(btree.Entry) bool { return true }) }},
+	{"Descend", false, func(tr *btree.Tree) error { return tr.Descend(nil, func(btree.Entry) bool { return true }) }},
+	{"Check", false, func(tr *btree.Tree) error {
+		r, _ := tr.Pool().Root("t")
+		return btree.Check(tr.Pool(), "t", r, func(err error) error { return err })
+	}},
+	{"Walk", false, func(tr *btree.Tree) error {
+		r, _ := tr.Pool().Root("t")
+		return btree.Walk(tr.Pool(), r, func(uint32) error { return nil })
+	}},
+	{"Dump", false, func(tr *btree.Tree) error {
+		r, _ := tr.Pool().Root("t")
+		return btree.Dump(tr.Pool(), "t", r, io.Discard)
+	}},
+	{"Put", false, func(tr *btree.Tree) error {
+		_, err := tr.Put(goneKey, &btree.Value{Inline: []byte("x")})
+		return err
+	}},
+	{"Delete", false, func(tr *btree.Tree) error {
+		_, err := tr.Delete(goneKey)
+		return err
+	}},
+	{"Commit", true, func(tr *btree.Tree) error { return tr.Commit() }},
+	{"Create", false, func(tr *btree.Tree) error {
+		_, err := btree.Create(tr.Pool(), "u", btree.Options{})
+		return err
+	}},
+}
+
 // A pool's file that is cut off under a tree is an error of whatever the tree
 // is asked, and a change that it interrupts is the tree's end.
 func TestMemoryGone(t *testing.T) {
-	key := []byte("key0100")
-	for _, op := range []struct {
-		name   string
-		writes bool
-		do     func(tr *btree.Tree) error
-	}{
-		{"Get", false, func(tr *btree.Tree) error {
-			var v btree.Value
-			_, err := tr.Get(key, &v)
-			return err
-		}},
-		{"Get of a snapshot", false, func(tr *btree.Tree) error {
-			var v btree.Value
-			s := tr.Snapshot()
-			defer s.Close()
-			_, err := s.Get(key, &v)
-			return err
-		}},
-		{"Ascend", false, func(tr *btree.Tree) error { return tr.Ascend(nil, func(btree.Entry) bool { return true }) }},
-		{"Descend", false, func(tr *btree.Tree) error { return tr.Descend(nil, func(btree.Entry) bool { return true }) }},
-		{"Check", false, func(tr *btree.Tree) error {
-			r, _ := tr.Pool().Root("t")
-			return btree.Check(tr.Pool(), "t", r, func(err error) error { return err })
-		}},
-		{"Walk", false, func(tr *btree.Tree) error {
-			r, _ := tr.Pool().Root("t")
-			return btree.Walk(tr.Pool(), r, func(uint32) error { return nil })
-		}},
-		{"Dump", false, func(tr *btree.Tree) error {
-			r, _ := tr.Pool().Root("t")
-			return btree.Dump(tr.Pool(), "t", r, io.Discard)
-		}},
-		{"Put", false, func(tr *btree.Tree) error {
-			_, err := tr.Put(key, &btree.Value{Inline: []byte("x")})
-			return err
-		}},
-		{"Delete", false, func(tr *btree.Tree) error {
-			_, err := tr.Delete(key)
-			return err
-		}},
-		{"Commit", true, func(tr *btree.Tree) error { return tr.Commit() }},
-		{"Create", false, func(tr *btree.Tree) error {
-			_, err := btree.Create(tr.Pool(), "u", btree.Options{})
-			return err
-		}},
-	} {
+	for _, op := range memoryOps {
 		path, tr := treeFile(t)
 		qt.Assert(t, qt.IsNil(put(tr, "key0500", nil, 0))) // something for Commit
 		qt.Assert(t, qt.IsNil(os.Truncate(path, 0)))
@@ -69,7 +73,7 @@ func TestMemoryGone(t *testing.T) {
 		qt.Check(t, qt.ErrorIs(err, pmem.ErrTruncated), qt.Commentf("%s", op.name))
 		qt.Check(t, qt.StringContains(err.Error(), path), qt.Commentf("%s", op.name))
 		if op.writes {
-			_, err = tr.Put(key, &btree.Value{Inline: []byte("x")})
+			_, err = tr.Put(goneKey, &btree.Value{Inline: []byte("x")})
 			qt.Check(t, qt.ErrorIs(err, pmem.ErrTruncated), qt.Commentf("after %s", op.name))
 		}
 	}
