@@ -55,6 +55,9 @@ func (l *Log) append(header []byte, frags []Fragment, flush bool) (seq uint64, e
 			s.fragment(f, 0, payloadSum)
 		}
 	}
+	if n > placeLater {
+		l.p.handOver()
+	}
 	return s.end(), nil
 }
 
@@ -104,6 +107,9 @@ func (l *Log) appendCopy(header, payload []byte) (seq uint64, err error) {
 		} else {
 			s.fragment(f, l.p.copySum(l.p.Offset(frame, 0), piece), payloadDone)
 		}
+	}
+	if !later {
+		l.p.handOver()
 	}
 	return s.end(), nil
 }

@@ -75,6 +75,8 @@ func (l *Log) Truncate(upTo uint64) (err error) {
 	defer l.commitMu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	pin()
+	defer unpin()
 	done := false
 	defer l.changed(debug.SetPanicOnFault(true), &done, &err)
 	err = l.truncate(upTo)

@@ -33,6 +33,8 @@ func (p *Pool) storing(f func() error) error {
 	if err := p.Err(); err != nil {
 		return fmt.Errorf("%w: %w", ErrIO, err)
 	}
+	pin()
+	defer unpin()
 	var err error
 	if fault := p.Guard(func() error { err = f(); return nil }); fault != nil {
 		return fmt.Errorf("%w: %w", ErrIO, fault)

@@ -1,6 +1,9 @@
 package pmem
 
-import "unsafe"
+import (
+	"runtime"
+	"unsafe"
+)
 
 // CacheLine is the unit of flushing in bytes that the pool's format is built
 // on: a log entry fills exactly one line. (arm64 cores with longer lines flush
@@ -61,6 +64,27 @@ func Flush(p []byte) {
 // well; on arm64 only the kernel's thread switch does, so there a goroutine
 // that flushes and fences should be locked to its thread.
 func Fence() { fence() }
+
+// pin keeps the goroutine on its thread from a flush to the fence that is to
+// cover it, where that matters; unpin ends that.
+func pin() {
+	if fenceIsLocal {
+		runtime.LockOSThread()
+	}
+}
+
+func unpin() {
+	if fenceIsLocal {
+		runtime.UnlockOSThread()
+	}
+}
+
+// handOver is called after flushes that another goroutine's fence is to cover.
+func (c *cpuDomain) handOver() {
+	if fenceIsLocal {
+		fence()
+	}
+}
 
 // Persist is Flush followed by Fence.
 func Persist(p []byte) {

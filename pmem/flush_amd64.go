@@ -4,6 +4,10 @@ import "unsafe"
 
 const hasNT = true
 
+// fenceIsLocal: a fence counts for its own CPU, but so does the locked
+// instruction without which nothing gets from one goroutine to another.
+const fenceIsLocal = false
+
 // detectFlush reads CPUID leaf 7, sub-leaf 0: EBX bit 24 is CLWB, bit 23
 // CLFLUSHOPT (Intel SDM vol. 2A, "CPUID"). x/sys/cpu does not report them.
 func detectFlush() FlushKind {

@@ -9,6 +9,10 @@ import (
 // Go's assembler has no STNP, so a copy past the caches is a copy and a flush.
 const hasNT = false
 
+// fenceIsLocal: a DSB waits for what its own CPU has cleaned. The kernel's
+// thread switch has one; to pass a lock, or a goroutine to another thread, takes none.
+const fenceIsLocal = true
+
 // dcLine is the smallest data cache line of the system in bytes, from
 // CTR_EL0.DminLine (log2 of words of 4 bytes; Arm ARM, "CTR_EL0").
 var dcLine = uintptr(4) << (ctrEL0() >> 16 & 0xf)

@@ -52,6 +52,7 @@ func TestMutations(t *testing.T) {
 			"(*Pool).flushSum: c.FlushSum": cpu,
 			"(*cpuDomain).Flush":           cpu,
 			"(*cpuDomain).CopyNT":          cpu,
+			"(*cpuDomain).handOver":        cpu,
 			"(*cpuDomain).Order":           cpu,
 			"(*cpuDomain).Fence":           cpu,
 			"(*Pool).CopyNT: c.CopyNT":     "it stores as well, as every test on real memory shows; otherwise " + cpu,

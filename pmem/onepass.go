@@ -57,6 +57,13 @@ func (p *Pool) copySum(off uint64, src []byte) uint32 {
 	return p.flushSum(off, uint64(len(src)))
 }
 
+// handOver is called after flushes that another goroutine's Fence is to cover.
+func (p *Pool) handOver() {
+	if c, ok := p.dom.(*cpuDomain); ok {
+		c.handOver()
+	}
+}
+
 // flushSum is Flush, and returns the CRC-32C of what it flushes.
 func (p *Pool) flushSum(off, n uint64) uint32 {
 	if c, ok := p.dom.(*cpuDomain); ok {
