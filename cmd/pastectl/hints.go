@@ -6,6 +6,7 @@ import (
 
 	"github.com/pastenet/paste/bpf"
 	"github.com/pastenet/paste/pasteapi"
+	"github.com/pastenet/paste/pmem"
 )
 
 // hints lead from what went wrong with an interface to the command that helps;
@@ -21,8 +22,11 @@ var hints = []struct {
 	{pasteapi.ErrNICInUse, "`pastectl status %s` shows it"},
 }
 
-// withHint adds to an error about an interface which command helps.
+// withHint adds to an error about an interface, or a pool, what helps.
 func withHint(err error, nic string) error {
+	if errors.Is(err, pmem.ErrOwner) {
+		return fmt.Errorf("%w; `--allow-foreign-pool` does that", err)
+	}
 	for _, h := range hints {
 		if nic != "" && errors.Is(err, h.is) {
 			return fmt.Errorf("%w; "+h.help, err, nic)

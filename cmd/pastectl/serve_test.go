@@ -203,6 +203,25 @@ func TestServeLostPool(t *testing.T) {
 	}
 }
 
+// TestServePoolOfOthers: a pool file that others may write to is refused, with the flag that
+// allows it.
+func TestServePoolOfOthers(t *testing.T) {
+	path := filepath.Join(serveDir(t), "pool")
+	p, err := pmem.Create(path, pmem.Options{Size: 16 << 20})
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.IsNil(p.Close()))
+	qt.Assert(t, qt.IsNil(os.Chmod(path, 0o666)))
+	for _, kind := range []string{"http", "kv"} {
+		args := []string{kind, "--listen", "127.0.0.1:0", "--pool", path}
+		err := serveCommand(t.Context(), io.Discard, args...)
+		qt.Check(t, qt.ErrorIs(err, pmem.ErrOwner))
+		qt.Check(t, qt.ErrorMatches(err, ".*mode 0666, .*; `--allow-foreign-pool` does that"))
+	}
+	// With the flag the pool is used: only the address is wrong.
+	err = serveCommand(t.Context(), io.Discard, "http", "--listen", "192.0.2.1:1", "--pool", path, "--allow-foreign-pool")
+	qt.Check(t, qt.ErrorMatches(err, ".*192.0.2.1:1.*"))
+}
+
 // TestServeLargeBody: what fits in the pool is stored, also when it has more
 // pieces than 16 bits can count.
 func TestServeLargeBody(t *testing.T) {
