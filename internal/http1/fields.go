@@ -2,10 +2,27 @@ package http1
 
 import "math"
 
-// known looks at one header field; only those that decide about the connection and the message
-// boundary matter here.
-func (p *Parser) known(name, value []byte) *Error {
+// known looks at one header field, with its name in b[nameOff:nameEnd] and its value in
+// b[start:end]; only those matter here that decide about the connection, the message boundary
+// and whether the request may be served.
+func (p *Parser) known(b []byte, nameOff, nameEnd, start, end int) *Error {
+	name, value := b[nameOff:nameEnd], b[start:end]
 	switch len(name) {
+	case len("if-match"):
+		if foldEqual(name, "if-match") {
+			return condition(&p.match, start, end)
+		}
+	case len("if-none-match"):
+		if foldEqual(name, "if-none-match") {
+			return condition(&p.noneMatch, start, end)
+		}
+		if foldEqual(name, "content-range") {
+			p.Request.ContentRange = true
+		}
+	case len("if-unmodified-since"):
+		if foldEqual(name, "if-unmodified-since") {
+			p.Request.IfUnmodifiedSince = true
+		}
 	case len("host"):
 		if foldEqual(name, "host") {
 			if p.seen&seenHost != 0 {
@@ -55,6 +72,15 @@ func (p *Parser) known(name, value []byte) *Error {
 	return nil
 }
 
+// condition notes where a list of entity tags is. It may be in several fields, which nobody does.
+func condition(at *[2]int, start, end int) *Error {
+	if at[1] != 0 {
+		return ErrRepeatedCondition
+	}
+	*at = [2]int{start, end}
+	return nil
+}
+
 // connection notes the options of one Connection field, a comma-separated list.
 func (p *Parser) connection(v []byte) {
 	for len(v) > 0 {
@@ -80,6 +106,12 @@ func (p *Parser) connection(v []byte) {
 func (p *Parser) finish(b []byte) *Error {
 	r := &p.Request
 	r.Target = b[p.targetOff : p.targetOff+p.targetLen]
+	if m := p.match; m[1] != 0 {
+		r.IfMatch = b[m[0]:m[1]:m[1]]
+	}
+	if m := p.noneMatch; m[1] != 0 {
+		r.IfNoneMatch = b[m[0]:m[1]:m[1]]
+	}
 	if r.Minor == 0 {
 		r.KeepAlive = p.seen&(seenKeepAlive|seenClose) == seenKeepAlive
 		r.ExpectContinue = false // an HTTP/1.0 client knows no 1xx (RFC 9110, 10.1.1)

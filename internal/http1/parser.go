@@ -47,6 +47,13 @@ type Request struct {
 	// ExpectContinue: the client waits for "100 Continue" before it sends the body.
 	ExpectContinue bool
 	Chunked        bool
+
+	// Conditions on which the client wants the request to be served. The two
+	// lists are as sent, valid as Target is, and nil if there are none.
+	IfMatch, IfNoneMatch []byte
+	IfUnmodifiedSince    bool // there is one
+	// ContentRange: the body is only a part of what the target is to become.
+	ContentRange bool
 }
 
 // Parser is the state of one connection. The zero value is ready for the first request. It must
@@ -63,6 +70,8 @@ type Parser struct {
 	pos       int
 	targetOff int
 	targetLen int
+	match     [2]int // start and end of If-Match; 0: none
+	noneMatch [2]int
 	buf       []byte
 
 	digits  uint8 // of a chunk size
@@ -238,7 +247,7 @@ func (p *Parser) lines(b []byte) (done bool, err *Error) {
 		if next == 0 || err != nil {
 			return false, err
 		}
-		if err := p.known(b[i:nameEnd], b[start:end]); err != nil {
+		if err := p.known(b, i, nameEnd, start, end); err != nil {
 			return false, err
 		}
 		p.pos = next
@@ -301,6 +310,7 @@ func (p *Parser) requestLine(b []byte) (ok bool, err *Error) {
 	p.Request = Request{Method: method, Minor: v[7] - '0'}
 	p.seen = 0
 	p.targetOff, p.targetLen = target, end-target
+	p.match, p.noneMatch = [2]int{}, [2]int{}
 	p.pos = i + len(version)
 	return true, nil
 }

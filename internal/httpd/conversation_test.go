@@ -60,6 +60,15 @@ func TestConversations(t *testing.T) {
 			want: string(render(405, formKeep, "Allow: GET, HEAD, POST, PUT\r\n", "only GET, HEAD, POST and PUT are served\n")) + okClose,
 		},
 		{
+			name: "conditions",
+			in: "PUT / HTTP/1.1\r\nHost: x\r\nIf-Match: *\r\nContent-Length: 3\r\n\r\nabc" +
+				"PUT / HTTP/1.1\r\nHost: x\r\nContent-Range: bytes 0-2/9\r\nContent-Length: 3\r\n\r\nabc" +
+				"PUT / HTTP/1.1\r\nHost: x\r\nIf-None-Match: *\r\nContent-Length: 3\r\n\r\nnew" + closing,
+			want: string(render(412, formKeep, "", "what is stored here has neither tags nor times\n")) +
+				string(render(501, formKeep, "", "a part of something cannot be stored\n")) + created(1) + okClose,
+			stored: []string{"new"},
+		},
+		{
 			name: "malformed after good", in: post("kept") + "BROKEN\r\n\r\n" + closing,
 			want: created(1) + string(render(400, formClose, "", "malformed request line\n")), stored: []string{"kept"},
 		},

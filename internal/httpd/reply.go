@@ -37,7 +37,7 @@ var formField = [forms]string{"", "Connection: keep-alive\r\n", "Connection: clo
 
 // replies are rendered once, and only copied for each request.
 type replies struct {
-	get, head, dropped, full, noMethod, stored [forms][]byte
+	get, head, dropped, full, noMethod, condition, part, stored [forms][]byte
 
 	goOn, tooLarge, busy, timeout []byte
 }
@@ -51,6 +51,8 @@ func newReplies(responseBytes int) *replies {
 		r.dropped[f] = render(200, f, "", "")
 		r.full[f] = render(507, f, "", "no room in the pool\n")
 		r.noMethod[f] = render(405, f, "Allow: GET, HEAD, POST, PUT\r\n", "only GET, HEAD, POST and PUT are served\n")
+		r.condition[f] = render(412, f, "", "what is stored here has neither tags nor times\n")
+		r.part[f] = render(501, f, "", "a part of something cannot be stored\n")
 		r.stored[f] = []byte("HTTP/1.1 201 Created\r\n" + formField[f] + "X-Paste-Seq: ")
 	}
 	r.goOn = []byte("HTTP/1.1 100 Continue\r\n\r\n")

@@ -22,6 +22,8 @@ const (
 	stOK       status = iota // GET, HEAD
 	stStore                  // POST, PUT
 	stNoMethod               // 405
+	stCondition              // 412
+	stPart                   // 501
 	stTooLarge               // 413
 	stFull                   // 507
 	stHandled                // the Handler's, and its body is not wanted
@@ -78,12 +80,8 @@ func (l *loop) begin(c *conn, waiting bool) error {
 		if l.handler.Begin(&l.x) {
 			c.status = stStore
 		}
-	case r.Method == http1.MethodGet, r.Method == http1.MethodHead:
-		c.status = stOK
-	case r.Method == http1.MethodPost, r.Method == http1.MethodPut:
-		c.status = stStore
 	default:
-		c.status = stNoMethod
+		c.status = statusOf(r)
 	}
 	if r.ContentLength > l.s.cfg.BodyLimit {
 		return l.tooLarge(c)
@@ -92,6 +90,22 @@ func (l *loop) begin(c *conn, waiting bool) error {
 		return l.reply(c, l.replies.goOn)
 	}
 	return nil
+}
+
+// statusOf decides about a request to the log.
+func statusOf(r *http1.Request) status {
+	store := r.Method == http1.MethodPost || r.Method == http1.MethodPut
+	switch {
+	case r.IfMatch != nil, store && r.IfUnmodifiedSince:
+		return stCondition // nothing here has a tag or a time
+	case store && r.ContentRange:
+		return stPart
+	case store:
+		return stStore
+	case r.Method == http1.MethodGet, r.Method == http1.MethodHead:
+		return stOK
+	}
+	return stNoMethod
 }
 
 // tooLarge answers without waiting for the end of the body.
@@ -152,6 +166,10 @@ func (l *loop) finish(c *conn) error {
 		err = l.reply(c, l.replies.full[how])
 	case stNoMethod:
 		err = l.reply(c, l.replies.noMethod[how])
+	case stCondition:
+		err = l.reply(c, l.replies.condition[how])
+	case stPart:
+		err = l.reply(c, l.replies.part[how])
 	}
 	if err != nil {
 		return err

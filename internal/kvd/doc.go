@@ -15,6 +15,12 @@
 // too large 413, and 507 says that the pool is full: everything stored is still
 // served, and DELETE makes room.
 //
+// Values have entity tags (ETag). If-Match and If-None-Match are honoured for PUT,
+// GET, HEAD and DELETE, by 412 or 304, and nothing comes between the look at the
+// value and the change. What is not supported and would change more than the
+// client wants is refused: If-Unmodified-Since by 412, as no times are kept, and
+// Content-Range, and conditions on lists, by 501.
+//
 // A value stays in the buffers that the NIC received it in. In front of it, where
 // the request's header was, goes the header of the answer that a GET will get,
 // and in front of that the head of the log's record; so one fragment makes both

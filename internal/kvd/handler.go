@@ -32,15 +32,19 @@ type request struct {
 	status int // of actError
 	key    []byte
 	list   list
+	cond   conditions
 	room   [kv.MaxKey]byte // of key
 }
 
 // handler answers the requests of one ring.
 type handler struct {
-	store *kv.Store
-	log   *slog.Logger
-	value kv.Value
-	out   []byte
+	store  *kv.Store
+	shared *shared
+	log    *slog.Logger
+	value  kv.Value
+	out    []byte
+	frags  []pmem.Fragment
+	tag    [maxTag]byte
 }
 
 // New makes a server over a store in the same pool.
@@ -49,13 +53,14 @@ func New(cfg httpd.Config, store *kv.Store) (*httpd.Server, error) {
 	if log == nil {
 		log = slog.Default()
 	}
+	shared := newShared()
 	return httpd.NewWithHandler(cfg, store.Pool(), func() httpd.Handler {
-		return &handler{store: store, log: log}
+		return &handler{store: store, shared: shared, log: log}
 	})
 }
 
 // maxHead is more than the head of any answer that is stored with a value.
-const maxHead = 128
+const maxHead = 160
 
 // Begin implements httpd.Handler.
 func (h *handler) Begin(x *httpd.Exchange) bool {
@@ -65,6 +70,9 @@ func (h *handler) Begin(x *httpd.Exchange) bool {
 		x.SetState(q)
 	}
 	h.parse(q, x.Request())
+	if status := q.cond.copy(q, x.Request()); status != 0 {
+		q.act, q.status = actError, status
+	}
 	if q.act != actPut {
 		return false
 	}
@@ -136,14 +144,7 @@ func (h *handler) Finish(x *httpd.Exchange, full bool) error {
 	case actGet, actHead:
 		return h.get(x, q)
 	case actDelete:
-		found, err := h.store.Delete(q.key)
-		switch {
-		case err != nil:
-			return h.failed(x, err)
-		case !found:
-			return h.answer(x, http.StatusNotFound, "no such key")
-		}
-		return h.done(x, http.StatusNoContent)
+		return h.delete(x, q)
 	case actList:
 		return h.keys(x, q)
 	}
@@ -154,6 +155,10 @@ func (h *handler) Finish(x *httpd.Exchange, full bool) error {
 		return h.answer(x, q.status, "keys have at most 255 bytes")
 	case http.StatusMethodNotAllowed:
 		return h.answer(x, q.status, "only GET, HEAD, PUT and DELETE are served")
+	case http.StatusPreconditionFailed:
+		return h.answer(x, q.status, "no times are kept: use If-Match")
+	case http.StatusNotImplemented:
+		return h.answer(x, q.status, "neither parts of a value nor conditions on a list are supported")
 	}
 	return h.answer(x, q.status, "want /k/{key} or /k?prefix=&after=&limit=")
 }
@@ -163,7 +168,7 @@ func (h *handler) put(x *httpd.Exchange, q *request) error {
 	front := x.Front()
 	if len(v.Frags) > 0 {
 		var b [maxHead]byte
-		head := appendHead(b[:0], "", x.BodyLen())
+		head := appendHead(b[:0], h.shared.appendNewTag(h.tag[:0]), "", x.BodyLen())
 		if f := &v.Frags[0]; front >= len(head) && int(f.Off) >= len(head) && x.BodyLen() > int64(len(head)) {
 			f.Off -= uint16(len(head))
 			f.Len += uint16(len(head))
@@ -172,19 +177,48 @@ func (h *handler) put(x *httpd.Exchange, q *request) error {
 			front -= len(head)
 		}
 	}
-	replaced, err := h.store.Put(q.key, &v, front)
+	status, replaced, err := h.change(q, func() (bool, error) { return h.store.Put(q.key, &v, front) })
 	switch {
 	case err != nil:
 		return h.failed(x, err)
+	case status != 0:
+		return h.refuse(x, status)
 	case replaced:
 		return h.done(x, http.StatusNoContent)
 	}
 	return h.done(x, http.StatusCreated)
 }
 
-// appendHead renders the head of the answer that carries a value.
-func appendHead(b []byte, field string, length int64) []byte {
-	b = append(b, "HTTP/1.1 200 OK\r\n"...)
+// change makes a change if the conditions of the request hold, else it returns
+// the status of the refusal.
+func (h *handler) change(q *request, do func() (bool, error)) (status int, was bool, err error) {
+	h.shared.write.Lock()
+	defer h.shared.write.Unlock()
+	if status, err = h.permitted(q); status == 0 && err == nil {
+		was, err = do()
+	}
+	return status, was, err
+}
+
+func (h *handler) delete(x *httpd.Exchange, q *request) error {
+	status, found, err := h.change(q, func() (bool, error) { return h.store.Delete(q.key) })
+	switch {
+	case err != nil:
+		return h.failed(x, err)
+	case status != 0:
+		return h.refuse(x, status)
+	case !found:
+		return h.answer(x, http.StatusNotFound, "no such key")
+	}
+	return h.done(x, http.StatusNoContent)
+}
+
+// appendHead renders the head of the answer that carries a value. The tag comes
+// first, where appendTag looks for it.
+func appendHead(b, tag []byte, field string, length int64) []byte {
+	b = append(b, statusLine+tagField...)
+	b = append(b, tag...)
+	b = append(b, "\r\n"...)
 	b = append(b, field...)
 	b = append(b, "Content-Type: application/octet-stream\r\nContent-Length: "...)
 	b = strconv.AppendInt(b, length, 10)
@@ -198,18 +232,25 @@ func (h *handler) get(x *httpd.Exchange, q *request) error {
 	case err != nil:
 		return h.failed(x, err)
 	case !found:
-		if q.act == actHead {
-			return h.done(x, http.StatusNotFound)
+		return h.missing(x, q)
+	}
+	if !q.cond.none() || q.act == actHead {
+		tag := h.appendTag(h.tag[:0], v)
+		if status := q.cond.hold(q.act, tag); status != 0 || q.act == actHead {
+			defer h.store.Release(v)
+			switch status {
+			case 0:
+				return x.Reply(appendHead(h.out[:0], tag, x.Form(), v.Size()))
+			case http.StatusNotModified:
+				return h.notModified(x, tag)
+			}
+			return h.refuse(x, status)
 		}
-		return h.answer(x, http.StatusNotFound, "no such key")
-	case q.act == actHead:
-		defer h.store.Release(v)
-		return x.Reply(appendHead(h.out[:0], x.Form(), v.Size()))
 	}
 	frags := v.Frags
 	field := x.Form()
 	if v.Pre == 0 || field != "" {
-		h.out = appendHead(h.out[:0], field, v.Size())
+		h.out = appendHead(h.out[:0], h.appendTag(h.tag[:0], v), field, v.Size())
 		if err := x.Reply(append(h.out, v.Inline...)); err != nil {
 			h.store.Release(v)
 			return err
@@ -231,24 +272,20 @@ func (h *handler) get(x *httpd.Exchange, q *request) error {
 	return nil
 }
 
-func (h *handler) keys(x *httpd.Exchange, q *request) error {
-	from := q.list.after
-	if from != nil {
-		from = append(from, 0) // the first key behind it
+// missing answers a GET or HEAD of a key that is not there.
+func (h *handler) missing(x *httpd.Exchange, q *request) error {
+	if status := q.cond.hold(q.act, nil); status != 0 {
+		return h.refuse(x, status)
 	}
-	var body []byte
-	err := h.store.Scan(q.list.prefix, from, q.list.limit, func(key []byte) bool {
-		body = append(encode(body, key), '\n')
-		return true
-	})
-	if err != nil {
-		return h.failed(x, err)
+	if q.act == actHead {
+		return h.done(x, http.StatusNotFound)
 	}
-	b := fmt.Appendf(nil, "HTTP/1.1 200 OK\r\n%sContent-Type: text/plain; charset=us-ascii\r\nContent-Length: %d\r\n\r\n", x.Form(), len(body))
-	if x.Request().Method == http1.MethodHead {
-		return x.Reply(b)
-	}
-	return x.Reply(append(b, body...))
+	return h.answer(x, http.StatusNotFound, "no such key")
+}
+
+func (h *handler) notModified(x *httpd.Exchange, tag []byte) error {
+	h.out = fmt.Appendf(h.out[:0], "HTTP/1.1 304 Not Modified\r\n%s%s\r\n%s\r\n", tagField, tag, x.Form())
+	return x.Reply(h.out)
 }
 
 // done answers without a body.
