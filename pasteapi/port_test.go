@@ -9,137 +9,17 @@ import (
 	"math/rand"
 	"net"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/go-quicktest/qt"
 	"github.com/pastenet/paste/internal/netlab"
 	"github.com/pastenet/paste/internal/netlab/netlabtest"
+	"github.com/pastenet/paste/internal/ringapp"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
 	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
 )
-
-// echoServer is the smallest ring application: it accepts on a listener and
-// sends every payload back by swapping the buffer from the RX to the TX ring.
-type echoServer struct {
-	port     *pasteapi.Port
-	ring     *pasteapi.Ring
-	stop     atomic.Bool
-	done     chan error
-	copied   uint64
-	accepted int
-	closes   []error
-}
-
-// startEcho runs an echo server in the lab's server namespace.
-func startEcho(t testing.TB, l *netlab.Lab, o pasteapi.Options, addr string) *echoServer {
-	t.Helper()
-	s := &echoServer{done: make(chan error, 1)}
-	started := make(chan error, 1)
-	go func() {
-		s.done <- l.InServer(func() error {
-			fd, err := s.listen(o, addr)
-			started <- err
-			if err != nil {
-				return nil
-			}
-			err = s.serve(fd)
-			return errors.Join(err, unix.Close(fd), s.port.Close())
-		})
-	}()
-	qt.Assert(t, qt.IsNil(<-started))
-	t.Cleanup(func() { s.close(t) })
-	return s
-}
-
-func (s *echoServer) close(t testing.TB) {
-	if s.stop.Swap(true) {
-		return
-	}
-	s.ring.Wake()
-	qt.Check(t, qt.IsNil(<-s.done))
-}
-
-func (s *echoServer) listen(o pasteapi.Options, addr string) (_ int, err error) {
-	if s.port, err = pasteapi.Open(context.Background(), o); err != nil {
-		return -1, err
-	}
-	s.ring = s.port.Ring(0)
-	return s.listenRing(addr)
-}
-
-func (s *echoServer) listenRing(addr string) (int, error) {
-	ap, err := net.ResolveTCPAddr("tcp", addr)
-	if err != nil {
-		return -1, err
-	}
-	family, sa := unix.AF_INET, unix.Sockaddr(nil)
-	if ip4 := ap.IP.To4(); ip4 != nil {
-		sa = &unix.SockaddrInet4{Port: ap.Port, Addr: [4]byte(ip4)}
-	} else {
-		family, sa = unix.AF_INET6, &unix.SockaddrInet6{Port: ap.Port, Addr: [16]byte(ap.IP.To16())}
-	}
-	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, err
-	}
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1)
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
-	if err := errors.Join(unix.Bind(fd, sa), unix.Listen(fd, 1024)); err != nil {
-		return -1, err
-	}
-	return fd, errors.Join(s.ring.Watch(fd), s.port.Steer(uint16(ap.Port)))
-}
-
-func (s *echoServer) serve(listener int) error {
-	r := s.ring
-	for !s.stop.Load() {
-		if _, err := r.Poll(-1); err != nil {
-			return err
-		}
-		for range r.Ready() {
-			for {
-				fd, _, err := unix.Accept4(listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-				if err != nil {
-					break
-				}
-				s.accepted++
-				if err := r.Register(fd); err != nil {
-					unix.Close(fd)
-					if !errors.Is(err, pasteapi.ErrNotConnected) {
-						return err
-					}
-				}
-			}
-		}
-		rx, tx := r.RX(), r.TX()
-		for !rx.Empty() && !tx.Empty() {
-			in, out := rx.Slot(rx.Head), tx.Slot(tx.Head)
-			if in.Doff() == int(in.Len) {
-				s.closes = append(s.closes, r.CloseCause(in.Fd()))
-				if err := r.CloseAfterSend(in.Fd()); err != nil {
-					return err
-				}
-			} else {
-				if in.Flags&pasteapi.NS_COPIED != 0 {
-					s.copied += uint64(int(in.Len) - in.Doff())
-				}
-				in.BufIdx, out.BufIdx = out.BufIdx, in.BufIdx
-				in.Flags |= pasteapi.NS_BUF_CHANGED
-				out.Flags |= pasteapi.NS_BUF_CHANGED
-				out.Ptr, out.Len = in.Ptr, in.Len
-				tx.Head = tx.Next(tx.Head)
-				tx.Cur = tx.Head
-			}
-			rx.Head = rx.Next(rx.Head)
-			rx.Cur = rx.Head
-		}
-	}
-	return nil
-}
 
 func newLab(t testing.TB, cfg netlab.Config) *netlab.Lab {
 	t.Helper()
@@ -218,7 +98,7 @@ func TestEcho(t *testing.T) {
 	for _, noCsum := range []bool{false, true} {
 		t.Run(fmt.Sprintf("complete checksums %v", noCsum), func(t *testing.T) {
 			l := newLab(t, netlab.Config{NoTxChecksum: noCsum})
-			s := startEcho(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20), DurableAck: noCsum, Copybreak: -1}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
+			s := new(ringapp.App).Start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20), DurableAck: noCsum, Copybreak: -1}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
 			addr := net.JoinHostPort(l.ServerIP4.String(), "7000")
 			for i, size := range []int{1, 100, 1448, 5000, 1 << 20, 8 << 20} {
 				c := dial(t, l, addr)
@@ -236,14 +116,14 @@ func TestEcho(t *testing.T) {
 				}()
 			}
 			wg.Wait()
-			st := s.port.Status()
+			st := s.Port.Status()
 			qt.Check(t, qt.IsTrue(st.Stats.Steered > 5000))
 			// Complete checksums are TCP's to verify, segment by segment.
 			qt.Check(t, qt.Equals(st.Stats.Merged > 0, !noCsum))
 			qt.Check(t, qt.IsTrue((st.Stats.CopiedBytes+st.Stats.ReadBytes)*20 < st.Stats.SteeredBytes), qt.Commentf("%+v", st))
-			s.close(t)
-			qt.Check(t, qt.Equals(s.copied, (st.Stats.CopiedBytes+st.Stats.ReadBytes)))
-			for _, cause := range s.closes {
+			s.Stop(t)
+			qt.Check(t, qt.Equals(s.Copied, (st.Stats.CopiedBytes+st.Stats.ReadBytes)))
+			for _, cause := range s.Causes {
 				qt.Check(t, qt.IsNil(cause))
 			}
 		})
@@ -258,7 +138,7 @@ func TestRings(t *testing.T) {
 	l := newLab(t, netlab.Config{Queues: 2})
 	pool := newPool(t, 64<<20)
 	addr := net.JoinHostPort(l.ServerIP4.String(), "7001")
-	var servers [2]*echoServer
+	var servers [2]*ringapp.App
 	var port *pasteapi.Port
 	err := l.InServer(func() (err error) {
 		port, err = pasteapi.Open(context.Background(), pasteapi.Options{NIC: l.ServerDev, Pool: pool, Rings: 2, Copybreak: -1})
@@ -267,25 +147,12 @@ func TestRings(t *testing.T) {
 	qt.Assert(t, qt.IsNil(err))
 	defer func() {
 		for _, s := range servers {
-			s.close(t)
+			s.Stop(t)
 		}
 		qt.Check(t, qt.IsNil(l.InServer(port.Close)))
 	}()
 	for i := range servers {
-		s := &echoServer{port: port, ring: port.Ring(i), done: make(chan error, 1)}
-		started := make(chan error, 1)
-		servers[i] = s
-		go func() {
-			s.done <- l.InServer(func() error {
-				fd, err := s.listenRing(addr)
-				started <- err
-				if err != nil {
-					return nil
-				}
-				return errors.Join(s.serve(fd), unix.Close(fd))
-			})
-		}()
-		qt.Assert(t, qt.IsNil(<-started))
+		servers[i] = new(ringapp.App).StartRing(t, l, port, i, addr)
 	}
 	var wg sync.WaitGroup
 	for i := range 40 {
@@ -301,7 +168,7 @@ func TestRings(t *testing.T) {
 	qt.Check(t, qt.Equals(len(st.Queues), 2))
 	qt.Check(t, qt.IsTrue(st.Stats.Steered > 0), qt.Commentf("%+v", st.Stats))
 	for i, s := range servers {
-		qt.Check(t, qt.IsTrue(s.accepted > 0), qt.Commentf("ring %d", i))
+		qt.Check(t, qt.IsTrue(s.Accepted > 0), qt.Commentf("ring %d", i))
 	}
 }
 

@@ -3,6 +3,7 @@ package pasteapi
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand"
 	"net"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-quicktest/qt"
+	"github.com/pastenet/paste/internal/testwait"
 	"github.com/pastenet/paste/pasteapi/internal/conns"
 	"golang.org/x/sys/unix"
 )
@@ -38,14 +40,11 @@ func tcpPair(t testing.TB) (fd int, peer *net.TCPConn) {
 // waitState waits until a socket is in a state (include/net/tcp_states.h).
 func waitState(t testing.TB, fd int, state uint8) {
 	t.Helper()
-	for {
+	testwait.Until(t, fmt.Sprintf("state %d of the socket", state), func() bool {
 		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 		qt.Assert(t, qt.IsNil(err))
-		if info.State == state {
-			return
-		}
-		time.Sleep(time.Millisecond)
-	}
+		return info.State == state
+	})
 }
 
 // put writes a payload into the next TX slot.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 	"github.com/pastenet/paste/internal/netlab"
+	"github.com/pastenet/paste/internal/ringapp"
 	"github.com/pastenet/paste/pasteapi"
 )
 
@@ -17,7 +18,7 @@ import (
 func TestForeignVLAN(t *testing.T) {
 	l := newLab(t, netlab.Config{})
 	addr := net.JoinHostPort(l.ServerIP4.String(), "7000")
-	s := startEcho(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20), Copybreak: -1}, addr)
+	s := new(ringapp.App).Start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20), Copybreak: -1}, addr)
 	conn := dial(t, l, addr)
 	defer conn.Close()
 	echo := func(want string) {
@@ -35,7 +36,7 @@ func TestForeignVLAN(t *testing.T) {
 	wait := func(what string, ok func(st pasteapi.Status) bool) {
 		t.Helper()
 		for end := time.Now().Add(3 * time.Minute); ; time.Sleep(time.Millisecond) {
-			st := s.port.Status()
+			st := s.Port.Status()
 			if ok(st) {
 				return
 			}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 	"github.com/pastenet/paste/internal/netlab"
+	"github.com/pastenet/paste/internal/ringapp"
 	"github.com/pastenet/paste/pasteapi"
 )
 
@@ -18,11 +19,11 @@ import (
 func TestCorruptRing(t *testing.T) {
 	l := newLab(t, netlab.Config{})
 	pool := newPool(t, 64<<20)
-	a := new(ringApp).start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: pool}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
-	qt.Assert(t, qt.IsNil(tripFrom(l, a.addr, random(1<<20, 1), 1<<15)))
+	a := new(ringapp.App).Start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: pool}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
+	qt.Assert(t, qt.IsNil(tripFrom(l, a.Addr, random(1<<20, 1), 1<<15)))
 	free := pool.Frames() - 1
 	qt.Assert(t, qt.Equals(pool.Refs(free), 0))
-	long := dial(t, l, a.addr) // lives through all of it
+	long := dial(t, l, a.Addr) // lives through all of it
 	for _, c := range []struct {
 		name, field string
 		break_      func(rx, tx *pasteapi.NetmapRing)
@@ -57,12 +58,12 @@ func TestCorruptRing(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var seen int
-			a.do(func() {
-				seen = len(a.errs)
-				c.break_(a.ring.RX(), a.ring.TX())
+			a.Do(func() {
+				seen = len(a.Errs)
+				c.break_(a.Ring.RX(), a.Ring.TX())
 			})
 			var errs []error
-			a.do(func() { errs = a.errs[seen:] })
+			a.Do(func() { errs = a.Errs[seen:] })
 			if c.field == "" {
 				qt.Assert(t, qt.HasLen(errs, 0))
 			} else {
@@ -74,7 +75,7 @@ func TestCorruptRing(t *testing.T) {
 				qt.Check(t, qt.Equals(re.Ring, c.name[:2]))
 				qt.Check(t, qt.IsTrue(!strings.Contains(errs[0].Error(), "\n")))
 			}
-			qt.Check(t, qt.IsNil(tripFrom(l, a.addr, random(300_000, 1), 10_000)))
+			qt.Check(t, qt.IsNil(tripFrom(l, a.Addr, random(300_000, 1), 10_000)))
 		})
 	}
 	qt.Check(t, qt.IsNil(roundTrip(long, random(1<<20, 2), 10_000)))
@@ -97,9 +98,9 @@ func TestCorruptRingRandomly(t *testing.T) {
 	l := newLab(t, netlab.Config{})
 	// It copies: an application that forwards buffers by swapping them would
 	// lose those whose index is overwritten on the way.
-	a := &ringApp{}
-	a.onData = func(a *ringApp, s *pasteapi.Slot) error { return a.send(s.Fd(), a.ring.RX().Payload(s)) }
-	a.start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20)}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
+	a := &ringapp.App{}
+	a.OnData = func(a *ringapp.App, s *pasteapi.Slot) error { return a.Send(s.Fd(), a.Ring.RX().Payload(s)) }
+	a.Start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20)}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
 	rng := rand.New(rand.NewSource(1))
 	wild := []func() uint32{
 		func() uint32 { return rng.Uint32() },
@@ -153,17 +154,17 @@ func TestCorruptRingRandomly(t *testing.T) {
 			default:
 			}
 			// What comes back is undefined; that it ends is not.
-			if c, err := tryDial(l, a.addr); err == nil {
+			if c, err := tryDial(l, a.Addr); err == nil {
 				_ = c.SetDeadline(time.Now().Add(200 * time.Millisecond))
 				_ = roundTrip(c, random(20_000, 1), 5000)
 			}
 		}
 	}()
 	for range 2000 {
-		a.do(func() {
-			damage(a.ring.RX())
+		a.Do(func() {
+			damage(a.Ring.RX())
 			if rng.Intn(2) == 0 {
-				damage(a.ring.TX())
+				damage(a.Ring.TX())
 			}
 		})
 	}
@@ -171,16 +172,16 @@ func TestCorruptRingRandomly(t *testing.T) {
 	<-done
 	// One Poll tells of one broken ring.
 	for range 3 {
-		a.do(func() {})
+		a.Do(func() {})
 	}
-	a.do(func() {
-		qt.Check(t, qt.IsTrue(len(a.errs) > 500), qt.Commentf("%d errors", len(a.errs)))
-		for _, err := range a.errs {
+	a.Do(func() {
+		qt.Check(t, qt.IsTrue(len(a.Errs) > 500), qt.Commentf("%d errors", len(a.Errs)))
+		for _, err := range a.Errs {
 			qt.Assert(t, qt.IsTrue(errors.Is(err, pasteapi.ErrRingCorrupt)))
 		}
-		a.errs = nil
+		a.Errs = nil
 	})
-	parallel(t, 8, func(i int) error { return tripFrom(l, a.addr, random(500_000, int64(i)), 10_000) })
-	a.do(func() { qt.Check(t, qt.HasLen(a.errs, 0)) })
-	a.stop(t)
+	parallel(t, 8, func(i int) error { return tripFrom(l, a.Addr, random(500_000, int64(i)), 10_000) })
+	a.Do(func() { qt.Check(t, qt.HasLen(a.Errs, 0)) })
+	a.Stop(t)
 }

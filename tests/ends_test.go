@@ -59,7 +59,7 @@ func TestReset(t *testing.T) {
 	l := newLab(t, netlab.Config{})
 	a := startEcho(t, l)
 	for i := range 200 {
-		c := dial(t, l, a.addr)
+		c := dial(t, l, a.Addr)
 		if i%4 > 0 {
 			_, err := c.Write(random(i*500, 1))
 			if err != nil && !errors.Is(err, unix.ECONNRESET) {
@@ -73,13 +73,13 @@ func TestReset(t *testing.T) {
 		qt.Assert(t, qt.IsNil(c.SetLinger(0)))
 		c.Close()
 		if i%20 == 0 {
-			qt.Assert(t, qt.IsNil(tripFrom(l, a.addr, random(50_000, 2), 5000)))
+			qt.Assert(t, qt.IsNil(tripFrom(l, a.Addr, random(50_000, 2), 5000)))
 		}
 	}
-	waitFor(t, func() bool { return a.port.Status().Stats.Conns == 0 })
-	a.stop(t)
+	waitFor(t, func() bool { return a.Port.Status().Stats.Conns == 0 })
+	a.Stop(t)
 	resets := 0
-	for _, cause := range a.causes {
+	for _, cause := range a.Causes {
 		if errors.Is(cause, unix.ECONNRESET) || errors.Is(cause, unix.EPIPE) {
 			resets++
 		} else {
@@ -120,12 +120,12 @@ func TestDataAndFinBeforeAccept(t *testing.T) {
 	l := newLab(t, netlab.Config{})
 	a := startEcho(t, l)
 	hold, resume := make(chan struct{}), make(chan struct{})
-	go a.do(func() { close(hold); <-resume })
+	go a.Do(func() { close(hold); <-resume })
 	<-hold
 	const conns = 40
 	var open [conns]*net.TCPConn
 	for i := range conns {
-		open[i] = dial(t, l, a.addr)
+		open[i] = dial(t, l, a.Addr)
 		_, err := open[i].Write(random(1+i*400, int64(i)))
 		qt.Assert(t, qt.IsNil(err))
 		if i%2 == 0 {

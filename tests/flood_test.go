@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 	"github.com/pastenet/paste/internal/netlab"
+	"github.com/pastenet/paste/internal/ringapp"
 	"github.com/pastenet/paste/internal/seed"
 )
 
@@ -29,16 +30,16 @@ func TestHostileFlood(t *testing.T) {
 			link := newRawLink(t, l)
 			o := way.options(l.ServerDev)
 			o.Pool = newPool(t, 64<<20)
-			a := new(ringApp).start(t, l, o, net.JoinHostPort(l.ServerIP4.String(), "7000"))
-			qt.Assert(t, qt.IsNil(tripFrom(l, a.addr, random(1<<20, 1), 1<<15)))
+			a := new(ringapp.App).Start(t, l, o, net.JoinHostPort(l.ServerIP4.String(), "7000"))
+			qt.Assert(t, qt.IsNil(tripFrom(l, a.Addr, random(1<<20, 1), 1<<15)))
 			idle := o.Pool.Free()
 
 			const victims = 4
 			conns := make([]*net.TCPConn, victims)
 			for i := range conns {
-				conns[i] = dial(t, l, a.addr)
+				conns[i] = dial(t, l, a.Addr)
 			}
-			waitFor(t, func() bool { return a.port.Status().Stats.Conns == victims })
+			waitFor(t, func() bool { return a.Port.Status().Stats.Conns == victims })
 			stop, least := make(chan struct{}), make(chan int)
 			go func() { least <- leastFree(o.Pool.Free, stop) }()
 			done := make(chan error, 1)
@@ -48,13 +49,13 @@ func TestHostileFlood(t *testing.T) {
 			})
 			qt.Check(t, qt.IsNil(<-done))
 			parallel(t, victims, func(i int) error { return roundTrip(conns[i], random(1<<20, int64(i)), 10_000) })
-			parallel(t, 8, func(i int) error { return tripFrom(l, a.addr, random(100_000, int64(i)), 1000) })
+			parallel(t, 8, func(i int) error { return tripFrom(l, a.Addr, random(100_000, int64(i)), 1000) })
 			close(stop)
 			low := <-least
 			t.Logf("of %d frames %d were free before, and %d at the worst", o.Pool.Frames(), idle, low)
 			qt.Check(t, qt.IsTrue(low > int(o.Pool.Frames())/2), qt.Commentf("%d free", low))
 			waitFor(t, func() bool { return o.Pool.Free() >= idle-1024 })
-			for _, cause := range a.causes {
+			for _, cause := range a.Causes {
 				qt.Check(t, qt.IsNil(cause))
 			}
 		})

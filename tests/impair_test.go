@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 	"github.com/pastenet/paste/internal/netlab"
+	"github.com/pastenet/paste/internal/ringapp"
 	"github.com/pastenet/paste/internal/seed"
 	"github.com/pastenet/paste/pasteapi"
 )
@@ -82,7 +83,7 @@ func TestImpaired(t *testing.T) {
 				l := newLab(t, netlab.Config{NoTxChecksum: true})
 				o := way.options(l.ServerDev)
 				o.Pool = newPool(t, 64<<20)
-				a := new(ringApp).start(t, l, o, net.JoinHostPort(l.ServerIP4.String(), "7000"))
+				a := new(ringapp.App).Start(t, l, o, net.JoinHostPort(l.ServerIP4.String(), "7000"))
 				for _, i := range impairments {
 					t.Run(i.name, func(t *testing.T) {
 						badWire(t, l.Client, l.ClientDev, 30, i.fate, seed)
@@ -90,9 +91,9 @@ func TestImpaired(t *testing.T) {
 						impairedTraffic(t, l, a, seed, long)
 					})
 				}
-				qt.Check(t, qt.Equals(a.port.Status().Stats.Steered > 0, way.inPlace))
-				a.stop(t)
-				for _, cause := range a.causes {
+				qt.Check(t, qt.Equals(a.Port.Status().Stats.Steered > 0, way.inPlace))
+				a.Stop(t)
+				for _, cause := range a.Causes {
 					qt.Check(t, qt.IsNil(cause))
 				}
 			})
@@ -100,21 +101,21 @@ func TestImpaired(t *testing.T) {
 	})
 }
 
-func impairedTraffic(t *testing.T, l *netlab.Lab, a *ringApp, seed uint64, long bool) {
+func impairedTraffic(t *testing.T, l *netlab.Lab, a *ringapp.App, seed uint64, long bool) {
 	t.Helper()
 	many, bulk := 30, 1<<20
 	if long {
 		many, bulk = 500, 16<<20
 	}
-	qt.Check(t, qt.IsNil(hashedTrip(l, a.addr, bulk, seed)))
-	qt.Check(t, qt.IsNil(messages(l, a.addr, 60, seed)))
+	qt.Check(t, qt.IsNil(hashedTrip(l, a.Addr, bulk, seed)))
+	qt.Check(t, qt.IsNil(messages(l, a.Addr, 60, seed)))
 	parallel(t, 2*many, func(i int) error {
 		if i%2 == 0 {
-			return messages(l, a.addr, 10, seed+uint64(i))
+			return messages(l, a.Addr, 10, seed+uint64(i))
 		}
-		return hashedTrip(l, a.addr, bulk/many, seed+uint64(i))
+		return hashedTrip(l, a.Addr, bulk/many, seed+uint64(i))
 	})
-	waitFor(t, func() bool { return a.port.Status().Stats.Conns == 0 })
+	waitFor(t, func() bool { return a.Port.Status().Stats.Conns == 0 })
 }
 
 // hashedTrip sends n bytes in pieces of random sizes, ends the stream, and

@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 	"github.com/pastenet/paste/internal/netlab"
+	"github.com/pastenet/paste/internal/ringapp"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
 )
@@ -121,18 +122,18 @@ func TestHoarder(t *testing.T) {
 	var kept []uint32
 	var denied int
 	hashes := map[int]hash.Hash{}
-	a := &ringApp{}
-	a.onData = func(a *ringApp, s *pasteapi.Slot) error {
+	a := &ringapp.App{}
+	a.OnData = func(a *ringapp.App, s *pasteapi.Slot) error {
 		h := hashes[s.Fd()]
 		if h == nil {
 			h = sha256.New()
 			hashes[s.Fd()] = h
 		}
 		in := *s
-		frame, err := a.ring.Keep(s)
+		frame, err := a.Ring.Keep(s)
 		if errors.Is(err, pasteapi.ErrNoBuffers) {
 			denied++
-			h.Write(a.ring.RX().Payload(s))
+			h.Write(a.Ring.RX().Payload(s))
 			return nil
 		}
 		if err != nil {
@@ -142,16 +143,16 @@ func TestHoarder(t *testing.T) {
 		h.Write(pool.Frame(frame)[in.Doff():in.Len])
 		return nil
 	}
-	a.onClose = func(a *ringApp, fd int) error {
+	a.OnClose = func(a *ringapp.App, fd int) error {
 		sum := hashes[fd].Sum(nil)
 		delete(hashes, fd)
-		return a.send(fd, sum)
+		return a.Send(fd, sum)
 	}
-	a.start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: pool}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
+	a.Start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: pool}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
 	upload := func(n int) func(i int) error {
 		return func(i int) error {
 			data := random(n, int64(i))
-			c, err := tryDial(l, a.addr)
+			c, err := tryDial(l, a.Addr)
 			if err != nil {
 				return err
 			}
@@ -170,14 +171,14 @@ func TestHoarder(t *testing.T) {
 		}
 	}
 	parallel(t, 8, upload(4<<20))
-	a.do(func() {
+	a.Do(func() {
 		qt.Check(t, qt.IsTrue(denied > 100), qt.Commentf("%d kept, %d denied", len(kept), denied))
 		pool.UnrefAll(kept)
 		kept, denied = nil, 0
 	})
 	parallel(t, 4, upload(1<<20))
-	a.do(func() { qt.Check(t, qt.IsTrue(len(kept) > 100)) })
-	a.stop(t)
+	a.Do(func() { qt.Check(t, qt.IsTrue(len(kept) > 100)) })
+	a.Stop(t)
 	pool.UnrefAll(kept)
 }
 
@@ -189,12 +190,12 @@ func TestStall(t *testing.T) {
 	b := startBystanders(t, l)
 	b.onward(t)
 	stalled := make(chan struct{})
-	go a.do(func() { close(stalled); time.Sleep(2 * time.Second) })
+	go a.Do(func() { close(stalled); time.Sleep(2 * time.Second) })
 	<-stalled
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		parallel(t, 20, func(i int) error { return tripFrom(l, a.addr, random(500_000, int64(i)), 10_000) })
+		parallel(t, 20, func(i int) error { return tripFrom(l, a.Addr, random(500_000, int64(i)), 10_000) })
 	}()
 	b.onward(t)
 	<-done
@@ -206,21 +207,21 @@ func TestStall(t *testing.T) {
 func TestPeerNeverReads(t *testing.T) {
 	l := newLab(t, netlab.Config{})
 	a := startEcho(t, l)
-	deaf := dial(t, l, a.addr)
+	deaf := dial(t, l, a.Addr)
 	const size = 60 << 20 // more than all socket buffers and the pool hold
 	done := make(chan error, 1)
 	go func() {
 		_, err := deaf.Write(make([]byte, size))
 		done <- err
 	}()
-	waitFor(t, func() bool { return a.port.Status().Stats.Held > 0 })
-	parallel(t, 8, func(i int) error { return tripFrom(l, a.addr, random(2<<20, int64(i)), 1<<15) })
+	waitFor(t, func() bool { return a.Port.Status().Stats.Held > 0 })
+	parallel(t, 8, func(i int) error { return tripFrom(l, a.Addr, random(2<<20, int64(i)), 1<<15) })
 	select {
 	case err := <-done:
 		t.Errorf("the deaf peer could send everything: %v", err)
 	default:
 	}
-	qt.Check(t, qt.Equals(a.port.Status().Stats.TxFailed, 0))
+	qt.Check(t, qt.Equals(a.Port.Status().Stats.TxFailed, 0))
 	// It begins to read, and all goes on.
 	n, err := io.Copy(io.Discard, io.LimitReader(deaf, size))
 	qt.Check(t, qt.IsNil(err))
@@ -232,31 +233,31 @@ func TestPeerNeverReads(t *testing.T) {
 // up at the limit, by name, and takes nobody along.
 func TestTxOverflow(t *testing.T) {
 	l := newLab(t, netlab.Config{})
-	a := &ringApp{}
+	a := &ringapp.App{}
 	var flood [2000]byte
-	a.onData = func(a *ringApp, s *pasteapi.Slot) error {
-		first := a.ring.RX().Payload(s)[0]
+	a.OnData = func(a *ringapp.App, s *pasteapi.Slot) error {
+		first := a.Ring.RX().Payload(s)[0]
 		if first != '*' {
-			return a.echo(s)
+			return a.Echo(s)
 		}
 		for range 3000 { // 6 MB
-			if err := a.send(s.Fd(), flood[:]); err != nil {
+			if err := a.Send(s.Fd(), flood[:]); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	a.start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20), TxLimit: 1 << 20}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
-	deaf := dial(t, l, a.addr)
+	a.Start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20), TxLimit: 1 << 20}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
+	deaf := dial(t, l, a.Addr)
 	qt.Assert(t, qt.IsNil(deaf.SetReadBuffer(4096)))
 	_, err := deaf.Write([]byte("*"))
 	qt.Assert(t, qt.IsNil(err))
-	parallel(t, 8, func(i int) error { return tripFrom(l, a.addr, append([]byte{1}, make([]byte, 500_000)...), 1<<15) })
-	waitFor(t, func() bool { return a.port.Status().Stats.Conns == 0 })
+	parallel(t, 8, func(i int) error { return tripFrom(l, a.Addr, append([]byte{1}, make([]byte, 500_000)...), 1<<15) })
+	waitFor(t, func() bool { return a.Port.Status().Stats.Conns == 0 })
 	deaf.Close()
-	a.stop(t)
+	a.Stop(t)
 	overflows := 0
-	for _, cause := range a.causes {
+	for _, cause := range a.Causes {
 		if errors.Is(cause, pasteapi.ErrTxOverflow) {
 			overflows++
 		} else {

@@ -12,6 +12,8 @@ import (
 
 	"github.com/go-quicktest/qt"
 	"github.com/pastenet/paste/internal/netlab"
+	"github.com/pastenet/paste/internal/ringapp"
+	"github.com/pastenet/paste/internal/testkernel"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -37,13 +39,13 @@ func TestUnregisteredOnSteeredPort(t *testing.T) {
 		plain.Close()
 		qt.Check(t, qt.Equals(<-served, http.ErrServerClosed))
 	})
-	qt.Assert(t, qt.IsNil(a.port.Steer(7001)))
+	qt.Assert(t, qt.IsNil(a.Port.Steer(7001)))
 
 	client := newClient(t, l)
 	parallel(t, 20, func(i int) error {
 		data := random(1+i*i*5000, int64(i))
 		if i%2 == 0 {
-			return tripFrom(l, a.addr, data, 4000)
+			return tripFrom(l, a.Addr, data, 4000)
 		}
 		for range 5 {
 			resp, err := client.Post("http://"+ln.Addr().String(), "", newReader(data))
@@ -59,7 +61,7 @@ func TestUnregisteredOnSteeredPort(t *testing.T) {
 		return nil
 	})
 	client.CloseIdleConnections()
-	st := a.port.Status()
+	st := a.Port.Status()
 	qt.Check(t, qt.IsTrue(st.Stats.Steered > 0))
 	qt.Check(t, qt.IsTrue(st.Steer["pass_conn"] > 100), qt.Commentf("%+v", st))
 }
@@ -144,11 +146,8 @@ func TestVLAN(t *testing.T) {
 			return errors.Join(netlink.AddrAdd(v, a), netlink.LinkSetUp(v))
 		}
 	}
-	err := l.InServer(vlan(l.ServerDev, "10.78.0.1/24"))
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		t.Skip("this kernel has no VLAN devices (CONFIG_VLAN_8021Q)")
-	}
-	qt.Assert(t, qt.IsNil(err))
+	testkernel.SkipWithout(t, "VLAN_8021Q")
+	qt.Assert(t, qt.IsNil(l.InServer(vlan(l.ServerDev, "10.78.0.1/24"))))
 	qt.Assert(t, qt.IsNil(l.InClient(vlan(l.ClientDev, "10.78.0.2/24"))))
 	s := serve(t, l, poolFile(t), "--listen", "10.78.0.1:8080")
 	data := random(1<<20, 6)
@@ -162,25 +161,25 @@ func TestVLAN(t *testing.T) {
 // connections are being registered, stay in order with those that follow.
 func TestSentBeforeRegistration(t *testing.T) {
 	l := newLab(t, netlab.Config{})
-	a := &ringApp{late: true}
-	a.start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20)}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
+	a := &ringapp.App{Late: true}
+	a.Start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20)}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
 	// Not steered until later, these come past the rings altogether.
-	qt.Assert(t, qt.IsNil(a.port.Unsteer(7000)))
-	parallel(t, 10, func(i int) error { return tripFrom(l, a.addr, random(300_000, int64(i)), 10_000) })
-	qt.Assert(t, qt.IsNil(a.port.Steer(7000)))
-	parallel(t, 30, func(i int) error { return tripFrom(l, a.addr, random(300_000, int64(i)), 10_000) })
+	qt.Assert(t, qt.IsNil(a.Port.Unsteer(7000)))
+	parallel(t, 10, func(i int) error { return tripFrom(l, a.Addr, random(300_000, int64(i)), 10_000) })
+	qt.Assert(t, qt.IsNil(a.Port.Steer(7000)))
+	parallel(t, 30, func(i int) error { return tripFrom(l, a.Addr, random(300_000, int64(i)), 10_000) })
 	// And the port is switched while bytes are on their way.
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for range 50 {
-			_ = a.port.Unsteer(7000)
-			a.do(func() {})
-			_ = a.port.Steer(7000)
+			_ = a.Port.Unsteer(7000)
+			a.Do(func() {})
+			_ = a.Port.Steer(7000)
 		}
 	}()
 	parallel(t, 4, func(i int) error {
-		c, err := tryDial(l, a.addr)
+		c, err := tryDial(l, a.Addr)
 		if err != nil {
 			return err
 		}
@@ -191,7 +190,7 @@ func TestSentBeforeRegistration(t *testing.T) {
 		return roundTrip(c, random(2<<20, int64(i)), 10_000)
 	})
 	<-done
-	st := a.port.Status().Stats
+	st := a.Port.Status().Stats
 	qt.Check(t, qt.IsTrue((st.CopiedBytes+st.ReadBytes) > 0 && st.SteeredBytes > 0), qt.Commentf("%+v", st))
 }
 
@@ -227,8 +226,8 @@ func TestLoopback(t *testing.T) {
 // sender the fast path, never bytes, and nobody else anything.
 func TestForgedTickets(t *testing.T) {
 	l := newLab(t, netlab.Config{})
-	a := new(ringApp)
-	a.start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20)}, "0.0.0.0:7000")
+	a := new(ringapp.App)
+	a.Start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20)}, "0.0.0.0:7000")
 	addr := net.JoinHostPort(l.ServerIP4.String(), "7000")
 	ctx := context.Background()
 	parallel(t, 12, func(i int) error {

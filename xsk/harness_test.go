@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/pastenet/paste/internal/netlab"
 	"github.com/pastenet/paste/internal/netlab/netlabtest"
+	"github.com/pastenet/paste/internal/testwait"
 	"github.com/pastenet/paste/xsk"
 )
 
@@ -148,13 +148,7 @@ func frames(from, to int) []uint32 {
 // until calls step until it reports true; it fails the test when that takes absurdly long.
 func until(t testing.TB, what string, step func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(3 * time.Minute)
-	for !step() {
-		if time.Now().After(deadline) {
-			t.Fatalf("gave up waiting for %s", what)
-		}
-		time.Sleep(100 * time.Microsecond)
-	}
+	testwait.Until(t, what, step)
 }
 
 // mappings counts the lines of /proc/self/maps that contain what.
@@ -187,9 +181,7 @@ func allowHugePage(t testing.TB) {
 	t.Helper()
 	const knob = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_overcommit_hugepages"
 	old, err := os.ReadFile(knob)
-	if err != nil {
-		t.Skipf("kernel without 2 MiB huge pages: %v", err)
-	}
+	qt.Assert(t, qt.IsNil(err))
 	n, err := strconv.Atoi(strings.TrimSpace(string(old)))
 	qt.Assert(t, qt.IsNil(err))
 	qt.Assert(t, qt.IsNil(os.WriteFile(knob, []byte(strconv.Itoa(n+2)), 0)))

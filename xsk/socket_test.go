@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pastenet/paste/internal/netlab/netlabtest"
+	"github.com/pastenet/paste/internal/testkernel"
 	"github.com/pastenet/paste/xsk"
 )
 
@@ -109,12 +110,11 @@ func TestKindsOfMemory(t *testing.T) {
 			return mapFd(t, int(f.Fd()), size, unix.MAP_SHARED)
 		},
 		"hugetlb": func(t *testing.T) []byte {
+			testkernel.SkipWithout(t, "HUGETLBFS")
 			allowHugePage(t)
 			const huge = 2 << 20
 			fd, err := unix.MemfdCreate("xk", unix.MFD_CLOEXEC|unix.MFD_HUGETLB|21<<unix.MFD_HUGE_SHIFT)
-			if err != nil {
-				t.Skipf("kernel without 2 MiB huge pages: %v", err)
-			}
+			qt.Assert(t, qt.IsNil(err))
 			defer unix.Close(fd)
 			qt.Assert(t, qt.IsNil(unix.Ftruncate(fd, huge)))
 			return mapFd(t, fd, huge, unix.MAP_SHARED)
