@@ -60,6 +60,9 @@ type Config struct {
 	Connections int
 	// Size in bytes of a POST's body (wal) or of the response's (rpc).
 	Size int
+	// Rate of requests per second that are offered to each contender, whatever it
+	// does; 0 is a closed loop, which shows how much it can do.
+	Rate float64
 	// Duration of one measurement: each contender is measured Rounds times.
 	Duration, Warmup time.Duration
 	Rounds           int
@@ -117,8 +120,10 @@ type Sample struct {
 	Latency    *hdrhistogram.Histogram // nanoseconds
 	ServerBusy float64                 // share of the server's CPU that wasn't idle
 	ClientBusy float64
+	ServerCPU  float64 // busy time of the server's CPU per request, receiving included, microseconds
 	Non2xx     uint64
 	Errors     uint64
+	Queued     uint64 // requests of Rate that found no free connection
 }
 
 func (c *Config) fill() error {
@@ -136,6 +141,9 @@ func (c *Config) fill() error {
 	}
 	if c.Duration < 100*time.Millisecond {
 		return fmt.Errorf("duration of %v: want 100 ms or more", c.Duration)
+	}
+	if c.Rate < 0 {
+		return fmt.Errorf("rate of %g requests/s: want 0 (as many as are answered) or more", c.Rate)
 	}
 	if c.Rounds < 1 {
 		return fmt.Errorf("%d rounds: want 1 or more", c.Rounds)

@@ -126,6 +126,7 @@ func TestBadConfig(t *testing.T) {
 		"size of -1":             func(c *Config) { c.Size = -1 },
 		"duration of 1ms":        func(c *Config) { c.Duration = time.Millisecond },
 		"0 rounds":               func(c *Config) { c.Rounds = 0 },
+		"rate of -1":             func(c *Config) { c.Rate = -1 },
 		"no contender":           func(c *Config) { c.Contenders = nil },
 		`unknown contender "x"`:  func(c *Config) { c.Contenders = []string{"x"} },
 		`"epoll" is named twice`: func(c *Config) { c.Contenders = []string{"epoll", "epoll"} },
@@ -157,12 +158,42 @@ func TestSweepKeepsTheLiving(t *testing.T) {
 	}
 }
 
+// At an offered rate a saturated client, a growing queue and a lack of connections
+// are told.
+func TestRemarks(t *testing.T) {
+	r := &Report{Rate: 1000, Seconds: 1, Rounds: 2}
+	for want, c := range map[string]ContenderReport{
+		"500 of 1000 requests/s were answered": {RPS: Spread{Median: 500}, ServerSaturated: true, ClientBusy: 1},
+		"the rate was not offered":             {RPS: Spread{Median: 500}, ClientBusy: 1},
+		"it adds to the latencies":             {RPS: Spread{Median: 1000}, ClientBusy: 0.95},
+		"300 requests waited for a free conn":  {RPS: Spread{Median: 1000}, Queued: 300},
+	} {
+		got := r.remarks(&c)
+		qt.Assert(t, qt.HasLen(got, 1), qt.Commentf("%q", got))
+		qt.Check(t, qt.StringContains(got[0], want))
+	}
+	qt.Check(t, qt.HasLen(r.remarks(&ContenderReport{RPS: Spread{Median: 990}, ServerBusy: 0.3, ClientBusy: 0.4, Queued: 3}), 0))
+}
+
+func TestOfferedRate(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.Contenders, cfg.Rate, cfg.Duration = []string{"epoll"}, 2000, time.Second
+	r, err := Run(context.Background(), cfg)
+	qt.Assert(t, qt.IsNil(err))
+	c := r.Contenders[0]
+	qt.Check(t, qt.Equals(r.Rate, 2000))
+	qt.Check(t, qt.IsTrue(c.RPS.Median > 0 && c.ServerCPU > 0), qt.Commentf("%+v", c))
+	var table bytes.Buffer
+	qt.Assert(t, qt.IsNil(r.WriteTable(&table)))
+	qt.Check(t, qt.StringContains(table.String(), "2000 requests/s offered"))
+}
+
 func sample(rps, busy float64, latencies ...int64) Sample {
 	h := hdrhistogram.New(1000, 1e10, 3)
 	for _, l := range latencies {
 		_ = h.RecordValue(l)
 	}
-	return Sample{RPS: rps, ServerBusy: busy, ClientBusy: 0.95, Latency: h}
+	return Sample{RPS: rps, ServerBusy: busy, ClientBusy: 0.95, ServerCPU: 1e6 * busy / rps, Latency: h}
 }
 
 func TestReport(t *testing.T) {
@@ -172,6 +203,7 @@ func TestReport(t *testing.T) {
 		"epoll": {sample(90, 0.99, 5000), sample(100, 1, 5000), sample(110, 1, 5000)},
 	}, map[string]float64{"paste": 60})
 	qt.Check(t, qt.DeepEquals(r.Ratios, map[string]float64{"epoll": 200.0 / 110}))
+	qt.Check(t, qt.DeepEquals(r.CPURatios, map[string]float64{"epoll": 3500 / (1e6 / 110.0)}))
 	p := r.Contenders[1]
 	qt.Check(t, qt.Equals(p.RPS, Spread{Median: 200, Min: 100, Max: 300}))
 	qt.Check(t, qt.Equals(*p.Syscalls, 60))

@@ -112,7 +112,7 @@ func (s *candidate) measure(ctx context.Context, p Progress) (*Sample, error) {
 func (s *candidate) load(ctx context.Context, p Progress) (*Sample, error) {
 	live := new(loadgen.Live)
 	load := loadgen.Config{
-		Addr: s.addr, Workload: s.cfg.Workload, Connections: s.cfg.Connections, Size: s.cfg.Size,
+		Addr: s.addr, Workload: s.cfg.Workload, Connections: s.cfg.Connections, Size: s.cfg.Size, Rate: s.cfg.Rate,
 		Warmup: s.cfg.Warmup, Duration: s.cfg.Duration, CPU: s.cfg.ClientCPU, Live: live,
 	}
 	if s.cfg.BusyPoll {
@@ -150,8 +150,9 @@ func (s *candidate) load(ctx context.Context, p Progress) (*Sample, error) {
 	if res.Requests == 0 {
 		return nil, errors.New("not one request was answered")
 	}
-	sample := &Sample{RPS: res.RPS(), Latency: res.Latency, Non2xx: res.Non2xx, Errors: res.Errors}
+	sample := &Sample{RPS: res.RPS(), Latency: res.Latency, Non2xx: res.Non2xx, Errors: res.Errors, Queued: res.Queued}
 	sample.ServerBusy, sample.ClientBusy = to.busySince(from)
+	sample.ServerCPU = sample.ServerBusy * float64(res.Elapsed.Microseconds()) / float64(res.Requests)
 	return sample, nil
 }
 

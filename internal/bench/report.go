@@ -1,10 +1,7 @@
 package bench
 
 import (
-	"fmt"
-	"io"
 	"slices"
-	"text/tabwriter"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
@@ -19,12 +16,16 @@ type Report struct {
 	Connections int               `json:"connections"`
 	Size        int               `json:"size"`
 	BusyPoll    bool              `json:"busy_poll"`
+	Rate        float64           `json:"offered_rps,omitempty"` // 0: a closed loop
 	Rounds      int               `json:"rounds"`
 	Seconds     float64           `json:"seconds_per_round"`
 	Contenders  []ContenderReport `json:"contenders"`
 	// Ratios of PASTE's rate to the other's in the same round, medians over the
 	// rounds.
 	Ratios map[string]float64 `json:"ratios"`
+	// CPURatios are the same of the server's CPU time per request: below 1, PASTE
+	// needs less.
+	CPURatios map[string]float64 `json:"cpu_ratios"`
 }
 
 // ContenderReport is one contender's part.
@@ -35,10 +36,14 @@ type ContenderReport struct {
 	// Medians over the rounds, 0 to 1.
 	ServerBusy float64 `json:"server_core_busy"`
 	ClientBusy float64 `json:"client_core_busy"`
+	// ServerCPU is the busy time of the server's core per request, in microseconds.
+	ServerCPU float64 `json:"server_cpu_us_per_request"`
 	// Syscalls is null when the server can't count them.
 	Syscalls *float64 `json:"syscalls_per_1000"`
 	Non2xx   uint64   `json:"non_2xx"`
-	Errors   uint64   `json:"errors"`
+	// Queued requests of an offered rate came when no connection was free.
+	Queued uint64 `json:"queued,omitempty"`
+	Errors uint64 `json:"errors"`
 	// ServerSaturated is false when the server's CPU had time left: then its
 	// rate is no measure of what it can do.
 	ServerSaturated bool `json:"server_saturated"`
@@ -62,7 +67,7 @@ type Latency struct {
 // counts them.
 func newReport(cfg *Config, samples map[string][]Sample, syscalls map[string]float64) *Report {
 	r := &Report{Workload: string(cfg.Workload), Connections: cfg.Connections, Size: cfg.Size, BusyPoll: cfg.BusyPoll,
-		Rounds: cfg.Rounds, Seconds: cfg.Duration.Seconds(), Ratios: map[string]float64{}}
+		Rate: cfg.Rate, Rounds: cfg.Rounds, Seconds: cfg.Duration.Seconds(), Ratios: map[string]float64{}, CPURatios: map[string]float64{}}
 	for _, name := range cfg.Contenders {
 		c := newContenderReport(name, samples[name])
 		if calls, ok := syscalls[name]; ok {
@@ -78,20 +83,21 @@ func newReport(cfg *Config, samples map[string][]Sample, syscalls map[string]flo
 	}
 	for _, c := range r.Contenders {
 		if c.Name != Paste && c.RPS.Median > 0 {
-			r.Ratios[c.Name] = pairedRatio(samples[Paste], samples[c.Name])
+			r.Ratios[c.Name] = pairedRatio(samples[Paste], samples[c.Name], func(s *Sample) float64 { return s.RPS })
+			r.CPURatios[c.Name] = pairedRatio(samples[Paste], samples[c.Name], func(s *Sample) float64 { return s.ServerCPU })
 		}
 	}
 	return r
 }
 
-// pairedRatio is the median over the rounds of the ratio of two contenders'
-// rates in the same round. What slows the machine down for seconds, such as a
+// pairedRatio is the median over the rounds of the ratio of a figure of two
+// contenders in the same round. What slows the machine down for seconds, such as a
 // neighbour of a virtual machine, slows both down there.
-func pairedRatio(a, b []Sample) float64 {
+func pairedRatio(a, b []Sample, figure func(*Sample) float64) float64 {
 	var ratios []float64
 	for i := range min(len(a), len(b)) {
-		if b[i].RPS > 0 {
-			ratios = append(ratios, a[i].RPS/b[i].RPS)
+		if f := figure(&b[i]); f > 0 {
+			ratios = append(ratios, figure(&a[i])/f)
 		}
 	}
 	if len(ratios) == 0 {
@@ -113,6 +119,7 @@ func newContenderReport(name string, samples []Sample) ContenderReport {
 	c.RPS = Spread{Median: median(rps), Min: slices.Min(rps), Max: slices.Max(rps)}
 	c.ServerBusy = median(column(func(s *Sample) float64 { return s.ServerBusy }))
 	c.ClientBusy = median(column(func(s *Sample) float64 { return s.ClientBusy }))
+	c.ServerCPU = median(column(func(s *Sample) float64 { return s.ServerCPU }))
 	c.ServerSaturated = c.ServerBusy >= Saturated
 	all := hdrhistogram.Import(samples[0].Latency.Export())
 	for _, s := range samples[1:] {
@@ -123,6 +130,7 @@ func newContenderReport(name string, samples []Sample) ContenderReport {
 	for _, s := range samples {
 		c.Non2xx += s.Non2xx
 		c.Errors += s.Errors
+		c.Queued += s.Queued
 	}
 	return c
 }
@@ -134,45 +142,4 @@ func median(v []float64) float64 {
 		return v[n/2]
 	}
 	return (v[n/2-1] + v[n/2]) / 2
-}
-
-// WriteTable writes the report for people.
-func (r *Report) WriteTable(w io.Writer) error {
-	mode := ""
-	if r.BusyPoll {
-		mode = ", both sides busy-polling"
-	}
-	if r.Title != "" {
-		mode = ", " + r.Title + mode
-	}
-	fmt.Fprintf(w, "%s, %d connections, %d bytes%s: %d rounds of %gs\n\n", r.Workload, r.Connections, r.Size, mode, r.Rounds, r.Seconds)
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "\treq/s\tmin\tmax\tp50 µs\tp99 µs\tp99.9 µs\tserver core\tclient core\tsyscalls/1000\tpaste is\t")
-	for _, c := range r.Contenders {
-		calls, ratio := "-", ""
-		if c.Syscalls != nil {
-			calls = fmt.Sprintf("%.0f", *c.Syscalls)
-		}
-		if v, ok := r.Ratios[c.Name]; ok {
-			ratio = fmt.Sprintf("%.2f×", v)
-		}
-		fmt.Fprintf(t, "%s\t%.0f\t%.0f\t%.0f\t%.1f\t%.1f\t%.1f\t%.0f%%\t%.0f%%\t%s\t%s\t\n", c.Name,
-			c.RPS.Median, c.RPS.Min, c.RPS.Max, c.Latency.P50, c.Latency.P99, c.Latency.P999,
-			100*c.ServerBusy, 100*c.ClientBusy, calls, ratio)
-	}
-	if err := t.Flush(); err != nil {
-		return fmt.Errorf("write table: %w", err)
-	}
-	for _, c := range r.Contenders {
-		if !c.ServerSaturated && c.ClientBusy >= Saturated {
-			fmt.Fprintf(w, "\n%s: the generator saturates first (server core %.0f%% busy): the server has room left.", c.Name, 100*c.ServerBusy)
-		} else if !c.ServerSaturated {
-			fmt.Fprintf(w, "\n%s: the server core is not saturated (%.0f%% busy): the rate is bound by latency.", c.Name, 100*c.ServerBusy)
-		}
-		if n := c.Errors + c.Non2xx; n > 0 {
-			fmt.Fprintf(w, "\n%s: %d requests failed or were refused.", c.Name, n)
-		}
-	}
-	_, err := fmt.Fprintln(w)
-	return err
 }

@@ -14,7 +14,8 @@ type conn struct {
 	fd      int // -1 while down
 	gen     uint32
 	n       uint64 // number of the request that is outstanding
-	sentAt  int64
+	sentAt  int64  // or when it was due, with a rate
+	resting bool   // without a request, with a rate
 	retryAt int64
 	resp    response
 	req     []byte // request bytes, outside of the Go heap
@@ -118,7 +119,7 @@ func (g *generator) dial(c *conn) error {
 	c.fd = fd
 	c.gen++
 	c.resp.reset()
-	c.unsent = nil
+	c.unsent, c.resting = nil, false
 	g.Live.Connected.Add(1)
 	g.now = monotonic()
 	return g.connected(c)

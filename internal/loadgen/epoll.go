@@ -22,7 +22,7 @@ func (g *generator) epollLoop() error {
 		if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, c.fd, &ev); err != nil {
 			return fmt.Errorf("add to epoll: %w", err)
 		}
-		return g.write(c, g.nextRequest(c), ep)
+		return g.begin(c, ep)
 	}
 	if err := g.connectAll(); err != nil {
 		return err
@@ -32,7 +32,7 @@ func (g *generator) epollLoop() error {
 	buf := make([]byte, readSize)
 	for {
 		g.syscalls++
-		n, err := unix.EpollWait(ep, events, int(tick.Milliseconds()))
+		n, err := unix.EpollWait(ep, events, int(g.sleep().Milliseconds()))
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("load generator: wait for epoll: %w", err)
 		}
@@ -61,12 +61,13 @@ func (g *generator) epollLoop() error {
 		if g.down > 0 {
 			g.revive()
 		}
+		g.release(ep)
 	}
 }
 
 // spinLoop asks every connection over and over.
 func (g *generator) spinLoop() error {
-	g.connected = func(c *conn) error { return g.write(c, g.nextRequest(c), -1) }
+	g.connected = func(c *conn) error { return g.begin(c, -1) }
 	if err := g.connectAll(); err != nil {
 		return err
 	}
@@ -94,8 +95,25 @@ func (g *generator) spinLoop() error {
 		if g.down > 0 {
 			g.revive()
 		}
+		g.release(-1)
 	}
 	return nil
+}
+
+// begin sends the first request on a connection, if that is due.
+func (g *generator) begin(c *conn, ep int) error {
+	if g.pace != nil {
+		g.pace.rest(c)
+		return nil
+	}
+	return g.write(c, g.nextRequest(c), ep)
+}
+
+// release sends what is due in an open loop.
+func (g *generator) release(ep int) {
+	if g.pace != nil {
+		g.pace.release(func(c *conn) error { return g.write(c, g.nextRequest(c), ep) })
+	}
 }
 
 // read takes what is there, once, and sends the next request if the response is

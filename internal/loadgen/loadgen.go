@@ -1,7 +1,10 @@
-// Package loadgen is a closed-loop HTTP/1.1 load generator that is light enough
-// to saturate a server on a core of its own: one thread, no goroutine per
-// connection, one system call for many requests (io_uring), one clock reading
-// per batch. Each connection has one request outstanding.
+// Package loadgen is an HTTP/1.1 load generator that is light enough to saturate a
+// server on a core of its own: one thread, no goroutine per connection, one system
+// call for many requests (io_uring), one clock reading per batch.
+//
+// Each connection has one request outstanding. The loop is closed, a response
+// makes room for the next request; or open (Config.Rate), requests come when they
+// come, and one that finds the server busy waits, which counts as its latency.
 package loadgen
 
 import (
@@ -55,6 +58,9 @@ type Config struct {
 	// Size of the body in bytes: of a request for WAL, of a response for RPC.
 	// An RPC response of another size counts as an error; -1 takes any.
 	Size int
+	// Rate of requests per second that are offered, at random times, whatever the
+	// server does; 0 is a closed loop.
+	Rate float64
 	// Duration of the measurement, which follows Warmup.
 	Warmup, Duration time.Duration
 	// CPU binds the generator's thread; -1 leaves it.
@@ -93,7 +99,8 @@ type Result struct {
 	Errors     uint64                  // lost connections, malformed or mis-sized responses
 	Reconnects uint64                  // connections made after the first ones
 	Acked      uint64                  // answered with 2xx, warm-up included
-	Latency    *hdrhistogram.Histogram // nanoseconds, of 2xx answers
+	Latency    *hdrhistogram.Histogram // nanoseconds, of 2xx answers; with a rate, from when a request was due
+	Queued     uint64                  // requests of Rate that were due when no connection was free
 	Busy       float64                 // CPU time of the generator's thread / Elapsed
 	Syscalls   uint64                  // made by the generator
 	Engine     Engine                  // that was used
@@ -133,6 +140,7 @@ type generator struct {
 	res       Result
 	fatal     error
 	keys      *keys               // of KV
+	pace      *pace               // of Rate, nil in a closed loop
 	connected func(c *conn) error // engine: a connection came up
 }
 
@@ -140,8 +148,8 @@ type generator struct {
 // is over or ctx ends, which is not an error: the result then covers what was
 // measured until then.
 func Run(ctx context.Context, cfg Config) (*Result, error) {
-	if cfg.Connections < 1 || cfg.Duration <= 0 || cfg.Size < -1 || cfg.Workload == WAL && cfg.Size < 0 {
-		return nil, fmt.Errorf("load generator: %d connections, size %d, duration %v: out of range", cfg.Connections, cfg.Size, cfg.Duration)
+	if cfg.Connections < 1 || cfg.Duration <= 0 || cfg.Size < -1 || cfg.Workload == WAL && cfg.Size < 0 || cfg.Rate < 0 || cfg.Rate > maxRate {
+		return nil, fmt.Errorf("load generator: %d connections, size %d, duration %v, rate %g: out of range", cfg.Connections, cfg.Size, cfg.Duration, cfg.Rate)
 	}
 	if cfg.Workload == KV {
 		if err := cfg.KV.check(cfg.Size); err != nil {
@@ -173,6 +181,13 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 		return nil, err
 	}
 	defer g.free()
+	if cfg.Rate > 0 {
+		release, err := g.setPace()
+		if err != nil {
+			return nil, fmt.Errorf("load generator: %w", err)
+		}
+		defer release()
+	}
 	defer context.AfterFunc(ctx, func() { g.stop.Store(true) })()
 	err := g.run()
 	if err == nil {
@@ -226,6 +241,9 @@ func (g *generator) startClock() {
 	g.now = monotonic()
 	g.from = g.now + int64(g.Warmup)
 	g.to = g.from + int64(g.Duration)
+	if g.pace != nil {
+		g.pace.due = g.now
+	}
 }
 
 func (g *generator) finish() {
@@ -277,6 +295,10 @@ func (g *generator) input(c *conn, b []byte) (next bool, err error) {
 		return false, errors.New("the server closes the connection")
 	}
 	c.n++
+	if g.pace != nil {
+		g.pace.rest(c)
+		return false, nil
+	}
 	return true, nil
 }
 

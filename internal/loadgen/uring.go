@@ -71,10 +71,14 @@ func userData(c *conn, op uint64) uint64 {
 	return uint64(c.gen)<<32 | op<<31 | uint64(c.id)
 }
 
-// start arms a new connection and sends its first request.
+// start arms a new connection and sends its first request, if that is due.
 func (e *uringEngine) start(c *conn) error {
 	if err := e.arm(c); err != nil {
 		return err
+	}
+	if p := e.g.pace; p != nil {
+		p.rest(c)
+		return nil
 	}
 	return e.send(c)
 }
@@ -125,7 +129,7 @@ func (e *uringEngine) loop() error {
 	for {
 		// Send times are taken when the previous batch was read: what the batch
 		// itself took to process counts as latency.
-		if _, err := e.ring.SubmitAndWait(1, tick); err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EAGAIN) {
+		if _, err := e.ring.SubmitAndWait(1, g.sleep()); err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EAGAIN) {
 			return fmt.Errorf("load generator: %w", err)
 		}
 		g.syscalls = base + e.ring.Enters()
@@ -145,6 +149,9 @@ func (e *uringEngine) loop() error {
 		g.Live.Requests.Add(g.res.Acked - acked)
 		if g.down > 0 {
 			g.revive()
+		}
+		if g.pace != nil {
+			g.pace.release(e.send)
 		}
 	}
 }
