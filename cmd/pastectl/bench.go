@@ -1,8 +1,6 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/pastenet/paste/internal/bench"
 	"github.com/pastenet/paste/internal/benchcli"
 	"github.com/pastenet/paste/internal/loadgen"
@@ -37,42 +35,16 @@ and, if asked for:
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
-		newBenchWorkloadCmd(e, loadgen.RPC, "Requests without a body: GET, answered from memory", 64),
-		newBenchWorkloadCmd(e, loadgen.WAL, "A write-ahead log: POST, answered when the body is durable", 1024),
+		newBenchWorkloadCmd(e, loadgen.RPC),
+		newBenchWorkloadCmd(e, loadgen.WAL),
+		newBenchServerCmd(e),
 	)
-	cmd.AddCommand(newBenchServerCmd(e))
 	return cmd
 }
 
-func newBenchWorkloadCmd(e env, w loadgen.Workload, short string, size int64) *cobra.Command {
-	cfg := bench.Config{Workload: w}
-	bytes, poolSize := sizeFlag(size), sizeFlag(256<<20)
-	var out benchcli.Output
-	cmd := &cobra.Command{
-		Use:     string(w),
-		Short:   short,
-		Example: fmt.Sprintf("  pastectl bench %s --connections 100 --size %d --contenders paste,epoll", w, size),
-		Args:    noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg.Size, cfg.PoolSize = int(bytes), int64(poolSize)
-			out.Stdout, out.Progress = e.stdout, e.stderr
-			return benchcli.Run(cfg, out, func(cfg bench.Config) (*bench.Report, error) {
-				return bench.Run(cmd.Context(), cfg)
-			})
-		},
-	}
-	f := cmd.Flags()
-	benchcli.AddFlags(f, &cfg, &out, bench.Names())
-	what := "body of a request"
-	if w == loadgen.RPC {
-		what = "body of a response"
-	}
-	f.Var(&bytes, "size", what)
-	f.BoolVar(&cfg.RPS, "rps", false, "receive by packet steering instead of threaded NAPI: XDP then runs on the client's CPU")
-	f.BoolVar(&cfg.BusyPoll, "busy-poll", false, "servers and client poll without sleeping, for very few connections")
-	if w == loadgen.WAL {
-		f.Var(&poolSize, "pool-size", "size of each server's pool, on /dev/shm")
-	}
+func newBenchWorkloadCmd(e env, w loadgen.Workload) *cobra.Command {
+	cmd := benchcli.NewCmd(w, benchcli.Setup{Name: "pastectl bench", Stdout: e.stdout, Progress: e.stderr})
+	cmd.Args = noArgs
 	return cmd
 }
 

@@ -79,6 +79,9 @@ type Config struct {
 	// Exe is a program that understands the commands "bench server" (Serve) and
 	// "serve http"; this one when empty.
 	Exe string
+	// Others are contenders, besides ours, that this very program serves by its
+	// command "bench server".
+	Others []contender.Kind
 	// Prefix of the lab's names, see netlab.Config.
 	Prefix string
 	// Custom, if set, brings a workload and contenders of its own.
@@ -132,6 +135,9 @@ func (c *Config) fill() error {
 		names = c.Custom.Names
 	} else if c.Workload != loadgen.RPC && c.Workload != loadgen.WAL {
 		return fmt.Errorf("unknown workload %q: want rpc or wal", c.Workload)
+	}
+	for _, k := range c.Others {
+		names = append(names, string(k))
 	}
 	if c.Connections < 1 || c.Connections > 20000 {
 		return fmt.Errorf("%d connections: want 1 to 20000", c.Connections)

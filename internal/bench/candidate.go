@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,6 +34,9 @@ func newCandidate(ctx context.Context, cfg *Config, name, pool string) (_ *candi
 	s := &candidate{cfg: cfg, name: name, exe: cfg.Exe, pool: pool}
 	if base, exe, ok := strings.Cut(name, "@"); ok {
 		s.name, s.exe = base, exe
+	}
+	if slices.Contains(cfg.Others, contender.Kind(name)) {
+		s.exe = "/proc/self/exe"
 	}
 	defer func() {
 		if err != nil {

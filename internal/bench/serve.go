@@ -57,9 +57,15 @@ func (s *ServeConfig) args() []string {
 	return []string{"bench", "server", string(b)}
 }
 
+// Server is a contender that this program has in addition.
+type Server struct {
+	Kind contender.Kind
+	Run  func(ctx context.Context, cfg *contender.Config) error
+}
+
 // Serve runs a contender as told by args, which it takes from ServeConfig, until
 // ctx ends. It writes one line to out when it is ready and one when it is done.
-func Serve(ctx context.Context, args []string, out io.Writer) error {
+func Serve(ctx context.Context, args []string, out io.Writer, others ...Server) error {
 	var s ServeConfig
 	if len(args) != 1 {
 		return errors.New("bench server: want one argument")
@@ -70,6 +76,11 @@ func Serve(ctx context.Context, args []string, out io.Writer) error {
 	stats := new(contender.Stats)
 	cfg := contender.Config{Kind: s.Kind, Addr: s.Addr, ResponseBytes: s.ResponseBytes, BusyPoll: s.BusyPoll, Stats: stats,
 		Ready: func(a netip.AddrPort) { fmt.Fprintf(out, "listening on %s\n", a) }}
+	for _, o := range others {
+		if o.Kind == s.Kind {
+			cfg.Other = o.Run
+		}
+	}
 	if s.Pool != "" {
 		pool, err := pmem.Create(s.Pool, pmem.Options{Size: s.PoolSize})
 		if err != nil {

@@ -50,6 +50,8 @@ type Config struct {
 	Pool *pmem.Pool
 	// BusyPoll never sleeps (epoll and io_uring).
 	BusyPoll bool
+	// Other serves, in place of one of ours, a Kind that is not ours.
+	Other func(ctx context.Context, cfg *Config) error
 	// Ready is told the address that is listened on.
 	Ready func(netip.AddrPort)
 	// Stats, if set, is kept up to date.
@@ -77,16 +79,18 @@ func Run(ctx context.Context, cfg Config) error {
 	if cfg.Ready == nil {
 		cfg.Ready = func(netip.AddrPort) {}
 	}
-	var err error
+	run := cfg.Other
 	switch cfg.Kind {
 	case Epoll:
-		err = runEpoll(ctx, &cfg)
+		run = runEpoll
 	case IOUring:
-		err = runUring(ctx, &cfg)
+		run = runUring
 	case GoNet:
-		err = runGoNet(ctx, &cfg)
-	default:
-		err = errors.New("unknown contender")
+		run = runGoNet
+	}
+	err := errors.New("unknown contender")
+	if run != nil {
+		err = run(ctx, &cfg)
 	}
 	if err != nil {
 		return fmt.Errorf("serve %s: %w", cfg.Kind, err)

@@ -10,11 +10,7 @@ import (
 // goNet is the server that a Go programmer writes: a goroutine and a buffer per
 // connection, the log behind a mutex.
 type goNet struct {
-	*Config
-	replies replies
-
-	mu    sync.Mutex
-	store store
+	x *Exchanger
 
 	connMu sync.Mutex
 	conns  map[net.Conn]struct{}
@@ -28,8 +24,7 @@ func runGoNet(ctx context.Context, cfg *Config) error {
 	if err != nil {
 		return err
 	}
-	s := &goNet{Config: cfg, replies: newReplies(cfg.ResponseBytes), conns: map[net.Conn]struct{}{},
-		store: store{pool: cfg.Pool, stats: cfg.Stats}}
+	s := &goNet{x: NewExchanger(cfg), conns: map[net.Conn]struct{}{}}
 	defer context.AfterFunc(ctx, func() { s.shut(ln) })()
 	cfg.Ready(netip.MustParseAddrPort(ln.Addr().String()))
 	var wg sync.WaitGroup
@@ -74,13 +69,6 @@ func (s *goNet) shut(ln net.Listener) {
 	}
 }
 
-type goNetConn struct {
-	session
-	srv  *goNet
-	body []byte
-	out  []byte
-}
-
 func (s *goNet) serve(nc net.Conn) {
 	defer func() {
 		_ = nc.Close()
@@ -88,46 +76,21 @@ func (s *goNet) serve(nc net.Conn) {
 		delete(s.conns, nc)
 		s.connMu.Unlock()
 	}()
-	c := &goNetConn{srv: s}
+	c := s.x.Connect()
 	buf := make([]byte, 16<<10)
-	for !c.close {
+	for {
 		n, err := nc.Read(buf)
 		if n > 0 {
-			s.Stats.Requests.Add(c.feed(buf[:n], &s.replies, c))
-		}
-		if len(c.out) > 0 {
-			if _, werr := nc.Write(c.out); werr != nil {
+			out, more, herr := c.Handle(buf[:n])
+			if len(out) > 0 && herr == nil {
+				_, herr = nc.Write(out)
+			}
+			if herr != nil || !more {
 				return
 			}
-			c.out = c.out[:0]
 		}
 		if err != nil {
 			return
 		}
 	}
 }
-
-// piece implements sink. The record is durable when it returns.
-func (c *goNetConn) piece(p []byte, last bool) error {
-	if len(c.body) > 0 || !last {
-		c.body = append(c.body, p...)
-		p = c.body
-	}
-	if !last {
-		return nil
-	}
-	c.srv.mu.Lock()
-	err := c.srv.store.appendCopy(p)
-	if err == nil {
-		err = c.srv.store.commit()
-	}
-	c.srv.mu.Unlock()
-	c.body = c.body[:0]
-	if cap(c.body) > 1<<20 {
-		c.body = nil
-	}
-	return err
-}
-
-// reply implements sink.
-func (c *goNetConn) reply(b []byte) { c.out = append(c.out, b...) }

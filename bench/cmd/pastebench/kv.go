@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
+const pastectlUsage = "the pastectl to measure; the one beside this program, or in PATH, when empty"
+
 func newKVCmd(s streams) *cobra.Command {
 	cfg, load := bench.Config{}, kv.Config{}
 	size, poolSize := bytesize.Size(1024), bytesize.Size(1<<30)
@@ -56,7 +58,7 @@ space. "pastectl bench --help" says what is the same for everyone.`,
 	f.IntVar(&load.PutPercent, "put", 50, "percentage of requests that write")
 	f.Float64Var(&load.Theta, "zipf", 0.99, "skew of the keys' popularity, from 0 (none) to below 1")
 	f.Var(&poolSize, "pool-size", "size of PASTE's pool, on /dev/shm")
-	f.StringVar(&pastectl, "pastectl", "", "the pastectl to measure; the one beside this program, or in PATH, when empty")
+	f.StringVar(&pastectl, "pastectl", "", pastectlUsage)
 	return cmd
 }
 

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/pastenet/paste/internal/loadgen"
 	"github.com/spf13/cobra"
 )
 
@@ -37,7 +38,7 @@ func run(args []string, s streams) int {
 	defer stop()
 	root := &cobra.Command{
 		Use:           "pastebench",
-		Short:         "Measure PASTE against other databases on this machine",
+		Short:         "Measure PASTE against other databases and frameworks on this machine",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          noArgs,
@@ -48,7 +49,7 @@ func run(args []string, s streams) int {
 	root.SetErr(s.stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return errors.Join(errUsage, err) })
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newKVCmd(s), newKVServerCmd(s))
+	root.AddCommand(newWorkloadCmd(s, loadgen.RPC), newWorkloadCmd(s, loadgen.WAL), newServerCmd(s), newKVCmd(s), newKVServerCmd(s))
 	cmd, err := root.ExecuteContextC(ctx)
 	switch {
 	case err == nil:

@@ -21,7 +21,7 @@ var pastectl string // the program that is measured
 
 // The test binary plays the contenders, too.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == kv.ServerCommand {
+	if len(os.Args) > 1 && (os.Args[1] == kv.ServerCommand || os.Args[1] == "bench") {
 		os.Exit(run(os.Args[1:], streams{os.Stdout, os.Stderr}))
 	}
 	dir, err := os.MkdirTemp("", "paste-bench-test-")
@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 		os.RemoveAll(dir)
 		os.Exit(1)
 	}
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+	goleak.VerifyTestMain(m, goleak.IgnoreCurrent(), goleak.Cleanup(func(code int) {
 		os.RemoveAll(dir)
 		os.Exit(code)
 	}))
@@ -86,6 +86,21 @@ func TestKV(t *testing.T) {
 	qt.Assert(t, qt.IsNil(json.Unmarshal([]byte(stdout), &keys)))
 	for _, key := range []string{"workload", "connections", "size", "contenders", "ratios"} {
 		qt.Check(t, qt.IsNotNil(keys[key]), qt.Commentf("%s", key))
+	}
+}
+
+func TestGnetTakesPart(t *testing.T) {
+	for _, workload := range []string{"wal", "rpc"} {
+		code, stdout, stderr := runBench(workload, "--connections", "4", "--rounds", "1", "--duration", "300ms", "--warmup", "50ms",
+			"--contenders", "paste-copy,gnet", "--pastectl", pastectl, "--json")
+		qt.Assert(t, qt.Equals(code, 0), qt.Commentf("%s", stderr))
+		var r bench.Report
+		qt.Assert(t, qt.IsNil(json.Unmarshal([]byte(stdout), &r)))
+		qt.Assert(t, qt.HasLen(r.Contenders, 2))
+		c := r.Contenders[1]
+		qt.Check(t, qt.Equals(c.Name, "gnet"))
+		qt.Check(t, qt.IsTrue(c.RPS.Median > 0), qt.Commentf("%+v", c))
+		qt.Check(t, qt.Equals(c.Errors+c.Non2xx, 0))
 	}
 }
 
