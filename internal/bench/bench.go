@@ -43,8 +43,13 @@ const PasteCopy = "paste-copy"
 // instead of being kept in the buffer where it was received.
 const PastePersistCopy = "paste-persist-copy"
 
+// PasteNoSpin is PASTE with --spin 0s: it sleeps as soon as there is nothing to do.
+// At an offered rate, beside PASTE, it shows what of the CPU time is spinning, and
+// what latency that wins.
+const PasteNoSpin = "paste-no-spin"
+
 // Names lists the contenders that take part by default, in the order in which
-// they are shown. Besides them there are PastePersistCopy and, for each name of
+// they are shown. Besides them there are PastePersistCopy, PasteNoSpin and, for each name of
 // PASTE's, NAME@PROGRAM, which runs another build of pastectl.
 func Names() []string {
 	names := []string{Paste, PasteCopy}
@@ -159,7 +164,7 @@ func (c *Config) fill() error {
 	}
 	for i, n := range c.Contenders {
 		base, exe, other := strings.Cut(n, "@")
-		known := slices.Contains(names, base) || base == PastePersistCopy && c.Custom == nil
+		known := slices.Contains(names, base) || (base == PastePersistCopy || base == PasteNoSpin) && c.Custom == nil
 		if !known || other && (exe == "" || !isPaste(base)) {
 			return fmt.Errorf("unknown contender %q: want %s", n, strings.Join(names, ", "))
 		}

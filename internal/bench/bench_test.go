@@ -18,6 +18,7 @@ import (
 	"github.com/go-quicktest/qt"
 	"github.com/pastenet/paste/internal/contender"
 	"github.com/pastenet/paste/internal/loadgen"
+	"github.com/pastenet/paste/internal/netlab"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 )
@@ -217,6 +218,18 @@ func TestReport(t *testing.T) {
 	qt.Check(t, qt.StringContains(b.String(), "paste: the generator saturates first (server core 60% busy)"))
 	qt.Check(t, qt.StringContains(b.String(), "1.82×"))
 	qt.Check(t, qt.Equals(median([]float64{4, 1, 3, 2}), 2.5))
+}
+
+func TestCommandsOfPaste(t *testing.T) {
+	line := func(name string) string {
+		c := candidate{cfg: &Config{Workload: loadgen.WAL, Size: 1, PoolSize: 7}, name: name, exe: "exe", pool: "pool", lab: &netlab.Lab{ServerDev: "nic0"}}
+		return strings.Join(c.command(), " ")
+	}
+	qt.Check(t, qt.StringContains(line(Paste), "exe serve http "))
+	qt.Check(t, qt.StringContains(line(Paste), "--nic nic0"))
+	qt.Check(t, qt.Not(qt.StringContains(line(PasteCopy), "--nic")))
+	qt.Check(t, qt.StringContains(line(PasteNoSpin), "--spin 0s"))
+	qt.Check(t, qt.StringContains(line(PastePersistCopy), "--persist copy"))
 }
 
 func TestServeArgumentsRoundTrip(t *testing.T) {

@@ -208,6 +208,9 @@ func (s *candidate) command() []string {
 	if s.name == PastePersistCopy {
 		args = append(args, "--persist", "copy")
 	}
+	if s.name == PasteNoSpin {
+		args = append(args, "--spin", "0s")
+	}
 	if c.BusyPoll {
 		args = append(args, "--busy-poll")
 	}
