@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,7 +26,7 @@ type bpffs struct {
 	root    string // where it can be reached from here
 	mounted bool
 	foreign bool // reached through pid 1's mount namespace
-	lock    *os.File
+	lock    *pinLock
 }
 
 // lockBPFFS finds the bpffs at path ("" = DefaultBPFFS) and locks it against
@@ -36,7 +36,7 @@ type bpffs struct {
 // `ip netns exec` gives its command a mount namespace with a /sys of its own,
 // and a bpffs that the host has mounted is invisible there. Pins are the
 // host's, so the bpffs of pid 1 is used when the own mount namespace has none.
-func lockBPFFS(path string) (*bpffs, error) {
+func lockBPFFS(ctx context.Context, path string) (*bpffs, error) {
 	if path == "" {
 		path = DefaultBPFFS
 	}
@@ -57,33 +57,15 @@ func lockBPFFS(path string) (*bpffs, error) {
 		}
 	}
 
-	dir := filepath.Dir(b.root)
-	if b.lock, err = os.Open(dir); err != nil {
-		return nil, pinError("lock bpffs "+path, err)
-	}
-	if err := flock(b.lock); err != nil {
-		b.lock.Close()
-		return nil, fmt.Errorf("lock bpffs %s: another process holds the lock on %s (`lslocks` shows it): %w", path, dir, err)
+	if b.lock, err = lockPins(ctx); err != nil {
+		return nil, fmt.Errorf("lock bpffs %s: %w", path, err)
 	}
 	// Only now the answer stays true.
 	if b.mounted, err = isBPFFS(b.root); err != nil {
-		b.lock.Close()
+		b.lock.release()
 		return nil, fmt.Errorf("bpffs %s: %w", path, err)
 	}
 	return b, nil
-}
-
-// lockPatience bounds the wait for the lock. Whoever holds it needs
-// milliseconds; but every user may lock a directory that every user can read.
-const lockPatience = 10 * time.Second
-
-func flock(f *os.File) error {
-	for deadline := time.Now().Add(lockPatience); ; time.Sleep(5 * time.Millisecond) {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err != unix.EINTR && err != unix.EWOULDBLOCK || time.Now().After(deadline) {
-			return err
-		}
-	}
 }
 
 func isBPFFS(path string) (bool, error) {
@@ -148,7 +130,7 @@ func (b *bpffs) base() string { return filepath.Join(b.root, "paste") }
 // close removes our directories where they are empty, unmounts the bpffs if we
 // mounted it and nothing is left inside, and releases the lock.
 func (b *bpffs) close() error {
-	defer b.lock.Close()
+	defer b.lock.release()
 	if !b.mounted {
 		return nil
 	}

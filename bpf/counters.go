@@ -20,6 +20,7 @@ var steerCounters = [...]string{
 	steerSteerCounterSTEER_PASS_MALFORMED: "pass_malformed",
 	steerSteerCounterSTEER_PASS_SMALL:     "pass_small",
 	steerSteerCounterSTEER_PASS_LARGE:     "pass_large",
+	steerSteerCounterSTEER_PASS_INJECTED:  "pass_injected",
 	steerSteerCounterSTEER_PASS_CONN:      "pass_conn",
 }
 

@@ -29,6 +29,7 @@ const (
 // packet describes a frame; the zero value is nothing anybody would send.
 type packet struct {
 	dst      net.HardwareAddr
+	src      net.HardwareAddr // if not otherMAC
 	vlans    int
 	vid      uint16 // of the first tag, if not the one that the host is in
 	v6       bool
@@ -67,6 +68,9 @@ func segment(f func(*packet)) *packet {
 func (p *packet) build(t *testing.T) []byte {
 	t.Helper()
 	eth := &layers.Ethernet{SrcMAC: otherMAC, DstMAC: p.dst}
+	if p.src != nil {
+		eth.SrcMAC = p.src
+	}
 	stack := []gopacket.SerializableLayer{eth}
 	next := &eth.EthernetType
 	ip := 14
@@ -215,8 +219,7 @@ var decisions = []struct {
 	{"v4 VLAN, other MAC", segment(func(p *packet) { p.vlans, p.dst = 1, otherMAC }), "pass_address"},
 	{"v4 other MAC", segment(func(p *packet) { p.dst = otherMAC }), "pass_address"},
 	{"v4 broadcast MAC", segment(func(p *packet) { p.dst = layers.EthernetBroadcast }), "pass_address"},
-	{"v6 to link-local", segment(func(p *packet) { p.v6 = true; p.dstIP = net.ParseIP("fe80::1") }), "pass_address"},
-	{"v6 from link-local", segment(func(p *packet) { p.v6 = true; p.srcIP = net.ParseIP("fe80::2") }), "pass_address"},
+	{"v4 injected, in generic mode", segment(func(p *packet) { p.src = net.HardwareAddr{2, 'p', 1, 0, 0, 0} }), "pass_injected"},
 
 	{"v4 total length beyond the frame", segment(func(p *packet) { p.mangle = put16(2, 0, 2000) }), "pass_malformed"},
 	{"v4 total length below the header", segment(func(p *packet) { p.mangle = put16(2, 0, 19) }), "pass_malformed"},
@@ -279,7 +282,7 @@ func TestDecisions(t *testing.T) {
 	qt.Assert(t, qt.IsNil(loadSteerObjects(&objs, nil)))
 	defer objs.Close()
 	s := &Steer{maps: objs.steerMaps}
-	qt.Assert(t, qt.IsNil(s.configure(&nic{name: "none", mac: ourMAC, mtu: 1500})))
+	qt.Assert(t, qt.IsNil(s.configure(&nic{name: "none", mac: ourMAC}, 1518)))
 	qt.Assert(t, qt.IsNil(s.AddPort(ourPort, 0)))
 	addOurConns(t, s)
 	var cfg steerNicConfig

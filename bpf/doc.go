@@ -27,8 +27,8 @@
 // It is built in <bpffs>/paste/tmp-… and renamed when it is complete, so a
 // crash at any moment leaves either all of it or a temporary directory that
 // the next call removes, together with the link inside. All calls that change
-// or list pins hold a lock (flock on the directory above the bpffs), which the
-// kernel releases when its holder dies.
+// or list pins hold a lock (flock on a file in /run that root alone can open), which
+// the kernel releases when its holder dies.
 //
 // A NIC that disappears takes the program with it and leaves a stale directory
 // behind: [ListSteer] reports it, [AttachSteer] replaces it, [DetachSteer]

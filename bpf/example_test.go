@@ -1,6 +1,7 @@
 package bpf_test
 
 import (
+	"context"
 	"fmt"
 	"log"
 
@@ -11,7 +12,7 @@ import (
 // of their queue, once there is one (Steer.SetSocket); everything else, and
 // everything until then, is received by the kernel. It needs root.
 func Example() {
-	steer, err := bpf.AttachSteer(bpf.SteerOptions{NIC: "eth0"})
+	steer, err := bpf.AttachSteer(context.Background(), bpf.SteerOptions{NIC: "eth0"})
 	if err != nil {
 		log.Fatal(err)
 	}

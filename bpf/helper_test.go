@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -17,7 +18,7 @@ const helperEnv = "PASTE_BPF_TEST_HELPER"
 // helperMain executes "attach NIC BPFFS" and prints the error it got.
 func helperMain() int {
 	args := strings.Fields(os.Getenv(helperEnv))
-	s, err := AttachSteer(SteerOptions{NIC: args[1], Pin: true, BPFFS: args[2]})
+	s, err := AttachSteer(context.Background(), SteerOptions{NIC: args[1], Pin: true, BPFFS: args[2]})
 	if err != nil {
 		fmt.Println(err)
 		return 1

@@ -71,9 +71,14 @@ func lookupNIC(name string) (*nic, error) {
 	return n, nil
 }
 
-// vlans returns the numbers of the VLANs (802.1Q) that have a device on n in this
-// network namespace.
-func (n *nic) vlans() ([]int, error) {
+// vlanDevice is a VLAN (802.1Q) device.
+type vlanDevice struct {
+	Index int // of the interface
+	ID    int // number in the tag
+}
+
+// vlansOn returns the VLAN devices on an interface, in this network namespace.
+func vlansOn(ifindex int) ([]vlanDevice, error) {
 	var links []netlink.Link
 	for range 5 {
 		var err error
@@ -85,15 +90,15 @@ func (n *nic) vlans() ([]int, error) {
 			return nil, err
 		}
 	}
-	var ids []int
+	var vlans []vlanDevice
 	for _, l := range links {
 		// A device whose NIC is in another namespace has the NIC's number there.
-		if v, ok := l.(*netlink.Vlan); ok && v.ParentIndex == n.ifindex && v.NetNsID < 0 &&
+		if v, ok := l.(*netlink.Vlan); ok && v.ParentIndex == ifindex && v.NetNsID < 0 &&
 			v.VlanProtocol == netlink.VLAN_PROTOCOL_8021Q && v.VlanId < 4096 {
-			ids = append(ids, v.VlanId)
+			vlans = append(vlans, vlanDevice{v.Index, v.VlanId})
 		}
 	}
-	return ids, nil
+	return vlans, nil
 }
 
 // peerLink returns the other end of a veth pair, nil if it is in another
@@ -147,7 +152,7 @@ const (
 // Frames that do not fit are dropped by the kernel, so a port must refuse a
 // NIC with a larger MTU.
 func MaxMTU(frameSize int) int {
-	return max(0, frameSize-xdpHeadroom-ethernetHeader-vlanTag)
+	return max(0, FrameRoom(frameSize)-ethernetHeader-vlanTag)
 }
 
 // maxNativeMTU is veth's limit for native XDP: frame, headroom and

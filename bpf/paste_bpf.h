@@ -43,8 +43,9 @@ enum {
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
 
-#define BPF_ANY 0
+#define BPF_NOEXIST 1
 #define BPF_F_NO_PREALLOC (1U << 0)
+#define BPF_F_INGRESS (1ULL << 0)
 #define BPF_F_MMAPABLE (1U << 10)
 #define BPF_RB_NO_WAKEUP (1ULL << 0)
 #define BPF_RB_FORCE_WAKEUP (1ULL << 1)
@@ -85,7 +86,9 @@ struct __sk_buff {
 
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*bpf_map_update_elem)(void *map, const void *key, const void *value, __u64 flags) = (void *)2;
+static long (*bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
 static __u64 (*bpf_get_socket_cookie)(void *ctx) = (void *)46;
+static long (*bpf_redirect)(__u32 ifindex, __u64 flags) = (void *)23;
 static long (*bpf_skb_load_bytes)(const void *skb, __u32 offset, void *to, __u32 len) = (void *)26;
 static long (*bpf_skb_adjust_room)(void *skb, int len_diff, __u32 mode, __u64 flags) = (void *)50;
 static long (*bpf_redirect_map)(void *map, __u64 key, __u64 flags) = (void *)51;
@@ -158,6 +161,25 @@ struct tcphdr {
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
 #define TCP_URG 0x20
+
+/*
+ * What user space puts in place of the sender's MAC address when it injects a
+ * frame: a prefix (locally administered, unicast) and the claim ticket.
+ */
+enum injected_mac {
+	INJECTED_MAC0 = 0x02,
+	INJECTED_MAC1 = 'p',
+};
+
+INLINE __u32 ticket_of(const struct ethhdr *eth)
+{
+	__u32 ticket;
+	__builtin_memcpy(&ticket, &eth->src[2], sizeof(ticket));
+	return ticket;
+}
+
+/* skb->tc_index of an injected packet on its way to the NIC's ingress. */
+#define INJECTED 0x7073
 
 /* Kernel internals, relocated. */
 struct sock {

@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,15 +30,15 @@ const (
 // a number.
 const tmpPrefix = "tmp-"
 
-// OpenSteer opens the steering that is pinned for a NIC and brings the NIC's
-// address up to date. The error wraps ErrNotAttached if nothing is, or if the
+// OpenSteer opens the steering that is pinned for a NIC and changes nothing in it.
+// The error wraps ErrNotAttached if nothing is, or if the
 // NIC it was pinned for is gone.
-func OpenSteer(bpffs, nic string) (_ *Steer, err error) {
+func OpenSteer(ctx context.Context, bpffs, nic string) (_ *Steer, err error) {
 	n, err := lookupNIC(nic)
 	if err != nil {
 		return nil, err
 	}
-	b, err := lockBPFFS(bpffs)
+	b, err := lockBPFFS(ctx, bpffs)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, notAttached(n.name)
 	}
@@ -60,11 +61,11 @@ func OpenSteer(bpffs, nic string) (_ *Steer, err error) {
 // DetachSteer removes the program from the NIC with everything that is pinned
 // for it, also while an application has it open, and also when the NIC is gone
 // already. The error wraps ErrNotAttached if there was nothing to remove.
-func DetachSteer(bpffs, nic string) (err error) {
+func DetachSteer(ctx context.Context, bpffs, nic string) (err error) {
 	if !validNICName(nic) {
 		return fmt.Errorf("interface %q: %w: that cannot be an interface's name", nic, ErrNoSuchNIC)
 	}
-	b, err := lockBPFFS(bpffs)
+	b, err := lockBPFFS(ctx, bpffs)
 	if errors.Is(err, fs.ErrNotExist) {
 		return notAttached(nic)
 	}
@@ -96,8 +97,8 @@ func DetachSteer(bpffs, nic string) (err error) {
 
 // ListSteer returns what is pinned for the NICs of the calling thread's
 // network namespace, in the order of their names, stale pins included.
-func ListSteer(bpffs string) (_ []SteerInfo, err error) {
-	b, err := lockBPFFS(bpffs)
+func ListSteer(ctx context.Context, bpffs string) (_ []SteerInfo, err error) {
+	b, err := lockBPFFS(ctx, bpffs)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -192,15 +193,7 @@ func (b *bpffs) open(n *nic) (*Steer, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := openPins(dir, n.name)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.configure(n); err != nil {
-		s.Close()
-		return nil, err
-	}
-	return s, nil
+	return openPins(dir, n.name)
 }
 
 // openPins opens the pins in dir and describes them as those of nic.

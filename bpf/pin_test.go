@@ -16,7 +16,7 @@ import (
 
 func attachPinned(t *testing.T, p *pair, dir string) SteerInfo {
 	t.Helper()
-	s, err := AttachSteer(SteerOptions{NIC: p.nic, Pin: true, BPFFS: dir})
+	s, err := AttachSteer(t.Context(), SteerOptions{NIC: p.nic, Pin: true, BPFFS: dir})
 	qt.Assert(t, qt.IsNil(err))
 	qt.Assert(t, qt.IsNil(s.Close()))
 	return s.Info()
@@ -52,12 +52,12 @@ func assertProgGone(t *testing.T, id uint32) {
 func TestPinnedLife(t *testing.T) {
 	p, dir := newPair(t), bpffsDir(t)
 
-	infos, err := ListSteer(dir)
+	infos, err := ListSteer(t.Context(), dir)
 	qt.Assert(t, qt.IsNil(err))
 	qt.Assert(t, qt.HasLen(infos, 0))
-	_, err = OpenSteer(dir, p.nic)
+	_, err = OpenSteer(t.Context(), dir, p.nic)
 	qt.Assert(t, qt.ErrorIs(err, ErrNotAttached))
-	qt.Assert(t, qt.ErrorIs(DetachSteer(dir, p.nic), ErrNotAttached))
+	qt.Assert(t, qt.ErrorIs(DetachSteer(t.Context(), dir, p.nic), ErrNotAttached))
 	assertClean(t, p, dir)
 
 	info := attachPinned(t, p, dir)
@@ -67,19 +67,19 @@ func TestPinnedLife(t *testing.T) {
 
 	// Attached already: nothing changes, whatever mode agrees with it.
 	qt.Check(t, qt.Equals(attachPinned(t, p, dir), info))
-	_, err = AttachSteer(SteerOptions{NIC: p.nic, Mode: ModeGeneric, Pin: true, BPFFS: dir})
+	_, err = AttachSteer(t.Context(), SteerOptions{NIC: p.nic, Mode: ModeGeneric, Pin: true, BPFFS: dir})
 	qt.Check(t, qt.ErrorIs(err, ErrOtherMode))
-	_, err = AttachSteer(SteerOptions{NIC: p.nic})
+	_, err = AttachSteer(t.Context(), SteerOptions{NIC: p.nic})
 	qt.Check(t, qt.ErrorIs(err, ErrAttachedByOther))
 	out, err := helper(t, fmt.Sprintf("attach %s %s", p.nic, dir), 0)
 	qt.Check(t, qt.IsNil(err), qt.Commentf("%s", out))
 
-	infos, err = ListSteer(dir)
+	infos, err = ListSteer(t.Context(), dir)
 	qt.Assert(t, qt.IsNil(err))
 	qt.Check(t, qt.DeepEquals(infos, []SteerInfo{info}))
 
 	// Ports outlive the process that added them, until they are reset.
-	s, err := OpenSteer(dir, p.nic)
+	s, err := OpenSteer(t.Context(), dir, p.nic)
 	qt.Assert(t, qt.IsNil(err))
 	for _, port := range []uint16{80, 65535, 256, 80} {
 		qt.Assert(t, qt.IsNil(s.AddPort(port, 0)))
@@ -88,7 +88,7 @@ func TestPinnedLife(t *testing.T) {
 	qt.Assert(t, qt.IsNil(s.RemovePort(256)))
 	qt.Assert(t, qt.IsNotNil(s.AddPort(0, 0)))
 	qt.Assert(t, qt.IsNil(s.Close()))
-	s, err = OpenSteer(dir, p.nic)
+	s, err = OpenSteer(t.Context(), dir, p.nic)
 	qt.Assert(t, qt.IsNil(err))
 	defer s.Close()
 	ports, err := s.Ports()
@@ -100,16 +100,16 @@ func TestPinnedLife(t *testing.T) {
 	qt.Check(t, qt.HasLen(ports, 0))
 
 	// Detaching takes effect although somebody has it open.
-	qt.Assert(t, qt.IsNil(DetachSteer(dir, p.nic)))
+	qt.Assert(t, qt.IsNil(DetachSteer(t.Context(), dir, p.nic)))
 	assertClean(t, p, dir)
-	qt.Assert(t, qt.ErrorIs(DetachSteer(dir, p.nic), ErrNotAttached))
+	qt.Assert(t, qt.ErrorIs(DetachSteer(t.Context(), dir, p.nic), ErrNotAttached))
 	qt.Assert(t, qt.IsNil(s.Close()))
 	assertProgGone(t, info.ProgID)
 }
 
 func TestPortsFull(t *testing.T) {
 	p := newPair(t)
-	s, err := AttachSteer(SteerOptions{NIC: p.nic})
+	s, err := AttachSteer(t.Context(), SteerOptions{NIC: p.nic})
 	qt.Assert(t, qt.IsNil(err))
 	defer s.Close()
 	limit := int(s.maps.SteerPorts.MaxEntries())
@@ -131,16 +131,16 @@ func TestUnmountByLast(t *testing.T) {
 	far := &pair{nic: p.peer}
 	p.inFar(t, func() {
 		attachPinned(t, far, dir)
-		infos, err := ListSteer(dir)
+		infos, err := ListSteer(t.Context(), dir)
 		qt.Assert(t, qt.IsNil(err))
 		qt.Assert(t, qt.HasLen(infos, 1))
 		qt.Check(t, qt.Equals(infos[0].NIC, p.peer))
 	})
-	qt.Assert(t, qt.IsNil(DetachSteer(dir, p.nic)))
+	qt.Assert(t, qt.IsNil(DetachSteer(t.Context(), dir, p.nic)))
 	qt.Check(t, qt.Equals(p.xdp(t), 0))
 	p.inFar(t, func() {
 		qt.Check(t, qt.Not(qt.Equals(far.xdp(t), 0)))
-		qt.Assert(t, qt.IsNil(DetachSteer(dir, p.peer)))
+		qt.Assert(t, qt.IsNil(DetachSteer(t.Context(), dir, p.peer)))
 	})
 	assertClean(t, p, dir)
 }
@@ -155,7 +155,7 @@ func TestForeignBPFFS(t *testing.T) {
 	qt.Assert(t, qt.IsNil(err))
 
 	attachPinned(t, p, dir)
-	qt.Assert(t, qt.IsNil(DetachSteer(dir, p.nic)))
+	qt.Assert(t, qt.IsNil(DetachSteer(t.Context(), dir, p.nic)))
 	after, err := os.ReadDir(dir)
 	qt.Assert(t, qt.IsNil(err))
 	qt.Assert(t, qt.Equals(len(after), len(before)))
@@ -169,9 +169,9 @@ func crashAttach(t *testing.T, p *pair, dir string) {
 	t.Helper()
 	n, err := lookupNIC(p.nic)
 	qt.Assert(t, qt.IsNil(err))
-	b, err := lockBPFFS(dir)
+	b, err := lockBPFFS(t.Context(), dir)
 	qt.Assert(t, qt.IsNil(err))
-	defer b.lock.Close()
+	defer b.lock.release()
 	qt.Assert(t, qt.IsNil(b.mount()))
 	s, err := attach(n, ModeAuto)
 	qt.Assert(t, qt.IsNil(err))
@@ -188,18 +188,18 @@ func TestCrashedAttach(t *testing.T) {
 	for name, next := range map[string]func(*testing.T, *pair, string){
 		"attach": func(t *testing.T, p *pair, dir string) {
 			attachPinned(t, p, dir)
-			qt.Assert(t, qt.IsNil(DetachSteer(dir, p.nic)))
+			qt.Assert(t, qt.IsNil(DetachSteer(t.Context(), dir, p.nic)))
 		},
 		"detach": func(t *testing.T, p *pair, dir string) {
-			qt.Assert(t, qt.ErrorIs(DetachSteer(dir, p.nic), ErrNotAttached))
+			qt.Assert(t, qt.ErrorIs(DetachSteer(t.Context(), dir, p.nic), ErrNotAttached))
 		},
 		"list": func(t *testing.T, p *pair, dir string) {
-			infos, err := ListSteer(dir)
+			infos, err := ListSteer(t.Context(), dir)
 			qt.Assert(t, qt.IsNil(err))
 			qt.Assert(t, qt.HasLen(infos, 0))
 		},
 		"open": func(t *testing.T, p *pair, dir string) {
-			_, err := OpenSteer(dir, p.nic)
+			_, err := OpenSteer(t.Context(), dir, p.nic)
 			qt.Assert(t, qt.ErrorIs(err, ErrNotAttached))
 		},
 	} {
@@ -220,10 +220,10 @@ func TestCrashedDetach(t *testing.T) {
 			p, dir := newPair(t), bpffsDir(t)
 			for _, next := range []func(){
 				func() { attachPinned(t, p, dir) },
-				func() { qt.Assert(t, qt.IsNil(DetachSteer(dir, p.nic))) },
+				func() { qt.Assert(t, qt.IsNil(DetachSteer(t.Context(), dir, p.nic))) },
 			} {
 				attachPinned(t, p, dir)
-				s, err := OpenSteer(dir, p.nic)
+				s, err := OpenSteer(t.Context(), dir, p.nic)
 				qt.Assert(t, qt.IsNil(err))
 				qt.Assert(t, qt.IsNil(s.link.Detach()))
 				qt.Assert(t, qt.IsNil(s.Close()))
@@ -235,9 +235,9 @@ func TestCrashedDetach(t *testing.T) {
 						qt.Assert(t, qt.IsNil(os.Remove(pin)))
 					}
 				}
-				_, err = OpenSteer(dir, p.nic)
+				_, err = OpenSteer(t.Context(), dir, p.nic)
 				qt.Assert(t, qt.ErrorIs(err, ErrNotAttached))
-				infos, err := ListSteer(dir)
+				infos, err := ListSteer(t.Context(), dir)
 				qt.Assert(t, qt.IsNil(err))
 				qt.Assert(t, qt.DeepEquals(infos, []SteerInfo{{NIC: p.nic, Pinned: true, Stale: true}}))
 				next()
@@ -257,45 +257,46 @@ func TestNICGone(t *testing.T) {
 	}
 	first := attachPinned(t, p, dir)
 	remove()
-	infos, err := ListSteer(dir)
+	infos, err := ListSteer(t.Context(), dir)
 	qt.Assert(t, qt.IsNil(err))
 	qt.Assert(t, qt.DeepEquals(infos, stale))
-	_, err = OpenSteer(dir, p.nic)
+	_, err = OpenSteer(t.Context(), dir, p.nic)
 	qt.Assert(t, qt.ErrorIs(err, ErrNoSuchNIC))
 
 	// Another NIC of the same name is not attached; attaching replaces the pins.
 	la := netlink.NewLinkAttrs()
 	la.Name = p.nic
 	qt.Assert(t, qt.IsNil(netlink.LinkAdd(&netlink.Veth{LinkAttrs: la, PeerName: p.peer})))
-	infos, err = ListSteer(dir)
+	infos, err = ListSteer(t.Context(), dir)
 	qt.Assert(t, qt.IsNil(err))
 	qt.Assert(t, qt.DeepEquals(infos, stale))
-	_, err = OpenSteer(dir, p.nic)
+	_, err = OpenSteer(t.Context(), dir, p.nic)
 	qt.Assert(t, qt.ErrorIs(err, ErrNotAttached))
 	second := attachPinned(t, p, dir)
 	qt.Check(t, qt.Not(qt.Equals(first.LinkID, second.LinkID)))
 	assertProgGone(t, first.ProgID)
 
 	remove()
-	qt.Assert(t, qt.IsNil(DetachSteer(dir, p.nic)))
+	qt.Assert(t, qt.IsNil(DetachSteer(t.Context(), dir, p.nic)))
 	assertProgGone(t, second.ProgID)
-	qt.Assert(t, qt.ErrorIs(DetachSteer(dir, p.nic), ErrNoSuchNIC))
+	qt.Assert(t, qt.ErrorIs(DetachSteer(t.Context(), dir, p.nic), ErrNoSuchNIC))
 }
 
 // A NIC's address may change while it is attached.
-func TestOpenRefreshesAddress(t *testing.T) {
+func TestConfigureRefreshesAddress(t *testing.T) {
 	p, dir := newPair(t), bpffsDir(t)
 	attachPinned(t, p, dir)
 	l, err := netlink.LinkByName(p.nic)
 	qt.Assert(t, qt.IsNil(err))
 	qt.Assert(t, qt.IsNil(netlink.LinkSetHardwareAddr(l, ourMAC)))
-	s, err := OpenSteer(dir, p.nic)
+	s, err := OpenSteer(t.Context(), dir, p.nic)
 	qt.Assert(t, qt.IsNil(err))
 	defer s.Close()
+	qt.Assert(t, qt.IsNil(s.Configure(FrameRoom(2048))))
 	var cfg steerNicConfig
 	qt.Assert(t, qt.IsNil(s.maps.SteerConfig.Lookup(uint32(0), &cfg)))
 	qt.Assert(t, qt.DeepEquals(cfg.Mac[:], []byte(ourMAC)))
-	qt.Assert(t, qt.IsNil(DetachSteer(dir, p.nic)))
+	qt.Assert(t, qt.IsNil(DetachSteer(t.Context(), dir, p.nic)))
 }
 
 // Pins in a mount namespace of its own would be gone before anybody used them.

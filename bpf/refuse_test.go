@@ -19,14 +19,14 @@ func TestUnknownNIC(t *testing.T) {
 	netlabtest.Enter(t, netlabtest.NewNetns(t))
 	dir := bpffsDir(t)
 	for _, nic := range []string{"at-none", "", "..", "a/b", "longer-than-15-bytes"} {
-		_, err := AttachSteer(SteerOptions{NIC: nic, Pin: true, BPFFS: dir})
+		_, err := AttachSteer(t.Context(), SteerOptions{NIC: nic, Pin: true, BPFFS: dir})
 		qt.Check(t, qt.ErrorIs(err, ErrNoSuchNIC))
-		_, err = OpenSteer(dir, nic)
+		_, err = OpenSteer(t.Context(), dir, nic)
 		qt.Check(t, qt.ErrorIs(err, ErrNoSuchNIC))
-		err = DetachSteer(dir, nic)
+		err = DetachSteer(t.Context(), dir, nic)
 		qt.Check(t, qt.ErrorIs(err, ErrNoSuchNIC))
 	}
-	_, err := AttachSteer(SteerOptions{NIC: "lo"})
+	_, err := AttachSteer(t.Context(), SteerOptions{NIC: "lo"})
 	qt.Check(t, qt.IsNotNil(err))
 }
 
@@ -53,14 +53,14 @@ func TestOtherProgram(t *testing.T) {
 			{NIC: p.nic, Mode: ModeNative},
 			{NIC: p.nic, Mode: ModeGeneric, Pin: true, BPFFS: dir},
 		} {
-			_, err = AttachSteer(o)
+			_, err = AttachSteer(t.Context(), o)
 			qt.Assert(t, qt.ErrorIs(err, ErrAttachedByOther))
 			qt.Check(t, qt.StringContains(err.Error(), fmt.Sprintf("program %d (somebody)", p.xdp(t))))
 			// The kernel's refusal becomes the same sentence.
 			_, kerr := attachXDP(mustNIC(t, p.nic), prog, ModeNative)
 			qt.Check(t, qt.ErrorMatches(kerr, regexp.QuoteMeta(err.Error())))
 		}
-		qt.Assert(t, qt.ErrorIs(DetachSteer(dir, p.nic), ErrNotAttached))
+		qt.Assert(t, qt.ErrorIs(DetachSteer(t.Context(), dir, p.nic), ErrNotAttached))
 		qt.Assert(t, qt.IsNil(l.Close()))
 	}
 	assertClean(t, p, dir)
@@ -73,14 +73,14 @@ func TestMTU(t *testing.T) {
 	p, dir := newPair(t), bpffsDir(t)
 	try := func(mtu int, mode XDPMode) error {
 		p.setMTU(t, mtu)
-		s, err := AttachSteer(SteerOptions{NIC: p.nic, Mode: mode, Pin: true, BPFFS: dir})
+		s, err := AttachSteer(t.Context(), SteerOptions{NIC: p.nic, Mode: mode, Pin: true, BPFFS: dir})
 		if err != nil {
 			assertClean(t, p, dir)
 			return err
 		}
 		qt.Check(t, qt.Equals(s.Info().MTU, mtu))
 		qt.Assert(t, qt.IsNil(s.Close()))
-		qt.Assert(t, qt.IsNil(DetachSteer(dir, p.nic)))
+		qt.Assert(t, qt.IsNil(DetachSteer(t.Context(), dir, p.nic)))
 		return nil
 	}
 	qt.Check(t, qt.IsNil(try(maxNativeMTU(), ModeNative)))
@@ -126,7 +126,7 @@ func asNobody(t *testing.T, f func()) {
 func TestNoPrivilege(t *testing.T) {
 	p, dir := newPair(t), bpffsDir(t)
 	withoutCaps(t, func() {
-		_, err := AttachSteer(SteerOptions{NIC: p.nic, Pin: true, BPFFS: dir})
+		_, err := AttachSteer(t.Context(), SteerOptions{NIC: p.nic, Pin: true, BPFFS: dir})
 		qt.Check(t, qt.ErrorIs(err, ErrNoPrivilege))
 		qt.Check(t, qt.StringContains(err.Error(), "CAP_NET_ADMIN, CAP_BPF"))
 		err = CheckPrivilege()
@@ -139,14 +139,14 @@ func TestNoPrivilege(t *testing.T) {
 
 	attachPinned(t, p, dir)
 	asNobody(t, func() {
-		_, err := ListSteer(dir)
+		_, err := ListSteer(t.Context(), dir)
 		qt.Check(t, qt.ErrorIs(err, ErrNoPrivilege))
-		_, err = OpenSteer(dir, p.nic)
+		_, err = OpenSteer(t.Context(), dir, p.nic)
 		qt.Check(t, qt.ErrorIs(err, ErrNoPrivilege))
-		err = DetachSteer(dir, p.nic)
+		err = DetachSteer(t.Context(), dir, p.nic)
 		qt.Check(t, qt.ErrorIs(err, ErrNoPrivilege))
 	})
-	qt.Assert(t, qt.IsNil(DetachSteer(dir, p.nic)))
+	qt.Assert(t, qt.IsNil(DetachSteer(t.Context(), dir, p.nic)))
 	assertClean(t, p, dir)
 }
 

@@ -20,11 +20,12 @@ enum steer_counter {
 	STEER_PASS_FRAGMENT, // IPv4 fragment
 	STEER_PASS_OPTIONS,  // IPv4 options or IPv6 extension header
 	STEER_PASS_NOT_TCP,  // another transport or network protocol
-	STEER_PASS_ADDRESS,  // another host's MAC address, or IPv6 link-local
+	STEER_PASS_ADDRESS,  // another host's MAC address
 	STEER_PASS_VLAN,     // a VLAN that the host is not in, or an 802.1ad tag
 	STEER_PASS_MALFORMED,// headers or lengths that do not fit the frame
 	STEER_PASS_SMALL,    // ours, below the port's copybreak
 	STEER_PASS_LARGE,    // ours, and more than a packet buffer takes
+	STEER_PASS_INJECTED, // comes from user space: generic XDP sees it once more
 	STEER_PASS_CONN,     // to a port that is ours, of a connection that is not
 	STEER_COUNTERS,
 };
@@ -88,6 +89,7 @@ enum steer_limit {
 	FLOWS = 1 << FLOW_BITS,
 };
 SHARED(enum, steer_limit);
+SHARED(enum, injected_mac);
 
 struct flow {
 	__u32 steered;	// sequence number after the last segment, written here
@@ -123,11 +125,6 @@ INLINE int count(enum steer_counter counter, int verdict)
 	if (value)
 		(*value)++;
 	return verdict;
-}
-
-INLINE int link_local(const __u8 *addr)
-{
-	return addr[0] == 0xfe && (addr[1] & 0xc0) == 0x80;
 }
 
 INLINE __u32 mix(__u32 h, __u32 word)
@@ -203,8 +200,11 @@ int paste_steer(struct xdp_md *ctx)
 	if (proto != bpf_htons(ETH_P_IP) && proto != bpf_htons(ETH_P_IPV6))
 		return count(STEER_PASS_NOT_TCP, XDP_PASS);
 
-	// The receiver rewrites the destination address when it injects the frame,
-	// so a frame for another host must never get there.
+	if (eth->src[0] == INJECTED_MAC0 && eth->src[1] == INJECTED_MAC1)
+		return count(STEER_PASS_INJECTED, XDP_PASS);
+
+	// Where injection is on a device of its own, its address replaces the
+	// destination, so a frame for another host must never get there.
 	__u32 zero = 0;
 	struct nic_config *cfg = bpf_map_lookup_elem(&steer_config, &zero);
 	if (!cfg)
@@ -213,7 +213,7 @@ int paste_steer(struct xdp_md *ctx)
 		if (eth->dst[i] != cfg->mac[i])
 			return count(STEER_PASS_ADDRESS, XDP_PASS);
 
-	// It drops the tag, too. The kernel receives a tagged frame on the VLAN's
+	// There it drops the tag, too. The kernel receives a tagged frame on the VLAN's
 	// device, or, if there is none, only to drop it; number 0 means no VLAN.
 	OPAQUE(vid); // the verifier of Linux 6.12 has lost its bound on the way
 	vid &= 0xfff;
@@ -246,11 +246,6 @@ int paste_steer(struct xdp_md *ctx)
 		return count(STEER_PASS_MALFORMED, XDP_PASS);
 	if (ip6->nexthdr != IPPROTO_TCP)
 		return count(STEER_PASS_OPTIONS, XDP_PASS);
-	// Link-local addresses mean something on their own interface only, so
-	// they cannot come back in through another one: the kernel would not find
-	// the socket, which is bound to the interface, and answer with RST.
-	if (link_local(ip6->daddr) || link_local(ip6->saddr))
-		return count(STEER_PASS_ADDRESS, XDP_PASS);
 	__u32 addrs = 0, *word = (__u32 *)ip6->saddr;
 	for (int i = 0; i < 8; i++) { // the destination follows
 		addrs = mix(addrs, word[i]);

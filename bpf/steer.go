@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -54,15 +55,16 @@ type Steer struct {
 	closeErr  error
 }
 
-// AttachSteer attaches the steering program to a NIC. As long as no port is
-// added every packet passes, so traffic is not disturbed.
+// AttachSteer attaches the steering program to a NIC. Until Configure has said
+// what fits a buffer, and a port and a connection are added, every packet passes.
+// ctx bounds the wait for others that pin or unpin.
 //
 // With Pin it is idempotent: a NIC that is pinned already, in a mode that
 // agrees with Mode, is opened. What a crashed call left is removed first. The
 // error wraps ErrNoSuchNIC, ErrNoPrivilege, ErrKernelTooOld, ErrMTU,
 // ErrAttachedByOther, ErrOtherMode, ErrNoNativeXDP or ErrNoBPFFS where one of
 // these is the cause.
-func AttachSteer(o SteerOptions) (_ *Steer, err error) {
+func AttachSteer(ctx context.Context, o SteerOptions) (_ *Steer, err error) {
 	n, err := lookupNIC(o.NIC)
 	if err != nil {
 		return nil, err
@@ -77,7 +79,7 @@ func AttachSteer(o SteerOptions) (_ *Steer, err error) {
 		return attach(n, o.Mode)
 	}
 
-	b, err := lockBPFFS(o.BPFFS)
+	b, err := lockBPFFS(ctx, o.BPFFS)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +139,7 @@ func attach(n *nic, mode XDPMode) (*Steer, error) {
 	defer objs.PasteSteer.Close() // the link keeps it
 
 	s := &Steer{maps: objs.steerMaps}
-	err := s.configure(n)
+	err := s.configure(n, 0)
 	if err == nil {
 		err = s.attachLink(n, objs.PasteSteer, mode)
 	}
@@ -245,27 +247,6 @@ func (n *nic) holder(id uint32) string {
 		remedy = "stop the application that attached it for its own lifetime, or name the bpffs where it is pinned (PASTE_BPFFS)"
 	}
 	return fmt.Sprintf("XDP program %d (%s) is on it; %s", id, name, remedy)
-}
-
-// configure writes the NIC's address, which the program compares with each
-// frame's destination, the VLANs on it, and the size of its largest frame.
-func (s *Steer) configure(n *nic) error {
-	vlans, err := n.vlans()
-	if err != nil {
-		return fmt.Errorf("interface %s: list its VLANs: %w", n.name, err)
-	}
-	cfg := steerNicConfig{
-		Mac: [6]byte(n.mac),
-		// An application's packet buffers fit the MTU, or it could not open the NIC.
-		Room: uint16(min(n.mtu, MaxMTU(unix.Getpagesize())) + ethernetHeader + vlanTag),
-	}
-	for _, id := range append(vlans, 0) { // 0 stands for none in a tag
-		cfg.Vlans[id/64] |= 1 << (id % 64)
-	}
-	if err := s.maps.SteerConfig.Put(uint32(0), cfg); err != nil {
-		return fmt.Errorf("interface %s: configure steering: %w", n.name, err)
-	}
-	return nil
 }
 
 // Counters returns how many packets got each decision, summed over all CPUs.

@@ -20,6 +20,13 @@ type steerConnKey struct {
 	Ports uint32
 }
 
+type steerInjectedMac uint32
+
+const (
+	steerInjectedMacINJECTED_MAC0 steerInjectedMac = 2
+	steerInjectedMacINJECTED_MAC1 steerInjectedMac = 112
+)
+
 type steerNicConfig struct {
 	_     structs.HostLayout
 	Mac   [6]uint8
@@ -42,8 +49,9 @@ const (
 	steerSteerCounterSTEER_PASS_MALFORMED steerSteerCounter = 9
 	steerSteerCounterSTEER_PASS_SMALL     steerSteerCounter = 10
 	steerSteerCounterSTEER_PASS_LARGE     steerSteerCounter = 11
-	steerSteerCounterSTEER_PASS_CONN      steerSteerCounter = 12
-	steerSteerCounterSTEER_COUNTERS       steerSteerCounter = 13
+	steerSteerCounterSTEER_PASS_INJECTED  steerSteerCounter = 12
+	steerSteerCounterSTEER_PASS_CONN      steerSteerCounter = 13
+	steerSteerCounterSTEER_COUNTERS       steerSteerCounter = 14
 )
 
 type steerSteerLimit uint32

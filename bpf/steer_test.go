@@ -10,7 +10,7 @@ func TestAttachForLifetime(t *testing.T) {
 	for _, mode := range []XDPMode{ModeAuto, ModeNative, ModeGeneric} {
 		t.Run(mode.String(), func(t *testing.T) {
 			p := newPair(t)
-			s, err := AttachSteer(SteerOptions{NIC: p.nic, Mode: mode})
+			s, err := AttachSteer(t.Context(), SteerOptions{NIC: p.nic, Mode: mode})
 			qt.Assert(t, qt.IsNil(err))
 			info := s.Info()
 			want := mode

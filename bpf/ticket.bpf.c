@@ -6,8 +6,8 @@
 //
 // User space keeps a received frame and sends a copy of it into the kernel
 // through a TAP device, with the number of a ticket in the source MAC address.
-// paste_tag, at the ingress of that device, moves the ticket to
-// skb->priority. The kernel's TCP does all of its work. When it has accepted
+// paste_tag, at the ingress of that device, sends it on to the ingress of the NIC,
+// where it moves to skb->priority. The kernel's TCP does all of its work. When it has accepted
 // the segment in order, paste_verdict sees it, claims the ticket, tells user
 // space through the ring buffer and drops the kernel's copy. Bytes that come
 // without a valid ticket ("stray") are copied into the ring buffer if they are
@@ -65,6 +65,9 @@ SHARED(enum, delivery_limit);
 struct control {
 	__u32 sleeping;	 // user space is about to sleep: wake it, once
 	__u32 overflows; // sockets that lost a record because the ring was full
+	__u32 passing;	 // entries in ticket_passed
+	__u32 nic;	 // index of the interface that injected packets come in on;
+			 // 0: the injection device
 };
 
 enum ticket_counter {
@@ -105,23 +108,23 @@ struct {
 	__uint(max_entries, 1 << 20);
 } ticket_deliveries SEC(".maps");
 
-// What became of a socket whose record could not be written.
-struct overflow {
-	__u32 first;	// sequence number of the first byte without a record
-	__u32 next;	// of the byte after the last one that was passed
-	__u32 overlaps; // skbs that repeat bytes and could not be cut: nobody can
-			// tell where those lie
-	__u32 reserved;
+// A socket with bytes that wait for recv(). Its copied_seq does not say what came
+// last, as TCP's own reader moves it only when those are read.
+struct passed {
+	__u32 first;	// if lost: sequence number of the first byte without a record
+	__u32 next;	// of the byte after the last one that was seen here
+	__u32 overlaps; // if lost: skbs that repeat bytes and could not be cut, so
+			// that nobody can tell where those lie
+	__u32 lost;	// a record could not be written. From then on all bytes stay in
+			// the kernel, so that their order is never in doubt
 };
 
-// Sockets whose records could not be written. From then on all of their bytes
-// stay in the kernel, so that their order is never in doubt.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 65536);
 	__type(key, __u64);
-	__type(value, struct overflow);
-} ticket_overflowed SEC(".maps");
+	__type(value, struct passed);
+} ticket_passed SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -137,15 +140,23 @@ INLINE void count(enum ticket_counter counter)
 		(*value)++;
 }
 
+// paste_tag makes what user space has written to the injection device a packet
+// that is received on the NIC (paste_ingress finds the ticket again there), or,
+// where that cannot be, on the injection device itself.
 SEC("tcx/ingress")
 int paste_tag(struct __sk_buff *skb)
 {
 	struct ethhdr *eth = (void *)(long)skb->data;
 	if ((void *)(eth + 1) > (void *)(long)skb->data_end)
 		return TCX_DROP;
-	__u32 ticket;
-	__builtin_memcpy(&ticket, &eth->src[2], sizeof(ticket));
-	skb->priority = ticket;
+	__u32 zero = 0;
+	struct control *ctl = bpf_map_lookup_elem(&ticket_control, &zero);
+	__u32 nic = ctl ? *(volatile __u32 *)&ctl->nic : 0;
+	if (nic) {
+		skb->tc_index = INJECTED;
+		return bpf_redirect(nic, BPF_F_INGRESS);
+	}
+	skb->priority = ticket_of(eth);
 	return TCX_NEXT;
 }
 
@@ -216,7 +227,8 @@ INLINE struct delivery *copied(struct __sk_buff *ctx, __u32 size)
 #define ADJUST_MAX 0xfff
 
 // cut takes away the first `n` of an skb's `len` bytes, which the socket had
-// before: recv() would repeat them. It fails for want of memory only.
+// before: a retransmission may reach back. recv() would repeat them, and the kernel
+// would count them as read once more. It fails for want of memory only.
 INLINE int cut(struct __sk_buff *ctx, __u32 n, __u32 len)
 {
 	if ((int)n <= 0)
@@ -230,6 +242,18 @@ INLINE int cut(struct __sk_buff *ctx, __u32 n, __u32 len)
 		n -= step;
 	}
 	return n > 0 ? -1 : 0;
+}
+
+INLINE void remember(struct control *ctl, const __u64 *cookie, const struct passed *p)
+{
+	if (!bpf_map_update_elem(&ticket_passed, cookie, p, BPF_NOEXIST))
+		__sync_fetch_and_add(&ctl->passing, 1);
+}
+
+INLINE void forget(struct control *ctl, const __u64 *cookie)
+{
+	if (!bpf_map_delete_elem(&ticket_passed, cookie))
+		__sync_fetch_and_add(&ctl->passing, -1);
 }
 
 SEC("sk_skb/stream_verdict")
@@ -248,12 +272,25 @@ int paste_verdict(struct __sk_buff *ctx)
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 	__u32 len = ctx->len;
 
-	if (*(volatile __u32 *)&ctl->overflows) {
-		struct overflow *o = bpf_map_lookup_elem(&ticket_overflowed, &cookie);
-		if (o) {
-			if (cut(ctx, o->next - seq, len))
-				o->overlaps++;
-			o->next = seq + len;
+	struct passed *passed = 0;
+	if (*(volatile __u32 *)&ctl->passing)
+		passed = bpf_map_lookup_elem(&ticket_passed, &cookie);
+	if (passed && !passed->lost && (int)(consumed - passed->next) >= 0) {
+		forget(ctl, &cookie); // all of it was read
+		passed = 0;
+	}
+	__u32 overlap = (passed ? passed->next : consumed) - seq;
+	if ((int)overlap > 0) {
+		if (!cut(ctx, overlap, len)) {
+			seq += overlap;
+			len -= overlap;
+		} else if (passed) {
+			passed->overlaps++;
+		}
+	}
+	if (passed) {
+		passed->next = seq + len;
+		if (passed->lost) {
 			count(TICKET_STRAY_OVERFLOW);
 			return SK_PASS;
 		}
@@ -284,8 +321,11 @@ int paste_verdict(struct __sk_buff *ctx)
 			d = bpf_ringbuf_reserve(&ticket_deliveries, sizeof(*d), 0);
 	}
 	if (!d) {
-		struct overflow o = { .first = seq, .next = seq + len };
-		bpf_map_update_elem(&ticket_overflowed, &cookie, &o, BPF_ANY);
+		struct passed lost = { .first = seq, .next = seq + len, .lost = 1 };
+		if (passed)
+			*passed = lost;
+		else
+			remember(ctl, &cookie, &lost);
 		__sync_fetch_and_add(&ctl->overflows, 1);
 		count(TICKET_STRAY_OVERFLOW);
 		return SK_PASS;
@@ -308,5 +348,11 @@ int paste_verdict(struct __sk_buff *ctx)
 	if (__sync_fetch_and_and(&ctl->sleeping, 0))
 		wake = BPF_RB_FORCE_WAKEUP;
 	bpf_ringbuf_submit(d, wake);
-	return outcome == TICKET_CLAIMED || flags & DELIVERY_DATA ? SK_DROP : SK_PASS;
+	if (outcome == TICKET_CLAIMED || flags & DELIVERY_DATA)
+		return SK_DROP;
+	if (!passed && len > 0) {
+		struct passed waits = { .next = seq + len };
+		remember(ctl, &cookie, &waits);
+	}
+	return SK_PASS;
 }

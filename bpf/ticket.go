@@ -86,7 +86,7 @@ func LoadTicket(o TicketOptions) (_ *Ticket, err error) {
 	spec.Maps[ticketMapTicketDeliveries].MaxEntries = uint32(ringSize)
 	if o.MaxConns > 0 {
 		spec.Maps[ticketMapTicketSockets].MaxEntries = uint32(o.MaxConns)
-		spec.Maps[ticketMapTicketOverflowed].MaxEntries = uint32(o.MaxConns)
+		spec.Maps[ticketMapTicketPassed].MaxEntries = uint32(o.MaxConns)
 	}
 
 	t := &Ticket{}
@@ -183,6 +183,11 @@ func (t *Ticket) AttachTag(ifindex int) error {
 	return nil
 }
 
+// InjectOn has injected packets come in on an interface, at whose ingress an
+// Ingress is, or, with 0, on the injection device itself. What is written to the
+// injection device must be addressed accordingly.
+func (t *Ticket) InjectOn(ifindex int) { atomic.StoreUint32(&t.ctl.Nic, uint32(ifindex)) }
+
 // Table returns the ticket table. Row 0 is never used.
 func (t *Ticket) Table() []TicketEntry { return t.table }
 
@@ -195,14 +200,17 @@ func (t *Ticket) AddSocket(cookie uint64, fd int) error {
 	return nil
 }
 
-// RemoveSocket takes a socket out again. A closed socket leaves by itself, so
-// an unknown cookie is not an error.
+// RemoveSocket takes a socket out again, with all that is known of it. A closed
+// socket leaves the map by itself, so an unknown cookie is not an error.
 func (t *Ticket) RemoveSocket(cookie uint64) error {
 	err := t.objs.TicketSockets.Delete(&cookie)
-	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return fmt.Errorf("remove socket from map: %w", err)
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		err = nil
 	}
-	return nil
+	if err != nil {
+		err = fmt.Errorf("remove socket from map: %w", err)
+	}
+	return errors.Join(err, t.forget(cookie))
 }
 
 // Next returns the next delivery, or nil when there is none. It is valid until
@@ -241,21 +249,27 @@ func (t *Ticket) Overflows() uint32 { return atomic.LoadUint32(&t.ctl.Overflows)
 // Overflow says what the verdict knows of a socket whose deliveries went
 // missing: the sequence number of the First byte without a delivery, that of the
 // Next byte to come, and how many skbs repeat bytes that had come before and
-// could not be cut (struct overflow in ticket.bpf.c).
-type Overflow ticketOverflow
+// could not be cut (struct passed in ticket.bpf.c).
+type Overflow ticketPassed
 
 // Overflowed says whether deliveries of a socket went missing. All bytes of
-// such a socket stay in the kernel until ClearOverflow.
+// such a socket stay in the kernel from then on.
 func (t *Ticket) Overflowed(cookie uint64) (o Overflow, yes bool) {
-	err := t.objs.TicketOverflowed.Lookup(&cookie, &o)
-	return o, err == nil
+	err := t.objs.TicketPassed.Lookup(&cookie, &o)
+	return o, err == nil && o.Lost != 0
 }
 
-// ClearOverflow lets deliveries of a socket be written again.
-func (t *Ticket) ClearOverflow(cookie uint64) error {
-	err := t.objs.TicketOverflowed.Delete(&cookie)
-	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return fmt.Errorf("clear overflow: %w", err)
+// forget removes what the verdict knows of a socket with bytes that wait for recv.
+func (t *Ticket) forget(cookie uint64) error {
+	if atomic.LoadUint32(&t.ctl.Passing) == 0 {
+		return nil
+	}
+	err := t.objs.TicketPassed.Delete(&cookie)
+	switch {
+	case err == nil:
+		atomic.AddUint32(&t.ctl.Passing, ^uint32(0))
+	case !errors.Is(err, ebpf.ErrKeyNotExist):
+		return fmt.Errorf("forget what waits in a socket: %w", err)
 	}
 	return nil
 }

@@ -17,6 +17,8 @@ type ticketControl struct {
 	_         structs.HostLayout
 	Sleeping  uint32
 	Overflows uint32
+	Passing   uint32
+	Nic       uint32
 }
 
 type ticketDelivery struct {
@@ -43,12 +45,12 @@ const (
 	ticketDeliveryLimitCOPY_MAX ticketDeliveryLimit = 8192
 )
 
-type ticketOverflow struct {
+type ticketPassed struct {
 	_        structs.HostLayout
 	First    uint32
 	Next     uint32
 	Overlaps uint32
-	Reserved uint32
+	Lost     uint32
 }
 
 type ticketTicket struct {
@@ -86,7 +88,7 @@ const (
 const (
 	ticketMapTicketControl    = "ticket_control"
 	ticketMapTicketDeliveries = "ticket_deliveries"
-	ticketMapTicketOverflowed = "ticket_overflowed"
+	ticketMapTicketPassed     = "ticket_passed"
 	ticketMapTicketSockets    = "ticket_sockets"
 	ticketMapTicketStats      = "ticket_stats"
 	ticketMapTicketTable      = "ticket_table"
@@ -146,7 +148,7 @@ type ticketProgramSpecs struct {
 type ticketMapSpecs struct {
 	TicketControl    *ebpf.MapSpec `ebpf:"ticket_control"`
 	TicketDeliveries *ebpf.MapSpec `ebpf:"ticket_deliveries"`
-	TicketOverflowed *ebpf.MapSpec `ebpf:"ticket_overflowed"`
+	TicketPassed     *ebpf.MapSpec `ebpf:"ticket_passed"`
 	TicketSockets    *ebpf.MapSpec `ebpf:"ticket_sockets"`
 	TicketStats      *ebpf.MapSpec `ebpf:"ticket_stats"`
 	TicketTable      *ebpf.MapSpec `ebpf:"ticket_table"`
@@ -180,7 +182,7 @@ func (o *ticketObjects) Close() error {
 type ticketMaps struct {
 	TicketControl    *ebpf.Map `ebpf:"ticket_control"`
 	TicketDeliveries *ebpf.Map `ebpf:"ticket_deliveries"`
-	TicketOverflowed *ebpf.Map `ebpf:"ticket_overflowed"`
+	TicketPassed     *ebpf.Map `ebpf:"ticket_passed"`
 	TicketSockets    *ebpf.Map `ebpf:"ticket_sockets"`
 	TicketStats      *ebpf.Map `ebpf:"ticket_stats"`
 	TicketTable      *ebpf.Map `ebpf:"ticket_table"`
@@ -190,7 +192,7 @@ func (m *ticketMaps) Close() error {
 	return _TicketClose(
 		m.TicketControl,
 		m.TicketDeliveries,
-		m.TicketOverflowed,
+		m.TicketPassed,
 		m.TicketSockets,
 		m.TicketStats,
 		m.TicketTable,

@@ -116,9 +116,10 @@ func TestTrafficPasses(t *testing.T) {
 	both()
 	for _, mode := range []XDPMode{ModeNative, ModeGeneric} {
 		for _, pin := range []bool{false, true} {
-			s, err := AttachSteer(SteerOptions{NIC: p.nic, Mode: mode, Pin: pin, BPFFS: dir})
+			s, err := AttachSteer(t.Context(), SteerOptions{NIC: p.nic, Mode: mode, Pin: pin, BPFFS: dir})
 			qt.Assert(t, qt.IsNil(err))
 			both()
+			qt.Assert(t, qt.IsNil(s.Configure(FrameRoom(2048))))
 			qt.Assert(t, qt.IsNil(s.AddPort(steered, 0)))
 			qt.Assert(t, qt.IsNil(s.AddConn(b.peer, b.local)))
 			both()
@@ -132,7 +133,7 @@ func TestTrafficPasses(t *testing.T) {
 			qt.Check(t, qt.Equals(counters["redirect"], 0))
 			qt.Check(t, qt.Equals(counters["pass_malformed"], 0))
 			if pin {
-				qt.Assert(t, qt.IsNil(DetachSteer(dir, p.nic)))
+				qt.Assert(t, qt.IsNil(DetachSteer(t.Context(), dir, p.nic)))
 			}
 			qt.Assert(t, qt.IsNil(s.Close()))
 			qt.Assert(t, qt.Equals(p.xdp(t), 0))

@@ -27,6 +27,7 @@ type Port struct {
 	socks   []*xsk.Socket // on the NIC, by queue
 	release func()        // lets go of the pool
 	taps    []*inject.Tap // one a ring
+	ingress *bpf.Ingress  // nil: what is injected comes in on the TAPs
 
 	mu     sync.Mutex
 	ports  []uint16
@@ -74,7 +75,7 @@ func Open(ctx context.Context, o Options) (_ *Port, err error) {
 		p.rings = append(p.rings, r)
 	}
 	if o.NIC != "" {
-		if err := p.openNIC(); err != nil {
+		if err := p.openNIC(ctx); err != nil {
 			return nil, fmt.Errorf("open port on %s: %w", o.NIC, err)
 		}
 	}
@@ -85,7 +86,7 @@ func Open(ctx context.Context, o Options) (_ *Port, err error) {
 }
 
 // openNIC makes the way of a packet: NIC, AF_XDP, injection.
-func (p *Port) openNIC() error {
+func (p *Port) openNIC(ctx context.Context) error {
 	o := &p.opts
 	nic, err := netlink.LinkByName(o.NIC)
 	if err != nil {
@@ -102,23 +103,26 @@ func (p *Port) openNIC() error {
 	if p.control, err = claimNIC(o.NIC, p.Status); err != nil {
 		return err
 	}
-	if err := p.openSteer(); err != nil {
+	if err := p.openSteer(ctx); err != nil {
 		return err
 	}
 	return p.openSockets(nic.Attrs().Index, nic.Type() == "veth")
 }
 
 // openSteer finds the pinned steering program or attaches one.
-func (p *Port) openSteer() (err error) {
-	p.steer, err = bpf.OpenSteer(p.opts.BPFFS, p.opts.NIC)
+func (p *Port) openSteer(ctx context.Context) (err error) {
+	p.steer, err = bpf.OpenSteer(ctx, p.opts.BPFFS, p.opts.NIC)
 	if errors.Is(err, bpf.ErrNotAttached) {
-		p.steer, err = bpf.AttachSteer(bpf.SteerOptions{NIC: p.opts.NIC, Mode: p.opts.XDPMode})
+		p.steer, err = bpf.AttachSteer(ctx, bpf.SteerOptions{NIC: p.opts.NIC, Mode: p.opts.XDPMode})
 	}
 	if err != nil {
 		return err
 	}
 	// What an earlier application left that was killed.
 	if err := p.steer.Reset(); err != nil {
+		return err
+	}
+	if err := p.steer.Configure(bpf.FrameRoom(p.opts.Pool.FrameSize())); err != nil {
 		return err
 	}
 	p.order, err = p.steer.Order()
@@ -146,13 +150,15 @@ func (p *Port) openSockets(ifindex int, veth bool) (err error) {
 		p.socks = append(p.socks, s)
 		nics[q%o.Rings] = append(nics[q%o.Rings], s)
 	}
+	if p.ingress, err = bpf.AttachIngress(ifindex); err != nil {
+		o.Logger.Warn("received payload comes in on an interface pst*, not on the NIC: firewall rules, packet capture and reverse-path filters see it there; sockets bound to the NIC and link-local peers are received by copy",
+			"nic", o.NIC, "cause", err)
+	}
+	// Not before all queues are bound: then the driver has let go of the memory for
+	// which a process that was killed had bound them, and writes into no frame that
+	// is posted here.
 	for i, r := range p.rings {
-		t, err := inject.OpenTap()
-		if err != nil {
-			return err
-		}
-		p.taps = append(p.taps, t)
-		if err := r.attach(nics[i], p.steer, p.order, t, veth); err != nil {
+		if err := p.attachRing(r, nics[i], ifindex, veth); err != nil {
 			return err
 		}
 	}
@@ -162,6 +168,20 @@ func (p *Port) openSockets(ifindex int, veth bool) (err error) {
 		}
 	}
 	return nil
+}
+
+// attachRing gives a ring its NIC queues, and the device through which their frames
+// enter the kernel's TCP.
+func (p *Port) attachRing(r *Ring, nics []*xsk.Socket, ifindex int, veth bool) error {
+	t, err := inject.OpenTap()
+	if err != nil {
+		return err
+	}
+	p.taps = append(p.taps, t)
+	if p.ingress != nil {
+		r.tk.InjectOn(ifindex)
+	}
+	return r.attach(nics, p.steer, p.order, t, p.ingress != nil, veth)
 }
 
 // Steer brings the segments of a local TCP port through the rings, for
@@ -278,6 +298,9 @@ func (p *Port) Close() error {
 		errs = append(errs, t.Close())
 	}
 	p.taps = nil
+	if p.ingress != nil {
+		errs = append(errs, p.ingress.Close())
+	}
 	if p.steer != nil {
 		errs = append(errs, p.steer.Close())
 	}

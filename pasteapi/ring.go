@@ -86,9 +86,9 @@ func newRing(o *Options, id int) (_ *Ring, err error) {
 }
 
 // attach gives the ring its NIC queues, and the device to inject into; both stay
-// the caller's.
-func (r *Ring) attach(nics []*xsk.Socket, steer *bpf.Steer, order *bpf.Order, t *inject.Tap, veth bool) error {
-	inj, err := inject.New(t, order, veth)
+// the caller's. onNIC says that what is injected comes in on the NIC.
+func (r *Ring) attach(nics []*xsk.Socket, steer *bpf.Steer, order *bpf.Order, t *inject.Tap, onNIC, veth bool) error {
+	inj, err := inject.New(t, order, onNIC, veth)
 	if err != nil {
 		return err
 	}

@@ -63,6 +63,7 @@ type Status struct {
 	PID      int               `json:"pid"`
 	XDP      bpf.XDPMode       `json:"xdp"`
 	Attached Attachment        `json:"attached"`
+	Injected string            `json:"injected"` // where payload comes in: "nic", or "device" where that cannot be
 	Ports    []uint16          `json:"ports"`
 	Queues   []QueueStatus     `json:"queues"`
 	Pool     PoolStatus        `json:"pool"`
@@ -96,6 +97,10 @@ func (p *Port) Status() Status {
 	if p.steer != nil {
 		info := p.steer.Info()
 		s.XDP, s.Attached = info.Mode, AttachedProcess
+		s.Injected = "device"
+		if p.ingress != nil {
+			s.Injected = "nic"
+		}
 		if info.Pinned {
 			s.Attached = AttachedPinned
 		}

@@ -116,7 +116,7 @@ func TestDualStack(t *testing.T) {
 	s := serve(t, l, poolFile(t), "--listen", "[::]:8080")
 	c := newClient(t, l)
 	for _, ip := range []string{l.ServerIP4.String(), l.ServerIP6.String()} {
-		_, err := post(c, "http://"+net.JoinHostPort(ip, "8080"), random(500_000, 1))
+		_, err := post(c, "http://"+net.JoinHostPort(ip, "8080"), random(4<<20, 1))
 		qt.Assert(t, qt.IsNil(err))
 	}
 	e := s.stop()

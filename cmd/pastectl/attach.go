@@ -50,11 +50,11 @@ type attachResult struct {
 func attach(ctx context.Context, e env, nic string, mode bpf.XDPMode, asJSON bool) error {
 	// Only to know what to say: attaching is idempotent by itself.
 	var r attachResult
-	if s, err := bpf.OpenSteer(bpffsPath(), nic); err == nil {
+	if s, err := bpf.OpenSteer(ctx, bpffsPath(), nic); err == nil {
 		r.AlreadyAttached = true
 		s.Close()
 	}
-	s, err := bpf.AttachSteer(bpf.SteerOptions{NIC: nic, Mode: mode, Pin: true, BPFFS: bpffsPath()})
+	s, err := bpf.AttachSteer(ctx, bpf.SteerOptions{NIC: nic, Mode: mode, Pin: true, BPFFS: bpffsPath()})
 	if pid := portPID(ctx, nic); errors.Is(err, bpf.ErrAttachedByOther) && pid != 0 {
 		return fmt.Errorf("attach: interface %s: %w: process %d attached it for its own lifetime; stop that process first", nic, bpf.ErrAttachedByOther, pid)
 	}

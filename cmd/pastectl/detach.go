@@ -25,7 +25,7 @@ attached for its own lifetime is detached by stopping the application.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			nic := args[0]
 			user := portPID(cmd.Context(), nic)
-			err := bpf.DetachSteer(bpffsPath(), nic)
+			err := bpf.DetachSteer(cmd.Context(), bpffsPath(), nic)
 			if errors.Is(err, bpf.ErrNotAttached) && user != 0 {
 				return fmt.Errorf("detach: interface %s: %w by `pastectl attach`: process %d attached it for its own lifetime; stop that process", nic, bpf.ErrNotAttached, user)
 			}

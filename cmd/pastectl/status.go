@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -83,7 +84,7 @@ func readStatus(cmd *cobra.Command, nic string) (*status, error) {
 		st.Warnings = append(st.Warnings, sentence(perr))
 	}
 
-	infos, err := bpf.ListSteer(bpffsPath())
+	infos, err := bpf.ListSteer(cmd.Context(), bpffsPath())
 	if errors.Is(err, bpf.ErrNoPrivilege) && len(st.Ports) > 0 {
 		st.Warnings = append(st.Warnings, sentence(err))
 	} else if err != nil {
@@ -95,7 +96,7 @@ func readStatus(cmd *cobra.Command, nic string) (*status, error) {
 		}
 		a := attachedNIC{SteerInfo: info, SteeredPorts: []uint16{}}
 		if !info.Stale {
-			if err := a.read(); err != nil && !errors.Is(err, bpf.ErrNotAttached) && !errors.Is(err, bpf.ErrNoSuchNIC) {
+			if err := a.read(cmd.Context()); err != nil && !errors.Is(err, bpf.ErrNotAttached) && !errors.Is(err, bpf.ErrNoSuchNIC) {
 				return nil, err
 			} else if err != nil {
 				continue // detached meanwhile
@@ -106,7 +107,7 @@ func readStatus(cmd *cobra.Command, nic string) (*status, error) {
 	if nic != "" && len(st.Attached) == 0 && len(st.Ports) == 0 {
 		// This is the sentence for either of: no such interface, not attached,
 		// attached by something else.
-		s, err := bpf.OpenSteer(bpffsPath(), nic)
+		s, err := bpf.OpenSteer(cmd.Context(), bpffsPath(), nic)
 		if err != nil {
 			return nil, err
 		}
@@ -115,8 +116,8 @@ func readStatus(cmd *cobra.Command, nic string) (*status, error) {
 	return st, nil
 }
 
-func (a *attachedNIC) read() error {
-	s, err := bpf.OpenSteer(bpffsPath(), a.NIC)
+func (a *attachedNIC) read(ctx context.Context) error {
+	s, err := bpf.OpenSteer(ctx, bpffsPath(), a.NIC)
 	if err != nil {
 		return err
 	}

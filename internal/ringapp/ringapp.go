@@ -105,6 +105,12 @@ func (a *App) start(t testing.TB, l *netlab.Lab, addr string, open func() error)
 	return a
 }
 
+// BindToDevice has connections from now on belong to one interface, or VRF, alone.
+func (a *App) BindToDevice(name string) (err error) {
+	a.Do(func() { err = unix.BindToDevice(a.listener, name) })
+	return err
+}
+
 // Stop ends the application. It may be called again.
 func (a *App) Stop(t testing.TB) {
 	t.Helper()

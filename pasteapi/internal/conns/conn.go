@@ -85,6 +85,16 @@ func (c *Conn) Gone() bool {
 	return err != nil || cookie != c.Cookie
 }
 
+// OnOneDevice says whether the socket receives on one interface only: it is bound
+// to that, or in a VRF, or its addresses are link-local.
+func (c *Conn) OnOneDevice() bool {
+	if c.Local.Addr().IsLinkLocalUnicast() || c.Peer.Addr().IsLinkLocalUnicast() {
+		return true
+	}
+	index, err := unix.GetsockoptInt(c.FD, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX)
+	return err != nil || index != 0
+}
+
 // HalfClosed says whether the peer has sent its last byte and this side has not
 // (TCP_CLOSE_WAIT, include/net/tcp_states.h).
 func (c *Conn) HalfClosed() bool {

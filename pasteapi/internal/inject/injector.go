@@ -28,6 +28,7 @@ const tapFile = 0
 // Inject.
 type Injector struct {
 	tap     *Tap
+	mac     *[6]byte // the device's; nil: packets come in on the NIC
 	order   *bpf.Order
 	partial bool // frames may carry partial checksums (the NIC is a veth)
 	io      *uring.Ring
@@ -43,9 +44,14 @@ type Key struct {
 	index  int32
 }
 
-// New returns an injector over a device, which stays the caller's. partial says
-// that frames may carry partial checksums, as they do on a veth.
-func New(t *Tap, order *bpf.Order, partial bool) (*Injector, error) {
+// New returns an injector over a device, which stays the caller's. onNIC says that
+// what is written to it comes in on the NIC anew, partial that frames may carry
+// partial checksums, as they do on a veth.
+func New(t *Tap, order *bpf.Order, onNIC, partial bool) (*Injector, error) {
+	mac := &t.mac
+	if onNIC {
+		mac = nil
+	}
 	io, err := uring.New(Size, uring.Options{})
 	if err != nil {
 		return nil, fmt.Errorf("create io_uring for injection: %w", err)
@@ -53,8 +59,11 @@ func New(t *Tap, order *bpf.Order, partial bool) (*Injector, error) {
 	if err := io.RegisterFiles(int32(t.fd)); err != nil {
 		return nil, errors.Join(fmt.Errorf("create io_uring for injection: %w", err), io.Close())
 	}
-	return &Injector{tap: t, order: order, partial: partial, io: io, batch: make([]packet, 0, Size), serial: 1}, nil
+	return &Injector{tap: t, mac: mac, order: order, partial: partial, io: io, batch: make([]packet, 0, Size), serial: 1}, nil
 }
+
+// OnNIC says whether packets come in on the NIC, not on the device.
+func (j *Injector) OnNIC() bool { return j.mac == nil }
 
 // Len is the number of packets that wait for Inject.
 func (j *Injector) Len() int { return len(j.batch) }
@@ -67,7 +76,7 @@ func (j *Injector) Room() int { return Size - len(j.batch) }
 func (j *Injector) Add(f []byte, s *wire.Segment, ticket uint32) Key {
 	n := len(j.batch)
 	j.batch = j.batch[:n+1]
-	j.batch[n].begin(f, s, &j.tap.mac, ticket, j.partial)
+	j.batch[n].begin(f, s, j.mac, ticket, j.partial)
 	return Key{j.serial, int32(n)}
 }
 

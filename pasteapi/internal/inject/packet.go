@@ -23,6 +23,7 @@ type packet struct {
 
 	// What decides whether a segment may be merged.
 	frame   []byte // the first frame
+	start   int    // of the Ethernet header in it
 	seg     wire.Segment
 	flow    bpf.Flow
 	nextSeq uint32
@@ -31,20 +32,26 @@ type packet struct {
 	open    bool
 }
 
-// begin makes a packet of a frame: the Ethernet header is written anew in front
-// of the IP header, so a VLAN tag disappears, as it would have on the VLAN's own
-// interface. partial says that the frame may have a partial checksum.
+// begin makes a packet of a frame. What is to come in on the NIC again (mac is nil)
+// keeps its Ethernet header but for the source. On the device the header is written
+// anew in front of the IP header, so a VLAN tag disappears, as it would have on the
+// VLAN's own interface. partial says that the frame may have a partial checksum.
 func (p *packet) begin(f []byte, s *wire.Segment, mac *[6]byte, ticket uint32, partial bool) {
-	start := s.L3 - wire.EthHeader
-	eth := f[start:s.L3]
-	copy(eth[0:6], mac[:])
-	eth[6], eth[7] = 0x02, 'p' // locally administered
-	binary.NativeEndian.PutUint32(eth[8:12], ticket)
-	proto := uint16(wire.EthIPv4)
-	if s.V6 {
-		proto = wire.EthIPv6
+	start := 0
+	if mac != nil {
+		start = s.L3 - wire.EthHeader
 	}
-	binary.BigEndian.PutUint16(eth[12:14], proto)
+	eth := f[start:s.L3]
+	copy(eth[6:8], bpf.InjectedMAC[:])
+	binary.NativeEndian.PutUint32(eth[8:12], ticket)
+	if mac != nil {
+		copy(eth[0:6], mac[:])
+		proto := uint16(wire.EthIPv4)
+		if s.V6 {
+			proto = wire.EthIPv6
+		}
+		binary.BigEndian.PutUint16(eth[wire.EthType:], proto)
+	}
 	h := header(unsafe.Pointer(&eth[0]))
 	*h = vnetHeader{}
 	partial = partial && s.PartialChecksum(f)
@@ -53,7 +60,7 @@ func (p *packet) begin(f []byte, s *wire.Segment, mac *[6]byte, ticket uint32, p
 		h.csumStart, h.csumOffset = uint16(s.L4-start), wire.TCPCsumOffset
 	}
 	p.header, p.len, p.more = unsafe.Pointer(h), uint32(VnetHeaderSize+s.End-start), p.more[:0]
-	p.frame, p.seg, p.flow = f, *s, s.Flow(f)
+	p.frame, p.start, p.seg, p.flow = f, start, *s, s.Flow(f)
 	p.size = s.Len()
 	p.total = p.size
 	p.nextSeq = s.Seq + uint32(p.size)
@@ -65,8 +72,8 @@ func (p *packet) begin(f []byte, s *wire.Segment, mac *[6]byte, ticket uint32, p
 // merge adds a segment to the one before it, as receive offload would have done
 // had the frames not been taken from the NIC one by one: the kernel then does its
 // work once for all of them. The rules are those of its own (tcp_gro_receive in
-// net/ipv4/tcp_offload.c): same acknowledgement, flags and options, and segments
-// of one size.
+// net/ipv4/tcp_offload.c): same VLAN, acknowledgement, flags and options, and
+// segments of one size.
 func (p *packet) merge(f []byte, s *wire.Segment) bool {
 	n := s.Len()
 	if !p.open || s.Seq != p.nextSeq || n > p.size || p.total+n > mergeLimit || !p.alike(f, s) || !s.PartialChecksum(f) {
@@ -88,6 +95,7 @@ func (p *packet) alike(f []byte, s *wire.Segment) bool {
 	a, b := f[s.L4:s.Payload], p.frame[p.seg.L4:p.seg.Payload]
 	return f[s.L4+wire.TCPFlags]&^(wire.TCPPSH|wire.TCPACK) == 0 &&
 		len(a) == len(b) &&
+		bytes.Equal(f[wire.EthType:s.L3], p.frame[wire.EthType:p.seg.L3]) && // VLAN
 		f[s.L3+1] == p.frame[p.seg.L3+1] && // type of service
 		bytes.Equal(a[8:12], b[8:12]) && // acknowledgement
 		bytes.Equal(a[14:16], b[14:16]) && // window
@@ -100,7 +108,7 @@ func (p *packet) finish() {
 	tcpLen := s.Payload - s.L4 + p.total
 	h := (*vnetHeader)(p.header)
 	h.gsoSize = uint16(p.size)
-	h.hdrLen = uint16(s.Payload - s.L3 + wire.EthHeader)
+	h.hdrLen = uint16(s.Payload - p.start)
 	if s.V6 {
 		h.gsoType = vnetGSOTCPv6
 		binary.BigEndian.PutUint16(f[s.L3+4:], uint16(tcpLen))

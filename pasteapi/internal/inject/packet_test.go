@@ -10,6 +10,7 @@ import (
 	"github.com/go-quicktest/qt"
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
+	"github.com/pastenet/paste/bpf"
 	"github.com/pastenet/paste/pasteapi/internal/wire"
 )
 
@@ -118,6 +119,36 @@ func TestMergeRefuses(t *testing.T) {
 		f, s = frame(t, false, 51, body, false)
 		qt.Check(t, qt.IsFalse(p.merge(f, &s)), qt.Commentf("%+v", c))
 	}
+}
+
+// TestOnNIC: what comes in on the NIC again is the received frame, with its VLAN,
+// and segments of different VLANs stay apart.
+func TestOnNIC(t *testing.T) {
+	tagged := func(seq uint32, vid byte) ([]byte, wire.Segment) {
+		f, _ := frame(t, false, seq, []byte("payload"), false)
+		b := append(make([]byte, VnetHeaderSize), f[:12]...)
+		b = append(append(b, 0x81, 0, 0, vid), f[12:]...)[VnetHeaderSize:]
+		var s wire.Segment
+		qt.Assert(t, qt.IsTrue(s.Parse(b)))
+		return b, s
+	}
+	var p packet
+	f, s := tagged(1, 7)
+	want := bytes.Clone(f)
+	p.begin(f, &s, nil, 0x00070005, true)
+	same, ss := tagged(8, 7)
+	other, os := tagged(8, 8)
+	qt.Check(t, qt.IsFalse(p.merge(other, &os)))
+	h := (*vnetHeader)(p.header)
+	qt.Check(t, qt.Equals(int(h.csumStart), s.L4))
+	got := written(&p)
+	qt.Check(t, qt.Equals(string(got[:6]), string(want[:6])))
+	qt.Check(t, qt.Equals(string(got[6:8]), string(bpf.InjectedMAC[:])))
+	qt.Check(t, qt.Equals(binary.NativeEndian.Uint32(got[8:12]), 0x00070005))
+	qt.Check(t, qt.Equals(string(got[12:]), string(want[12:])))
+	qt.Check(t, qt.IsTrue(p.merge(same, &ss)))
+	p.finish()
+	qt.Check(t, qt.Equals(int(h.hdrLen), s.Payload))
 }
 
 // TestKeyOfAnotherBatch: a key is good for its own batch only, however many have

@@ -284,10 +284,5 @@ func (w *copied) forget(cookie uint64) error {
 func (w *copied) remove(s *Stream) error {
 	delete(w.byCookie, s.Cookie)
 	w.removed[s.Cookie] = struct{}{}
-	err := w.tk.RemoveSocket(s.Cookie)
-	if s.socket || w.lost != w.tk.Overflows() {
-		// An overflow may not have been noticed yet.
-		err = errors.Join(err, w.tk.ClearOverflow(s.Cookie))
-	}
-	return err
+	return w.tk.RemoveSocket(s.Cookie)
 }

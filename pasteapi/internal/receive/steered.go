@@ -258,7 +258,7 @@ func (w *steered) sweep() {
 // it is copied.
 func (w *steered) add(s *Stream) {
 	w.flows.Add(&s.Conn, s)
-	if w.steer == nil || s.socket {
+	if w.steer == nil || s.socket || !w.inj.OnNIC() && s.OnOneDevice() {
 		return
 	}
 	w.count.Syscalls++

@@ -11,6 +11,7 @@ import (
 // ipv6.h, tcp.h).
 const (
 	EthHeader  = 14
+	EthType    = 12 // offset of the type, or of a VLAN tag before it
 	vlanHeader = 4
 	ip4Header  = 20
 	ip6Header  = 40

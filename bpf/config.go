@@ -1,0 +1,37 @@
+package bpf
+
+import (
+	"fmt"
+)
+
+// Configure tells the program about the NIC as it is now: its address, which is
+// compared with each frame's destination, and the VLANs on it. room is the size in
+// bytes of the largest frame that a packet buffer takes (FrameRoom); larger ones
+// pass. Only the application that receives calls it: others must not change what
+// it relies on.
+func (s *Steer) Configure(room int) error {
+	n, err := lookupNIC(s.info.NIC)
+	if err != nil {
+		return err
+	}
+	return s.configure(n, room)
+}
+
+func (s *Steer) configure(n *nic, room int) error {
+	vlans, err := vlansOn(n.ifindex)
+	if err != nil {
+		return fmt.Errorf("interface %s: list its VLANs: %w", n.name, err)
+	}
+	cfg := steerNicConfig{Mac: [6]byte(n.mac), Room: uint16(room)}
+	for _, v := range append(vlans, vlanDevice{}) { // 0 stands for none in a tag
+		cfg.Vlans[v.ID/64] |= 1 << (v.ID % 64)
+	}
+	if err := s.maps.SteerConfig.Put(uint32(0), cfg); err != nil {
+		return fmt.Errorf("interface %s: configure steering: %w", n.name, err)
+	}
+	return nil
+}
+
+// FrameRoom is the largest frame in bytes that fits a UMEM frame of frameSize bytes,
+// behind the headroom that the kernel keeps for XDP. It drops larger ones.
+func FrameRoom(frameSize int) int { return max(0, frameSize-xdpHeadroom) }
