@@ -48,7 +48,7 @@ func (l *Log) append(header []byte, frags []Fragment, flush bool) (seq uint64, e
 	for _, f := range frags {
 		switch {
 		case n > placeLater:
-			s.fragment(f, l.p.sum(l.p.Offset(f.Frame, int(f.Off)), uint64(f.Len), flush), payloadDone)
+			s.fragment(f, l.p.sumPayload(l.p.Offset(f.Frame, int(f.Off)), uint64(f.Len), flush), payloadDone)
 		case flush:
 			s.fragment(f, 0, payloadFlush)
 		default:

@@ -59,14 +59,14 @@ func (p *Pool) finishPayloads(b *batch) {
 			sum = p.copySum(off, copies[:n])
 			copies = copies[n:]
 		} else {
-			sum = p.sum(off, n, todo == payloadFlush)
+			sum = p.sumPayload(off, n, todo == payloadFlush)
 		}
 		le.PutUint32(e[36:], sum)
 	}
 }
 
-// sum returns the CRC-32C of bytes [off, off+n) and flushes them if asked to.
-func (p *Pool) sum(off, n uint64, flush bool) uint32 {
+// sumPayload returns the CRC-32C of bytes [off, off+n) and flushes them if asked to.
+func (p *Pool) sumPayload(off, n uint64, flush bool) uint32 {
 	if flush {
 		return p.flushSum(off, n)
 	}

@@ -273,14 +273,18 @@ func (m *crashModel) changeRoot(p *Pool, rng *rand.Rand) error {
 // appendInPlace stores a payload in several frames as a NIC would, two
 // fragments to a frame at times.
 func (m *crashModel) appendInPlace(p *Pool, rng *rand.Rand, seq uint64) error {
-	frames := make([]uint32, 1+rng.IntN(3))
+	n, least := 1+rng.IntN(3), 1
+	if rng.IntN(8) == 0 { // above placeLater
+		n, least = 9, 1000
+	}
+	frames := make([]uint32, n)
 	frames = frames[:p.Alloc(frames)]
 	defer func() { p.UnrefAll(frames) }()
 	var frags []Fragment
 	var payload []byte
 	for _, f := range frames {
 		for off := 0; off < 2048; off += 1024 {
-			part := randomPayload(rng, 1+rng.IntN(1000))
+			part := randomPayload(rng, least+rng.IntN(1001-least))
 			copy(p.Frame(f)[off+7:], part)
 			frags = append(frags, Fragment{Frame: f, Off: uint16(off + 7), Len: uint16(len(part))})
 			payload = append(payload, part...)
