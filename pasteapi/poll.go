@@ -24,6 +24,10 @@ const checkEvery = 8
 // the application had done with are there once more, and what it had written
 // into TX slots is not sent, as a rule. Anything else is a system call that
 // failed in a way that does not pass.
+//
+// Poll and the application read the pool's memory. Where others can truncate its
+// file, the loop around Poll belongs under pmem.Pool.Guard, which makes an error of
+// what would end the process; close the port after it.
 func (r *Ring) Poll(timeout time.Duration) (int, error) {
 	if !r.wait.Enter() {
 		return 0, ErrClosed
