@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/pastenet/paste/internal/httpd"
+	"github.com/pastenet/paste/internal/kvd"
 	"github.com/pastenet/paste/internal/serve"
 	"github.com/spf13/cobra"
 )
@@ -73,7 +74,7 @@ answered; the answer's X-Paste-Seq is the record's number ("pastectl pool log").
 }
 
 func newServeKVCmd(e env) *cobra.Command {
-	o := newServeOptions(16 << 20)
+	o := newServeOptions(kvd.DefaultBodyLimit)
 	verify := true
 	cmd := &cobra.Command{
 		Use:   "kv",

@@ -80,6 +80,7 @@ func TestServeErrors(t *testing.T) {
 		{[]string{"--listen", "127.0.0.1:0", "--pool", "/proc/paste"}, "serve http: .*"},
 		{append(small, "--listen", ln.Addr().String(), "--pool", pool), "serve http: listen on .*: address already in use; stop the other server.*"},
 		{append(small, "--listen", "127.0.0.1:0", "--pool", pool, "--cpu", "100000"), "serve http: new http server: pin thread to cpu 100000: there is no such CPU .*"},
+		{append(small, "--listen", "127.0.0.1:0", "--pool", pool, "--body-limit", "16MiB"), "serve http: new http server: bodies of up to 16777216 bytes .* the pool allows for [0-9]+; .*"},
 		{append(small, "--listen", "nowhere", "--pool", pool), `serve http: listen on "nowhere": want ADDRESS:PORT.*`},
 	} {
 		qt.Check(t, qt.ErrorMatches(serveCommand(t.Context(), io.Discard, append([]string{"http"}, tc.args...)...), tc.want))

@@ -22,6 +22,7 @@ const serveSpin = 50 * time.Microsecond
 type serveOptions struct {
 	cfg       serve.Config
 	bodyLimit sizeFlag
+	bodyRate  sizeFlag
 	poolSize  sizeFlag
 	frameSize int
 	cpu       int
@@ -30,7 +31,7 @@ type serveOptions struct {
 }
 
 func newServeOptions(bodyLimit sizeFlag) *serveOptions {
-	return &serveOptions{poolSize: serve.DefaultPoolSize, bodyLimit: bodyLimit}
+	return &serveOptions{poolSize: serve.DefaultPoolSize, bodyLimit: bodyLimit, bodyRate: httpd.DefaultBodyRate}
 }
 
 // define adds the flags to a command.
@@ -43,7 +44,8 @@ func (o *serveOptions) define(cmd *cobra.Command) {
 	f.IntVar(&o.frameSize, "frame-size", pmem.DefaultFrameSize, "bytes per packet buffer if the pool has to be created, 2048 or 4096; one that exists must have them if this is given")
 	f.BoolVar(&o.cfg.Pool.AllowForeign, "allow-foreign-pool", false, "use a pool file that another user owns or may write to, and so can end or deceive the server")
 	f.IntVar(&http.MaxConns, "max-connections", httpd.DefaultMaxConns, "connections per ring, beyond which clients get 503")
-	f.Var(&o.bodyLimit, "body-limit", "size beyond which a body gets 413")
+	f.Var(&o.bodyLimit, "body-limit", "size beyond which a body gets 413; if it is not given no more than the pool allows for")
+	f.Var(&o.bodyRate, "body-rate", "bytes of a body that must come each second, on average, once --stall-timeout has passed")
 	f.DurationVar(&http.HeaderTimeout, "header-timeout", httpd.DefaultHeaderTimeout, "how long a request's header may take; 0: for ever")
 	f.DurationVar(&http.IdleTimeout, "idle-timeout", httpd.DefaultIdleTimeout, "how long a connection may wait for its next request; 0: for ever")
 	f.DurationVar(&http.StallTimeout, "stall-timeout", httpd.DefaultStallTimeout, "how long a client may take to send or to read 4 KiB; 0: for ever")
@@ -88,7 +90,10 @@ func (o *serveOptions) complete(cmd *cobra.Command, e env) error {
 	if cmd.Flag("frame-size").Changed {
 		o.cfg.Pool.FrameSize = o.frameSize
 	}
-	http.BodyLimit = int64(o.bodyLimit)
+	if cmd.Flag("body-limit").Changed {
+		http.BodyLimit = int64(o.bodyLimit)
+	}
+	http.BodyRate, http.Rings = int64(o.bodyRate), port.Rings
 	http.Logger = slog.New(slog.NewTextHandler(e.stderr, nil))
 	port.MaxConns, port.BPFFS, port.Logger = http.MaxConns, bpffsPath(), http.Logger
 	o.cfg.Report = e.reporter(o.json)

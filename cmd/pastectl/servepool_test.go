@@ -91,7 +91,7 @@ func TestServeLargeBody(t *testing.T) {
 	r, w := io.Pipe()
 	done := make(chan error, 1)
 	go func() {
-		err := serveCommand(ctx, w, "http", "--listen", "127.0.0.1:0", "--pool", pool, "--pool-size", "384MiB", "--body-limit", "384MiB", "--json")
+		err := serveCommand(ctx, w, "http", "--listen", "127.0.0.1:0", "--pool", pool, "--pool-size", "384MiB", "--body-limit", "160MiB", "--json")
 		w.CloseWithError(io.EOF)
 		done <- err
 	}()

@@ -21,6 +21,7 @@ func (b *breaker) Finish(x *Exchange, _ bool) error {
 	b.break_(x)
 	return nil
 }
+func (b *breaker) More(*Exchange) error    { return nil }
 func (b *breaker) Commit() error           { return nil }
 func (b *breaker) MakeRoom() (bool, error) { return false, nil }
 

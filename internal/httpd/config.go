@@ -3,6 +3,7 @@ package httpd
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/pastenet/paste/pasteapi"
@@ -93,8 +94,16 @@ type Config struct {
 	// MaxConns is the number of connections per ring beyond which new ones get
 	// 503; default 16384. The ring's own limit must not be below it.
 	MaxConns int
-	// BodyLimit in bytes, beyond which a body gets 413; default 64 MiB.
+	// BodyLimit in bytes, beyond which a body gets 413; default 64 MiB, or what
+	// the pool allows for if that is less. More than that is an error.
 	BodyLimit int64
+	// BodyRate is how many bytes of a body must come each second, on average, once
+	// StallTimeout has passed since its header; else the client gets 408. Default
+	// 512, and less than 0 for any.
+	BodyRate int64
+	// Rings is how many Run will get; default 1. They share what unfinished bodies
+	// may take of the pool.
+	Rings int
 	// HeaderTimeout is how long a request's header may take, from its first byte
 	// to its last, and how long the first request of a connection is waited for;
 	// 0 is 30 seconds, and less than 0 for ever, as of the next two. Then the
@@ -123,6 +132,7 @@ const (
 	DefaultResponseBytes = 64
 	DefaultMaxConns      = 16384
 	DefaultBodyLimit     = 64 << 20
+	DefaultBodyRate      = 512
 	DefaultHeaderTimeout = 30 * time.Second
 	DefaultIdleTimeout   = 2 * time.Minute
 	DefaultStallTimeout  = time.Minute
@@ -130,8 +140,8 @@ const (
 )
 
 func (c *Config) fill() error {
-	if c.ResponseBytes < 0 || c.MaxConns < 0 || c.BodyLimit < 0 {
-		return fmt.Errorf("negative limit: response bytes %d, connections %d, body limit %d", c.ResponseBytes, c.MaxConns, c.BodyLimit)
+	if c.ResponseBytes < 0 || c.MaxConns < 0 || c.BodyLimit < 0 || c.Rings < 0 {
+		return fmt.Errorf("negative limit: response bytes %d, connections %d, body limit %d, rings %d", c.ResponseBytes, c.MaxConns, c.BodyLimit, c.Rings)
 	}
 	if int(c.Persist) >= len(persistNames) || int(c.OnFull) >= len(onFullNames) {
 		return fmt.Errorf("unknown mode: persist %d, on-full %d", c.Persist, c.OnFull)
@@ -142,8 +152,11 @@ func (c *Config) fill() error {
 	if c.MaxConns == 0 {
 		c.MaxConns = DefaultMaxConns
 	}
-	if c.BodyLimit == 0 {
-		c.BodyLimit = DefaultBodyLimit
+	if c.BodyRate == 0 {
+		c.BodyRate = DefaultBodyRate
+	}
+	if c.Rings == 0 {
+		c.Rings = 1
 	}
 	for _, d := range []struct {
 		field *time.Duration
@@ -159,8 +172,38 @@ func (c *Config) fill() error {
 	return nil
 }
 
-// bodyFrames is how many frames the unfinished body of one connection may
-// hold: half of the pool, and no more than one record can refer to.
-func bodyFrames(p *pmem.Pool) int {
-	return min(int(p.Frames()-p.FirstFrame())/2, p.Log().MaxFragments())
+// inputFrames is how many frames the unfinished input of all connections of a
+// ring may hold, and so the body of one: half of the pool, shared by the rings,
+// and no more than one record can refer to. Of a log that wraps it is a quarter,
+// for the log leaves that much free.
+func inputFrames(c *Config, p *pmem.Pool) int {
+	share := 2
+	if c.OnFull == Wrap {
+		share = 4
+	}
+	return min(int(p.Frames()-p.FirstFrame())/share/max(c.Rings, 1), p.Log().MaxFragments())
+}
+
+// LargestBody is the most bytes of a body for which a server with this
+// configuration has room in an empty pool.
+func (c *Config) LargestBody(p *pmem.Pool) int64 {
+	if c.Persist == PersistNone {
+		return math.MaxInt64
+	}
+	// Pieces before it is copied together, and what is left at both ends.
+	return int64(max(inputFrames(c, p)-3, 0)) * int64(p.FrameSize())
+}
+
+// fitBody refuses a body limit that can never be reached, and completes one that
+// is not given.
+func (c *Config) fitBody(p *pmem.Pool) error {
+	most := c.LargestBody(p)
+	if c.BodyLimit > most {
+		return fmt.Errorf("bodies of up to %d bytes (BodyLimit) cannot be kept: with %d frames of %d bytes and %d rings the pool allows for %d; lower the limit or make the pool larger",
+			c.BodyLimit, p.Frames()-p.FirstFrame(), p.FrameSize(), max(c.Rings, 1), most)
+	}
+	if c.BodyLimit == 0 {
+		c.BodyLimit = min(DefaultBodyLimit, most)
+	}
+	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pastenet/paste/internal/http1"
-	"github.com/pastenet/paste/pmem"
 )
 
 // conn is one connection. It belongs to its loop.
@@ -18,30 +17,19 @@ type conn struct {
 	parser http1.Parser
 
 	// The request in progress.
-	status status
-	body   int64 // bytes of its body so far
-	frags  []pmem.Fragment
-	room   int    // bytes left in the frame of the last fragment, if we fill it by copying
-	front  int    // bytes in front of the first fragment that nobody needs
-	whole  []byte // a body that came in one piece, to be copied by the log; valid within input
+	status    status
+	got       int64 // bytes of its body so far
+	body      pieces
+	whole     []byte        // a body that came in one piece, to be copied by the log; valid within input
+	late      pieces        // what came behind it, while out is being sent
+	heldSince time.Duration // since when body or late are not empty
 
 	// For a Handler.
 	state    any
 	headroom int
 
-	// Replies.
-	sync    uint64 // loop.syncs when the last TX slot was written
-	slot    uint32 // that slot
-	written int64  // bytes of all replies
-	pushed  int64  // of those before the ones of the last sync
-
-	// What it is waited for, by the loop's clock; see timer.
-	part     part
-	since    time.Duration // of that, or of the last progress
-	bodyMark int64         // of body, when there was progress
-	taken    int64         // bytes of replies that the socket took, when there
-	takenAt  time.Duration // was progress, or no more to take
-	deadline time.Duration // once lingering
+	out  output
+	wait waiting
 }
 
 // phase is where a connection is in its life.
@@ -88,7 +76,7 @@ func (l *loop) newConn(fd int) *conn {
 	}
 	l.conns[fd] = c
 	l.expects(c, partHeader)
-	c.takenAt = l.timer.now
+	c.wait.takenAt = l.timer.now
 	l.open++
 	return c
 }
@@ -99,7 +87,7 @@ func (l *loop) hangUp(c *conn) {
 		return
 	}
 	c.phase = flushing
-	l.dropBody(c)
+	l.dropInput(c)
 	l.close(c)
 }
 
@@ -109,7 +97,7 @@ func (l *loop) kill(c *conn) {
 		return
 	}
 	c.phase = dead
-	l.dropBody(c)
+	l.dropInput(c)
 	l.close(c)
 }
 
@@ -128,9 +116,17 @@ func (l *loop) peerClosed(c *conn) {
 		l.kill(c)
 		return
 	}
-	// What was answered is still sent; a request that was cut off is not
-	// answered.
-	l.hangUp(c)
+	// What was answered is still sent, and what was asked is still answered; a
+	// request that was cut off is not.
+	if !c.sending() {
+		l.hangUp(c)
+	}
+}
+
+// dropInput gives up everything that c has sent.
+func (l *loop) dropInput(c *conn) {
+	l.dropBody(c)
+	l.dropPieces(&c.late)
 }
 
 // reap moves closing connections on. It runs when no RX slot is left
@@ -139,7 +135,7 @@ func (l *loop) peerClosed(c *conn) {
 func (l *loop) reap() {
 	kept := l.closing[:0]
 	for _, c := range l.closing {
-		if c.sync == l.syncs || !l.mayGo(c) {
+		if c.out.sync == l.syncs || !l.mayGo(c) {
 			kept = append(kept, c)
 			continue
 		}
@@ -155,9 +151,9 @@ func (l *loop) mayGo(c *conn) bool {
 	switch {
 	case c.phase == dead:
 		return true
-	case c.phase == lingering && l.timer.now > c.deadline:
+	case c.phase == lingering && l.timer.now > c.wait.deadline:
 		return true
-	case c.phase == flushing && l.ring.TxQueued(c.fd) > 0:
+	case c.phase == flushing && (c.sending() || l.ring.TxQueued(c.fd) > 0):
 		if l.stalled(c) {
 			l.n.TimedOut++
 			l.abort(c)
@@ -171,14 +167,15 @@ func (l *loop) mayGo(c *conn) bool {
 			return true
 		}
 		c.phase = lingering
-		c.deadline = l.timer.now + lingerTime
+		c.wait.deadline = l.timer.now + lingerTime
 	}
 	return false
 }
 
 // destroy closes the socket and recycles c.
 func (l *loop) destroy(c *conn) {
-	l.dropBody(c)
+	l.dropInput(c)
+	l.dropOutput(c)
 	if err := l.ring.Unregister(c.fd); err != nil {
 		l.log.Warn("unregister connection", "err", err)
 	}
@@ -186,7 +183,7 @@ func (l *loop) destroy(c *conn) {
 	unix.Close(c.fd)
 	l.open--
 	c.parser.Reset()
-	*c = conn{parser: c.parser, frags: c.frags[:0], state: c.state}
+	*c = conn{parser: c.parser, body: pieces{frags: c.body.frags[:0]}, state: c.state}
 	if len(l.free) < 1024 {
 		l.free = append(l.free, c)
 	}

@@ -77,7 +77,7 @@ func (l *loop) drain() {
 func (l *loop) dismiss() {
 	l.dismissed = true
 	for _, c := range l.conns {
-		if c != nil && c.phase == serving && c.part != partBody && c.parser.Idle() {
+		if c != nil && c.phase == serving && !c.sending() && c.wait.part != partBody && c.parser.Idle() {
 			l.hangUp(c)
 		}
 	}

@@ -107,7 +107,13 @@ func (r *fakeRing) Unregister(fd int) error {
 }
 
 func (r *fakeRing) CloseCause(fd int) error { return r.conns[fd].cause }
-func (r *fakeRing) TxQueued(fd int) int     { return len(r.conns[fd].queue) }
+
+func (r *fakeRing) TxQueued(fd int) int {
+	if c := r.conns[fd]; c != nil {
+		return len(c.queue)
+	}
+	return 0
+}
 
 func (r *fakeRing) Watch(fd int) error { r.watched = append(r.watched, fd); return nil }
 

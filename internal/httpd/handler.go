@@ -1,6 +1,8 @@
 package httpd
 
 import (
+	"bytes"
+
 	"github.com/pastenet/paste/internal/http1"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
@@ -17,6 +19,9 @@ type Handler interface {
 	// Finish answers a complete request. full says that there was no room for
 	// its body.
 	Finish(x *Exchange, full bool) error
+	// More goes on with an answer that Finish, or More, has begun and said that
+	// there is more of (Exchange.More).
+	More(x *Exchange) error
 	// Commit makes durable what answers speak of. It is called before these leave.
 	Commit() error
 	// MakeRoom frees buffers of the pool, and reports whether it could.
@@ -56,21 +61,44 @@ func (x *Exchange) SetHeadroom(n int) { x.c.headroom = n }
 
 // Body returns the fragments of the body that was collected. The server gives
 // up its references to their frames after Finish.
-func (x *Exchange) Body() []pmem.Fragment { return x.c.frags }
+func (x *Exchange) Body() []pmem.Fragment { return x.c.body.frags }
 
 // BodyLen is the length of the body in bytes.
-func (x *Exchange) BodyLen() int64 { return x.c.body }
+func (x *Exchange) BodyLen() int64 { return x.c.got }
 
 // Front is how many bytes directly in front of the body's first fragment, in
 // its frame, nobody needs any more.
-func (x *Exchange) Front() int { return x.c.front }
+func (x *Exchange) Front() int { return x.c.body.front }
 
 // Form returns the header field that an answer needs to tell the client what
 // becomes of the connection; nothing for most.
 func (x *Exchange) Form() string { return formField[form(&x.c.parser.Request)] }
 
-// Reply sends b.
-func (x *Exchange) Reply(b []byte) error { return x.l.reply(x.c, b) }
+// Reply sends b, which is the caller's again afterwards.
+func (x *Exchange) Reply(b []byte) error {
+	err := x.l.reply(x.c, b)
+	if out := &x.c.out; len(out.bytes) > 0 {
+		out.bytes = bytes.Clone(out.bytes)
+	}
+	return err
+}
+
+// More says that the answer is not complete: Handler.More is called when the
+// client has taken enough of what there is. Until then nothing else that it
+// asked for is looked at.
+func (x *Exchange) More() {
+	x.c.out.more = true
+	x.l.sends(x.c)
+}
+
+// Close has the connection closed behind the answer.
+func (x *Exchange) Close() {
+	x.c.parser.Request.KeepAlive = false
+}
+
+// Abort ends the connection by a reset: the answer that has begun cannot be
+// completed.
+func (x *Exchange) Abort() { x.l.abort(x.c) }
 
 // ReplyFrame sends a fragment from where it lies, without copying, unless it
 // begins so far back in its frame that a slot cannot say so. The caller's
@@ -78,8 +106,17 @@ func (x *Exchange) Reply(b []byte) error { return x.l.reply(x.c, b) }
 // long as the frame has references.
 func (x *Exchange) ReplyFrame(f pmem.Fragment) error {
 	l := x.l
+	if x.c.sending() || l.roomToSend(x.c) <= 0 {
+		x.c.out.frags = append(x.c.out.frags, f)
+		l.sends(x.c)
+		return nil
+	}
+	return l.sendFrame(x.c, f)
+}
+
+func (l *loop) sendFrame(c *conn, f pmem.Fragment) error {
 	if f.Off > pasteapi.MaxDoff {
-		err := l.reply(x.c, l.s.pool.Frame(f.Frame)[f.Off:f.Off+f.Len])
+		err := l.write(c, l.s.pool.Frame(f.Frame)[f.Off:f.Off+f.Len])
 		l.drop = append(l.drop, f.Frame)
 		return err
 	}
@@ -96,7 +133,7 @@ func (x *Exchange) ReplyFrame(f pmem.Fragment) error {
 	l.lent[i] = f.Frame
 	slot.BufIdx = f.Frame
 	slot.Flags |= pasteapi.NS_BUF_CHANGED
-	l.enqueue(x.c, i, int(f.Off), int(f.Len))
+	l.enqueue(c, i, int(f.Off), int(f.Len))
 	return nil
 }
 

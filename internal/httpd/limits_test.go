@@ -23,7 +23,8 @@ func clocked(t *testing.T) (*loop, *fakeRing, *conn) {
 	})
 	cfg := Config{Logger: slog.New(slog.DiscardHandler)}
 	qt.Assert(t, qt.IsNil(cfg.fill()))
-	l := newLoop(&Server{cfg: cfg, pool: pool, fd: -1, loops: make([]*loop, 1)}, 0, ring, newReplies(64))
+	qt.Assert(t, qt.IsNil(cfg.fitBody(pool)))
+	l := newLoop(&Server{cfg: cfg, pool: pool, fd: -1, loops: make([]*loop, 1), maxFrames: inputFrames(&cfg, pool)}, 0, ring, newReplies(64))
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	qt.Assert(t, qt.IsNil(err))
 	t.Cleanup(func() { unix.Close(fds[0]); unix.Close(fds[1]) })
@@ -53,6 +54,7 @@ func (l *loop) feed(t *testing.T, c *conn, in string) {
 
 func TestLimitSteadyBody(t *testing.T) {
 	l, _, c := clocked(t)
+	l.timer.rate = -1
 	l.feed(t, c, halfBody)
 	for range 20 {
 		l.pass(t, DefaultStallTimeout-2*time.Second)
@@ -65,6 +67,22 @@ func TestLimitSteadyBody(t *testing.T) {
 	}
 	l.pass(t, 2*time.Second)
 	qt.Assert(t, qt.Equals(c.phase, flushing))
+}
+
+// A body that makes progress all the time, and never comes to its end, is cut off
+// when it has been slower than BodyRate for StallTimeout.
+func TestLimitBodyRate(t *testing.T) {
+	for rate, want := range map[int64]phase{DefaultBodyRate - 50: flushing, DefaultBodyRate + 50: serving} {
+		l, _, c := clocked(t)
+		l.feed(t, c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n")
+		for range 20 * 60 {
+			if c.phase == serving {
+				l.feed(t, c, strings.Repeat("b", int(rate)))
+			}
+			l.pass(t, time.Second)
+		}
+		qt.Check(t, qt.Equals(c.phase, want), qt.Commentf("%d bytes a second", rate))
+	}
 }
 
 func TestLimitRequestsNowAndThen(t *testing.T) {
@@ -86,7 +104,7 @@ func TestLimitSlowReader(t *testing.T) {
 	l.feed(t, c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	queue := &ring.conns[c.fd].queue
 	*queue = make([]byte, 20*minProgress)
-	c.written += 20 * minProgress
+	c.out.written += 20 * minProgress
 	for range 10 {
 		l.pass(t, DefaultStallTimeout-2*time.Second)
 		qt.Assert(t, qt.Equals(c.phase, serving))
@@ -94,7 +112,7 @@ func TestLimitSlowReader(t *testing.T) {
 	}
 	l.pass(t, time.Second)
 	*queue = append(*queue, make([]byte, 5)...) // another reply is no progress
-	c.written += 5
+	c.out.written += 5
 	l.pass(t, DefaultStallTimeout/2)
 	*queue = (*queue)[1:]
 	l.pass(t, DefaultStallTimeout/2)
@@ -121,7 +139,7 @@ func TestLimitIdleWhenAllIsRead(t *testing.T) {
 	l, ring, c := clocked(t)
 	l.feed(t, c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	queue := &ring.conns[c.fd].queue
-	c.written += 10 * minProgress
+	c.out.written += 10 * minProgress
 	for i := range 10 {
 		*queue = make([]byte, (10-i)*minProgress)
 		l.pass(t, DefaultStallTimeout/2)
@@ -137,7 +155,7 @@ func TestLimitLastReply(t *testing.T) {
 	l, ring, c := clocked(t)
 	queue := &ring.conns[c.fd].queue
 	*queue = make([]byte, 10*minProgress)
-	c.written += 10 * minProgress
+	c.out.written += 10 * minProgress
 	l.hangUp(c)
 	for range 9 {
 		qt.Assert(t, qt.IsFalse(l.mayGo(c)))

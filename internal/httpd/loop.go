@@ -14,53 +14,73 @@ import (
 	"github.com/pastenet/paste/pmem"
 )
 
-// loop serves the connections of one ring. All of it but pub belongs to the
-// goroutine that runs it.
+// loop serves the connections of one ring. All of it but what is published
+// belongs to the goroutine that runs it.
 type loop struct {
 	s       *Server
 	ring    Ring
-	fd      int // listening socket
-	rx, tx  *pasteapi.NetmapRing
-	log     *slog.Logger
+	rx      *pasteapi.NetmapRing
 	replies *replies
+	listener
+	sender
+	notes
+	published
 
-	conns     []*conn // by descriptor
-	open      int
-	draining  bool // no connection is accepted any more
-	dismissed bool // and idle ones are closed
-	watched   bool // fd
-	free      []*conn
-	closing   []*conn
+	conns   []*conn // by descriptor
+	open    int
+	free    []*conn
+	closing []*conn
+	budget  budget
+	timer   timer
 
 	handler Handler // nil: the log's
 	x       Exchange
+	seg     segment  // being looked at
+	staged  bool     // records were appended since the last commit
+	drop    []uint32 // frames whose reference is given up at the end of the batch
+}
+
+// listener is where connections come from.
+type listener struct {
+	fd        int
+	watched   bool
+	draining  bool // no connection is accepted any more
+	dismissed bool // and idle ones are closed
+	spare     int  // descriptor kept to be able to refuse a connection when there is no other
+}
+
+// sender is where replies go.
+type sender struct {
+	tx      *pasteapi.NetmapRing
+	syncs   uint64   // how often the TX ring was pushed
 	lent    []uint32 // by TX slot: the frame that is sent from it and is not the ring's own, or 0
 	home    []uint32 // buffers that such frames have displaced
+	senders []*conn  // have more to send than fits
+	small   [160]byte
+}
 
-	syncs     uint64            // how often the TX ring was pushed
-	staged    bool              // records were appended since the last commit
-	drop      []uint32          // frames whose reference is given up at the end of the batch
-	lists     [][]pmem.Fragment // long fragment lists to be used again
-	maxFrames int
-	spare     int // descriptor kept to be able to refuse a connection when there is no other
-	timer     timer
-	warned    time.Time
-	muted     int // warnings not given since then
-
+// published are the counters.
+type published struct {
 	n     Stats
 	pubMu sync.Mutex
 	pub   Stats // copy of n, for other goroutines
 }
 
+// notes writes to the log, and not too often.
+type notes struct {
+	log    *slog.Logger
+	warned time.Time
+	muted  int // warnings not given since then
+}
+
 func newLoop(s *Server, i int, r Ring, replies *replies) *loop {
 	l := &loop{
-		s: s, ring: r, rx: r.RX(), tx: r.TX(), replies: replies,
-		log:       logger(s.cfg.Logger, i),
-		syncs:     1,
-		timer:     newTimer(&s.cfg),
-		maxFrames: bodyFrames(s.pool),
-		spare:     -1,
-		lent:      make([]uint32, r.TX().NumSlots),
+		s: s, ring: r, rx: r.RX(), replies: replies,
+		listener: listener{spare: -1},
+		sender:   sender{tx: r.TX(), syncs: 1, lent: make([]uint32, r.TX().NumSlots)},
+		notes:    notes{log: logger(s.cfg.Logger, i)},
+		timer:    newTimer(&s.cfg),
+		budget:   budget{limit: s.maxFrames},
 	}
 	if l.x.l = l; s.handler != nil {
 		l.handler = s.handler()
@@ -98,6 +118,9 @@ func (l *loop) run() error {
 			// this server, and clients that connect again know where they are.
 			return fmt.Errorf("poll: %w", err)
 		}
+		if err := l.proceed(); err != nil {
+			return err
+		}
 		if err := l.batch(); err != nil {
 			return err
 		}
@@ -117,16 +140,6 @@ func (l *loop) run() error {
 		}
 	}
 	return nil
-}
-
-// closingTimeout is 0 if a connection only waits for the next push.
-func (l *loop) closingTimeout() time.Duration {
-	for _, c := range l.closing {
-		if c.sync == l.syncs {
-			return 0
-		}
-	}
-	return tick
 }
 
 // earlyReplies is after how many slots of a batch its replies leave, so that the
@@ -155,10 +168,11 @@ func (l *loop) batch() error {
 		if c.phase != serving {
 			continue
 		}
-		seg := segment{payload: l.rx.Payload(slot), slot: slot, doff: slot.Doff()}
-		if err := l.input(c, &seg); err != nil {
+		l.seg = segment{payload: l.rx.Payload(slot), slot: slot, doff: slot.Doff(), copied: slot.Flags&pasteapi.NS_COPIED != 0}
+		if err := l.input(c, &l.seg); err != nil {
 			return err
 		}
+		l.seg = segment{}
 		if done++; early && done%earlyReplies == 0 {
 			if err := l.push(); err != nil {
 				return err
@@ -175,6 +189,9 @@ func (l *loop) endBatch() error {
 	if err := l.commit(); err != nil {
 		return err
 	}
+	if err := l.keepReserve(); err != nil {
+		return err
+	}
 	l.trimHome()
 	l.dropFrames()
 	l.n.Connections = uint64(l.open)
@@ -184,12 +201,24 @@ func (l *loop) endBatch() error {
 	return nil
 }
 
-// dropFrames gives up the references that the batch does not need any more.
-func (l *loop) dropFrames() {
-	if len(l.drop) > 0 {
-		l.s.pool.UnrefAll(l.drop)
-		l.drop = l.drop[:0]
+// dropFrames gives up the references that are not needed any more, but for
+// those to the frame that is being looked at. It reports whether there were any.
+func (l *loop) dropFrames() bool {
+	var kept []uint32
+	if l.seg.kept {
+		for _, f := range l.drop {
+			if f == l.seg.frame {
+				kept = append(kept, f)
+			}
+		}
+		l.drop = slices.DeleteFunc(l.drop, func(f uint32) bool { return f == l.seg.frame })
 	}
+	any := len(l.drop) > 0
+	if any {
+		l.s.pool.UnrefAll(l.drop)
+	}
+	l.drop = append(l.drop[:0], kept...)
+	return any
 }
 
 // shut ends all connections after what was answered has been sent.
@@ -240,7 +269,7 @@ func (l *loop) unwatch() {
 }
 
 // warn logs at most once per second.
-func (l *loop) warn(msg string, args ...any) {
+func (l *notes) warn(msg string, args ...any) {
 	now := time.Now()
 	if now.Sub(l.warned) < time.Second {
 		l.muted++

@@ -78,8 +78,7 @@ func (l *loop) replyStored(c *conn, how int, seq uint64) error {
 	var digits [20]byte
 	d := strconv.AppendUint(digits[:0], seq, 10)
 	head := l.replies.stored[how]
-	var b [160]byte
-	p := append(append(b[:0], head...), d...)
+	p := append(append(l.small[:0], head...), d...)
 	p = append(p, "\r\nContent-Length: "...)
 	p = strconv.AppendUint(p, uint64(len(d)+1), 10)
 	p = append(p, "\r\n\r\n"...)
@@ -87,14 +86,15 @@ func (l *loop) replyStored(c *conn, how int, seq uint64) error {
 	return l.reply(c, p)
 }
 
-// reply writes b into TX slots. They leave with the next push.
-func (l *loop) reply(c *conn, b []byte) error {
+// write writes b into TX slots. They leave with the next push.
+func (l *loop) write(c *conn, b []byte) error {
 	// Another reply of this batch to the same client is continued.
-	if c.sync == l.syncs && l.tx.Next(c.slot) == l.tx.Head && l.lent[c.slot] == 0 {
-		slot := l.tx.Slot(c.slot)
+	o := &c.out
+	if o.sync == l.syncs && l.tx.Next(o.slot) == l.tx.Head && l.lent[o.slot] == 0 {
+		slot := l.tx.Slot(o.slot)
 		n := copy(l.tx.Buf(slot)[slot.Len:], b)
 		slot.Len += uint16(n)
-		c.written += int64(n)
+		o.written += int64(n)
 		b = b[n:]
 	}
 	for len(b) > 0 {
@@ -135,11 +135,12 @@ func (l *loop) enqueue(c *conn, i uint32, doff, n int) {
 	slot.Len = uint16(doff + n)
 	l.tx.Head = l.tx.Next(i)
 	l.tx.Cur = l.tx.Head
-	if c.sync != l.syncs {
-		c.pushed = c.written
+	o := &c.out
+	if o.sync != l.syncs {
+		o.pushed = o.written
 	}
-	c.sync, c.slot = l.syncs, i
-	c.written += int64(n)
+	o.sync, o.slot = l.syncs, i
+	o.written += int64(n)
 }
 
 // push sends what is in the TX ring, in the middle of a batch.

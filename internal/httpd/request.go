@@ -8,25 +8,26 @@ import (
 // segment is received payload, and the frame it lies in.
 type segment struct {
 	payload []byte
-	slot    *pasteapi.Slot
-	doff    int    // of payload in the frame
-	frame   uint32 // if kept
-	kept    bool   // the frame is out of the ring
-	used    int    // bytes of the frame up to the end of the last piece that was kept
+	slot    *pasteapi.Slot // nil if it was kept earlier
+	copied  bool           // it came the copy path
+	doff    int            // of payload in the frame
+	frame   uint32         // if kept
+	kept    bool           // the frame is out of the ring
+	used    int            // bytes of the frame up to the end of the last piece that was kept
 }
 
 // status is what the request in progress will be answered with.
 type status uint8
 
 const (
-	stOK       status = iota // GET, HEAD
-	stStore                  // POST, PUT
-	stNoMethod               // 405
-	stCondition              // 412
-	stPart                   // 501
-	stTooLarge               // 413
-	stFull                   // 507
-	stHandled                // the Handler's, and its body is not wanted
+	stOK        status = iota // GET, HEAD
+	stStore                   // POST, PUT
+	stNoMethod                // 405
+	stCondition               // 412
+	stPart                    // 501
+	stTooLarge                // 413
+	stFull                    // 507
+	stHandled                 // the Handler's, and its body is not wanted
 )
 
 // input parses a segment and acts on what is complete. An error means that the
@@ -35,6 +36,9 @@ func (l *loop) input(c *conn, seg *segment) error {
 	rest := seg.payload
 	off := seg.doff
 	for len(rest) > 0 && c.phase == serving {
+		if c.sending() {
+			return l.postpone(c, seg, off, rest)
+		}
 		n, body, ev, perr := c.parser.Feed(rest)
 		if perr != nil {
 			l.n.Malformed++
@@ -71,7 +75,7 @@ func (l *loop) input(c *conn, seg *segment) error {
 // byte of its body has come yet.
 func (l *loop) begin(c *conn, waiting bool) error {
 	r := &c.parser.Request
-	c.body, c.front, c.headroom = 0, 0, 0
+	c.got, c.body.front, c.headroom = 0, 0, 0
 	l.expects(c, partBody)
 	switch {
 	case l.handler != nil:

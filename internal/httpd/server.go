@@ -27,6 +27,9 @@ type Server struct {
 
 	handler func() Handler // nil for the log
 
+	maxFrames int // that the unfinished input of a ring's connections may hold
+	reserve   int // frames that the log leaves free for it
+
 	// logMu serialises the log's writers when there is more than one ring.
 	logMu sync.Mutex
 }
@@ -42,6 +45,7 @@ type Stats struct {
 	StoredBytes uint64 `json:"stored_bytes"`
 	Malformed   uint64 `json:"malformed"` // requests refused by the parser
 	Full        uint64 `json:"full"`      // answered with 507
+	Evicted     uint64 `json:"evicted"`   // of these or cut off: they held too much of the pool for too long
 	TimedOut    uint64 `json:"timed_out"` // connections that kept the server waiting
 	Batches     uint64 `json:"batches"`
 	Commits     uint64 `json:"commits"`
@@ -56,6 +60,7 @@ func (s *Stats) add(o *Stats) {
 	s.StoredBytes += o.StoredBytes
 	s.Malformed += o.Malformed
 	s.Full += o.Full
+	s.Evicted += o.Evicted
 	s.TimedOut += o.TimedOut
 	s.Batches += o.Batches
 	s.Commits += o.Commits
@@ -71,11 +76,17 @@ func New(cfg Config, pool *pmem.Pool) (*Server, error) {
 	if err := tryPin(cfg.CPUs); err != nil {
 		return nil, fmt.Errorf("new http server: %w", err)
 	}
+	s := &Server{pool: pool, maxFrames: inputFrames(&cfg, pool)}
+	s.reserve = s.maxFrames * cfg.Rings
+	if err := cfg.fitBody(pool); err != nil {
+		return nil, fmt.Errorf("new http server: %w", err)
+	}
 	fd, addr, err := listen(cfg.Addr, false)
 	if err != nil {
 		return nil, err
 	}
-	return &Server{cfg: cfg, pool: pool, addr: addr, fd: fd}, nil
+	s.cfg, s.addr, s.fd = cfg, addr, fd
+	return s, nil
 }
 
 // Addr is the address that the server listens on.

@@ -200,12 +200,41 @@ func TestWrap(t *testing.T) {
 	qt.Assert(t, qt.Equals(got[len(got)-1], fmt.Sprintf("%01400d", n-1)))
 }
 
-// TestBodyLargerThanThePool is refused in the end, and nothing else suffers.
+// TestBodyLargerThanThePool is refused before it is read if its length is known,
+// else when it is known; and nothing else suffers.
 func TestBodyLargerThanThePool(t *testing.T) {
 	f := serve(t, setup{cfg: Config{ResponseBytes: 8}, poolSize: 2 << 20})
-	got := f.talk(post(strings.Repeat("b", 4<<20)) + post("small") + closing)
-	qt.Assert(t, qt.IsTrue(strings.HasPrefix(got, "HTTP/1.1 507 ")), qt.Commentf("%q", got))
-	qt.Assert(t, qt.IsTrue(strings.HasSuffix(got, created(1)+okClose)), qt.Commentf("%q", got))
+	c := f.dial()
+	_, err := io.WriteString(c, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 4194304\r\nExpect: 100-continue\r\n\r\n")
+	qt.Assert(t, qt.IsNil(err))
+	got, err := io.ReadAll(c)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.IsTrue(strings.HasPrefix(string(got), "HTTP/1.1 413 ")), qt.Commentf("%q", got))
+	out := f.talk("PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n400000\r\n" + strings.Repeat("b", 4<<20))
+	qt.Assert(t, qt.IsTrue(strings.HasPrefix(out, "HTTP/1.1 413 ")), qt.Commentf("%q", out))
+	qt.Assert(t, qt.Equals(f.talk(post("small")+closing), created(1)+okClose))
+}
+
+// TestLargestBody: a body as large as the pool allows for is stored, however it
+// is cut, and a limit that can never be reached is refused.
+func TestLargestBody(t *testing.T) {
+	for _, mss := range []int{600, 1448} {
+		for _, chunked := range []bool{false, true} {
+			f := serve(t, setup{poolSize: 4 << 20, mss: mss})
+			limit := int(f.srv.cfg.BodyLimit)
+			qt.Assert(t, qt.IsTrue(limit > 4<<20/2-4<<20/8), qt.Commentf("%d", limit))
+			body := strings.Repeat("0123456789abcdef", limit/16)
+			in := post(body)
+			if chunked {
+				in = fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", len(body), body)
+			}
+			out := f.talk(in + closing)
+			qt.Assert(t, qt.IsTrue(strings.HasPrefix(out, created(1))), qt.Commentf("mss %d, chunked %v: %q", mss, chunked, out[:min(len(out), 200)]))
+			qt.Assert(t, qt.IsTrue(f.records()[0] == body))
+			_, err := New(Config{Addr: "127.0.0.1:0", BodyLimit: int64(limit) + 1}, f.pool)
+			qt.Assert(t, qt.ErrorMatches(err, "new http server: bodies of up to .* cannot be kept: .* make the pool larger"))
+		}
+	}
 }
 
 // TestStop: what was answered before the stop is in the log, whoever is
@@ -245,7 +274,7 @@ func TestNoAllocation(t *testing.T) {
 		pool, err := pmem.NewMemory("httpd-test", pmem.Options{Size: 32 << 20, FrameSize: 2048})
 		qt.Assert(t, qt.IsNil(err))
 		ring := newFakeRing(pool, 64, 1448)
-		l := newLoop(&Server{cfg: Config{BodyLimit: 1 << 20}, pool: pool, fd: -1, loops: make([]*loop, 1)}, 0, ring, newReplies(64))
+		l := newLoop(&Server{cfg: Config{BodyLimit: 1 << 20}, pool: pool, fd: -1, loops: make([]*loop, 1), maxFrames: 1000}, 0, ring, newReplies(64))
 		c := l.newConn(0)
 		round := func() {
 			slot := ring.rx.Slot(ring.rx.Head)
@@ -272,7 +301,7 @@ func TestNoAllocation(t *testing.T) {
 				}
 			})
 		}
-		qt.Check(t, qt.Equals(got, ofLog))
+		qt.Check(t, qt.Equals(got, ofLog), qt.Commentf("%.20q", in))
 		qt.Check(t, qt.Equals(c.phase, serving))
 		ring.close()
 		qt.Assert(t, qt.IsNil(pool.Close()))

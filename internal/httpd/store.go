@@ -2,17 +2,15 @@ package httpd
 
 import (
 	"errors"
-	"fmt"
 
-	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
 )
 
 // collect takes a piece of a body: payload, at byte off of the segment's
 // frame; last says that the body ends with it.
 func (l *loop) collect(c *conn, seg *segment, off int, payload []byte, last bool) error {
-	c.body += int64(len(payload))
-	if c.body > l.s.cfg.BodyLimit {
+	c.got += int64(len(payload))
+	if c.got > l.s.cfg.BodyLimit {
 		return l.tooLarge(c)
 	}
 	if c.status != stStore || l.s.cfg.Persist == PersistNone {
@@ -22,17 +20,20 @@ func (l *loop) collect(c *conn, seg *segment, off int, payload []byte, last bool
 	// payload that the copy path has just brought, which is in the cache still,
 	// in a buffer that had better go back to the ring: to keep it means to fetch
 	// another one that is in no cache.
-	if last && len(c.frags) == 0 && l.handler == nil &&
-		(l.s.cfg.Persist == PersistCopy || seg.slot.Flags&pasteapi.NS_COPIED != 0) {
+	if last && len(c.body.frags) == 0 && l.handler == nil &&
+		(l.s.cfg.Persist == PersistCopy || seg.copied) {
 		c.whole = payload
 		return nil
+	}
+	if len(c.body.frags) >= l.s.maxFrames && c.body.room < len(payload) {
+		return l.tooLarge(c)
 	}
 	var ok bool
 	var err error
 	if l.copies(c, payload, last) {
-		ok, err = l.collectCopy(c, payload)
+		ok, err = l.keepCopy(c, &c.body, payload)
 	} else {
-		ok, err = l.collectFrame(c, seg, off, len(payload))
+		ok, err = l.keepFrame(c, &c.body, seg, off, len(payload))
 	}
 	if err != nil {
 		return err
@@ -48,105 +49,32 @@ func (l *loop) collect(c *conn, seg *segment, off int, payload []byte, last bool
 
 // copies decides whether a piece is copied instead of kept where it lies: when
 // asked for, when the frame would be mostly empty although the body has more
-// pieces to share one with, and when the body holds so many frames that it
-// should be packed.
+// pieces to share one with, and when the body could not be held otherwise.
 func (l *loop) copies(c *conn, payload []byte, last bool) bool {
 	if l.s.cfg.Persist == PersistCopy {
 		return true
 	}
-	if last && len(c.frags) == 0 {
+	if last && len(c.body.frags) == 0 {
 		return false
 	}
-	return len(payload) < l.s.pool.FrameSize()/4 || len(c.frags) > l.maxFrames/2
+	size := l.s.pool.FrameSize()
+	return len(payload) < size/4 || len(c.body.frags)+l.framesLeft(c)+3 > l.s.maxFrames
 }
 
-// collectFrame adds a piece where it was received. ok is false if there is no
-// room.
-func (l *loop) collectFrame(c *conn, seg *segment, off, n int) (ok bool, err error) {
-	if len(c.frags) >= l.maxFrames {
-		return false, nil
+// framesLeft is how many full frames the rest of a body takes; of one whose
+// length is not known, as many as it may.
+func (l *loop) framesLeft(c *conn) int {
+	total := c.parser.Request.ContentLength
+	if total < 0 {
+		total = l.s.cfg.BodyLimit
 	}
-	if seg.kept {
-		l.s.pool.Ref(seg.frame)
-	} else {
-		seg.frame, err = l.ring.Keep(seg.slot)
-		for errors.Is(err, pasteapi.ErrNoBuffers) {
-			if made, err := l.makeRoom(); err != nil || !made {
-				return false, err
-			}
-			seg.frame, err = l.ring.Keep(seg.slot)
-		}
-		if err != nil {
-			return false, fmt.Errorf("keep a received buffer: %w", err)
-		}
-		seg.kept = true
-	}
-	if len(c.frags) == 0 {
-		c.front = off - seg.used
-	}
-	seg.used = off + n
-	l.addFragment(c, pmem.Fragment{Frame: seg.frame, Off: uint16(off), Len: uint16(n)})
-	c.room = 0
-	return true, nil
+	return int((total - c.got) / int64(l.s.pool.FrameSize()))
 }
 
-// collectCopy adds a copy of a piece, in frames that are filled to the end.
-func (l *loop) collectCopy(c *conn, payload []byte) (ok bool, err error) {
-	for len(payload) > 0 {
-		if c.room == 0 {
-			if len(c.frags) >= l.maxFrames {
-				return false, nil
-			}
-			var frame [1]uint32
-			for l.s.pool.Alloc(frame[:]) == 0 {
-				if made, err := l.makeRoom(); err != nil || !made {
-					return false, err
-				}
-			}
-			off := 0
-			if len(c.frags) == 0 {
-				off, c.front = c.headroom, c.headroom
-			}
-			l.addFragment(c, pmem.Fragment{Frame: frame[0], Off: uint16(off)})
-			c.room = l.s.pool.FrameSize() - off
-		}
-		f := &c.frags[len(c.frags)-1]
-		n := copy(l.s.pool.Frame(f.Frame)[f.Off+f.Len:], payload)
-		f.Len += uint16(n)
-		c.room -= n
-		payload = payload[n:]
-	}
-	return true, nil
-}
-
-// longList is the capacity from which on a fragment list is shared among
-// connections instead of staying with one.
-const longList = 64
-
-func (l *loop) addFragment(c *conn, f pmem.Fragment) {
-	if len(c.frags) == cap(c.frags) && cap(c.frags) < longList && len(l.lists) > 0 {
-		n := len(l.lists) - 1
-		c.frags = append(l.lists[n], c.frags...)
-		l.lists = l.lists[:n]
-	}
-	c.frags = append(c.frags, f)
-}
-
-// dropBody gives up the frames of the body in progress, at the end of the
-// batch.
+// dropBody gives up the body in progress.
 func (l *loop) dropBody(c *conn) {
-	for _, f := range c.frags {
-		l.drop = append(l.drop, f.Frame)
-	}
-	c.room, c.whole = 0, nil
-	if cap(c.frags) < longList {
-		c.frags = c.frags[:0]
-		return
-	}
-	if len(l.lists) < 16 {
-		l.lists = append(l.lists, c.frags[:0])
-	}
-	c.frags = nil
+	l.dropPieces(&c.body)
+	c.whole = nil
 }
 
 // store appends the body of a complete request to the log. stored is false,
@@ -176,7 +104,7 @@ func (l *loop) store(c *conn) (seq uint64, stored bool, err error) {
 	}
 	l.staged = true
 	l.n.Stored++
-	l.n.StoredBytes += uint64(c.body)
+	l.n.StoredBytes += uint64(c.got)
 	return seq, true, nil
 }
 
@@ -186,7 +114,7 @@ func (l *loop) append(c *conn) (uint64, error) {
 	if c.whole != nil {
 		return l.s.pool.Log().AppendCopy(c.whole)
 	}
-	return l.s.pool.Log().Append(c.frags, true)
+	return l.s.pool.Log().Append(c.body.frags, true)
 }
 
 // commit makes appended records durable. Until then no reply may be pushed.
@@ -207,11 +135,10 @@ func (l *loop) commit() error {
 	return nil
 }
 
-// makeRoom drops the older half of the log if the server may do that.
+// makeRoom makes room for a body that is complete.
 func (l *loop) makeRoom() (bool, error) {
-	if l.handler != nil {
-		l.dropFrames()
-		return l.handler.MakeRoom()
+	if l.dropFrames() || l.s.pool.Free() == 0 && l.evict(nil) {
+		return true, nil
 	}
 	if l.s.cfg.OnFull != Wrap {
 		l.warn("pool or log is full: answering 507", "records", l.s.pool.Log().Len(), "free_frames", l.s.pool.Free())
@@ -220,10 +147,29 @@ func (l *loop) makeRoom() (bool, error) {
 	if err := l.commit(); err != nil {
 		return false, err
 	}
-	l.dropFrames()
-	l.s.lockLog()
-	defer l.s.unlockLog()
-	log := l.s.pool.Log()
+	return l.s.wrap()
+}
+
+// keepReserve drops old records when the log has grown into what unfinished
+// bodies may take: they find it free, and no record ever goes for one of them.
+func (l *loop) keepReserve() error {
+	if l.s.cfg.OnFull != Wrap || l.s.cfg.Persist == PersistNone || l.handler != nil {
+		return nil
+	}
+	for l.s.pool.Free() < l.s.reserve-l.budget.held {
+		if made, err := l.s.wrap(); err != nil || !made {
+			return err
+		}
+	}
+	return nil
+}
+
+// wrap drops the older half of the log, of which everything is committed, and
+// reports whether there was anything.
+func (s *Server) wrap() (bool, error) {
+	s.lockLog()
+	defer s.unlockLog()
+	log := s.pool.Log()
 	n := uint64(log.Len())
 	if n == 0 {
 		return false, nil

@@ -19,6 +19,17 @@ const (
 // count as progress: a byte now and then does not.
 const minProgress = 4096
 
+// waiting is what a connection is waited for, by the loop's clock.
+type waiting struct {
+	part     part
+	since    time.Duration // of that, or of the last progress
+	began    time.Duration // of that
+	bodyMark int64         // of the body, when there was progress
+	taken    int64         // bytes of replies that the socket took, when there
+	takenAt  time.Duration // was progress, or no more to take
+	deadline time.Duration // once lingering
+}
+
 // timer is a loop's clock and the limits that it measures.
 type timer struct {
 	now    time.Duration // since the loop began, without the time it stood still
@@ -27,10 +38,11 @@ type timer struct {
 	next   time.Duration    // look
 	limits [3]time.Duration // by part; <= 0: none
 	stall  time.Duration
+	rate   int64 // bytes a second of a body; <= 0: any
 }
 
 func newTimer(c *Config) timer {
-	t := timer{stall: c.StallTimeout, last: time.Now()}
+	t := timer{stall: c.StallTimeout, rate: c.BodyRate, last: time.Now()}
 	t.limits = [3]time.Duration{partHeader: c.HeaderTimeout, partBody: c.StallTimeout, partIdle: c.IdleTimeout}
 	for _, limit := range t.limits {
 		if limit > 0 && (t.every == 0 || limit < t.every) {
@@ -57,8 +69,8 @@ func (l *loop) pollTimeout() time.Duration {
 	switch {
 	case l.draining && !l.dismissed:
 		return 0
-	case len(l.closing) > 0:
-		return l.closingTimeout()
+	case len(l.closing) > 0 || len(l.senders) > 0:
+		return l.sendTimeout()
 	case l.open > 0 && l.timer.every > 0:
 		return l.timer.every
 	}
@@ -67,11 +79,12 @@ func (l *loop) pollTimeout() time.Duration {
 
 // received notes what the input that was just parsed means for c's limits.
 func (l *loop) received(c *conn) {
+	w := &c.wait
 	switch {
-	case c.part == partBody && c.body-c.bodyMark >= minProgress:
-		c.since, c.bodyMark = l.timer.now, c.body
-	case c.part == partIdle && !c.parser.Idle():
-		c.part, c.since = partHeader, l.timer.now
+	case w.part == partBody && c.got-w.bodyMark >= minProgress:
+		w.since, w.bodyMark = l.timer.now, c.got
+	case w.part == partIdle && !c.parser.Idle():
+		w.part, w.since = partHeader, l.timer.now
 	}
 }
 
@@ -91,15 +104,15 @@ func (l *loop) expire() error {
 			l.abort(c)
 			continue
 		}
-		if l.ring.TxQueued(c.fd) > 0 {
-			c.since = t.now // it is the server that has to go on
+		if c.sending() || l.ring.TxQueued(c.fd) > 0 {
+			c.wait.since = t.now // it is the server that has to go on
 			continue
 		}
-		if limit := t.limits[c.part]; limit <= 0 || t.now-c.since <= limit {
+		if !l.overdue(c) {
 			continue
 		}
 		l.n.TimedOut++
-		if c.part == partBody || !c.parser.Idle() {
+		if c.wait.part == partBody || !c.parser.Idle() {
 			l.n.Requests++
 			if err := l.reply(c, l.replies.timeout); err != nil {
 				return err
@@ -110,19 +123,34 @@ func (l *loop) expire() error {
 	return nil
 }
 
+// overdue reports whether c has made the server wait for too long, or its body
+// comes too slowly: after StallTimeout it must have come at the least rate on
+// average.
+func (l *loop) overdue(c *conn) bool {
+	t, w := &l.timer, &c.wait
+	if limit := t.limits[w.part]; limit > 0 && t.now-w.since > limit {
+		return true
+	}
+	if w.part != partBody || t.rate <= 0 || t.stall <= 0 {
+		return false
+	}
+	late := (t.now - w.began - t.stall).Seconds()
+	return late > 0 && float64(c.got) < late*float64(t.rate)
+}
+
 // stalled reports whether the peer has taken too little of the replies that
 // wait for it, for too long.
 func (l *loop) stalled(c *conn) bool {
 	t := &l.timer
 	queued := l.ring.TxQueued(c.fd)
-	taken := c.written - int64(queued)
-	if c.sync == l.syncs {
-		taken = c.pushed - int64(queued) // later replies are not the ring's yet
+	taken := c.out.written - int64(queued)
+	if c.out.sync == l.syncs {
+		taken = c.out.pushed - int64(queued) // later replies are not the ring's yet
 	}
-	if queued == 0 || taken-c.taken >= minProgress {
-		c.taken, c.takenAt = taken, t.now
+	if queued == 0 || taken-c.wait.taken >= minProgress {
+		c.wait.taken, c.wait.takenAt = taken, t.now
 	}
-	return t.stall > 0 && t.now-c.takenAt > t.stall
+	return t.stall > 0 && t.now-c.wait.takenAt > t.stall
 }
 
 // abort closes c by a reset: nobody reads at the other end, and an orderly end
@@ -135,5 +163,5 @@ func (l *loop) abort(c *conn) {
 
 // expects says what c waits for from now on.
 func (l *loop) expects(c *conn, p part) {
-	c.part, c.since, c.bodyMark = p, l.timer.now, 0
+	c.wait.part, c.wait.since, c.wait.began, c.wait.bodyMark = p, l.timer.now, l.timer.now, 0
 }

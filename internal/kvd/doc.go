@@ -11,7 +11,9 @@
 // where they are not letters, digits or one of "-._~!$&'()*+,;=:@/"; keys that
 // are listed are encoded the same way. A list has at most limit keys (1000 by
 // default, 10000 at most); a longer one is continued with after set to the last
-// key. Bad keys and queries get 400, keys that are too long 414, bodies that are
+// key. A list that does not fit 16 KiB is made while it is sent: it has each key
+// that was there all the time, and may have those that came or went meanwhile.
+// Bad keys and queries get 400, keys that are too long 414, bodies that are
 // too large 413, and 507 says that the pool is full: everything stored is still
 // served, and DELETE makes room.
 //

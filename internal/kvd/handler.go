@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"strconv"
 
@@ -43,15 +44,30 @@ type handler struct {
 	log    *slog.Logger
 	value  kv.Value
 	out    []byte
+	body   []byte // of a list
 	frags  []pmem.Fragment
 	tag    [maxTag]byte
 }
 
-// New makes a server over a store in the same pool.
+// DefaultBodyLimit is the length in bytes beyond which a value gets 413, unless
+// the configuration says otherwise.
+const DefaultBodyLimit = 16 << 20
+
+// maxValue is the length of the longest value, whose head counts too.
+const maxValue = math.MaxUint32 - maxHead
+
+// New makes a server over a store in the same pool. A BodyLimit of 0 is
+// DefaultBodyLimit, or what the pool allows for if that is less.
 func New(cfg httpd.Config, store *kv.Store) (*httpd.Server, error) {
 	log := cfg.Logger
 	if log == nil {
 		log = slog.Default()
+	}
+	switch most := min(cfg.LargestBody(store.Pool()), maxValue); {
+	case cfg.BodyLimit == 0:
+		cfg.BodyLimit = min(DefaultBodyLimit, most)
+	case cfg.BodyLimit > maxValue:
+		return nil, fmt.Errorf("new key-value server: values of up to %d bytes (BodyLimit): one has at most %d", cfg.BodyLimit, int64(maxValue))
 	}
 	shared := newShared()
 	return httpd.NewWithHandler(cfg, store.Pool(), func() httpd.Handler {

@@ -22,6 +22,7 @@ import (
 // local is a server on the loopback device, without a NIC.
 type local struct {
 	t      *testing.T
+	srv    *httpd.Server
 	url    string
 	addr   string
 	store  *kv.Store
@@ -46,7 +47,7 @@ func openLocal(t *testing.T, rings int, cfg httpd.Config) *local {
 		all = append(all, port.Ring(i))
 	}
 	go func() { done <- srv.Run(ctx, all...) }()
-	l := &local{t: t, store: store, addr: srv.Addr().String(), client: &http.Client{Timeout: 3 * time.Minute, Transport: &http.Transport{}}}
+	l := &local{t: t, srv: srv, store: store, addr: srv.Addr().String(), client: &http.Client{Timeout: 3 * time.Minute, Transport: &http.Transport{}}}
 	l.url = "http://" + l.addr
 	t.Cleanup(func() {
 		l.client.CloseIdleConnections()

@@ -89,10 +89,12 @@ func origin(target []byte) []byte {
 	return target
 }
 
-// list is a decoded query for keys.
+// list is a decoded query for keys, and how far it has been answered.
 type list struct {
-	prefix, after []byte
-	limit         int
+	prefix  []byte
+	from    []byte // the first key that may come, nil: any
+	limit   int    // keys that are left
+	chunked bool   // how the answer is sent
 }
 
 // parseList reads the query of a list; ok is false if it is none.
@@ -110,7 +112,7 @@ func parseList(query []byte) (q list, ok bool) {
 		case "prefix":
 			q.prefix = v
 		case "after":
-			q.after = v
+			q.from = append(v, 0) // the first key behind it
 		case "limit":
 			n, err := strconv.Atoi(string(v))
 			if err != nil || n < 1 {

@@ -16,8 +16,8 @@ import (
 type Config struct {
 	HTTP httpd.Config
 	Pool Pool
-	// Port is how the pool's buffers are filled; its Pool and TxLimit are run's
-	// to set.
+	// Port is how the pool's buffers are filled; its Pool is run's to
+	// set.
 	Port pasteapi.Options
 	// Report gets Ready before the first request is served, and Stopped when the
 	// last one has been. An error of Ready's ends the server.
@@ -68,7 +68,6 @@ func run(ctx context.Context, cfg Config, open func(*Config, *pmem.Pool) (*servi
 func openPort(ctx context.Context, cfg *Config, pool *pmem.Pool, svc *service) (*pasteapi.Port, error) {
 	opts := cfg.Port
 	opts.Pool = pool
-	opts.TxLimit = max(4<<20, svc.reply)
 	port, err := pasteapi.Open(ctx, opts)
 	if err != nil {
 		return nil, err

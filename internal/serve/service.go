@@ -14,9 +14,6 @@ import (
 // service is what requests mean, and the server that answers them.
 type service struct {
 	srv *httpd.Server
-	// reply is the size in bytes of the largest reply: one that nobody reads yet
-	// must fit.
-	reply int
 	// describe adds to an event what only this service has.
 	describe func(*Event)
 	// close is called when the port is closed and the pool is not.
@@ -36,7 +33,7 @@ func HTTP(ctx context.Context, cfg Config) error {
 		}
 		found := pool.Log().Recovery().Records
 		return &service{
-			srv: srv, reply: 4 * cfg.HTTP.ResponseBytes, close: srv.Close,
+			srv: srv, close: srv.Close,
 			describe: func(e *Event) {
 				if e.Event == Ready {
 					e.Records = found
@@ -72,7 +69,7 @@ func KV(ctx context.Context, cfg Config, verify bool) error {
 			return nil, errors.Join(err, store.Close())
 		}
 		return &service{
-			srv: srv, reply: 2 * int(cfg.HTTP.BodyLimit),
+			srv:   srv,
 			close: func() error { return errors.Join(srv.Close(), store.Close()) },
 			describe: func(e *Event) {
 				stats := store.Stats()

@@ -1,0 +1,185 @@
+package httpd
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pastenet/paste/pasteapi"
+	"github.com/pastenet/paste/pmem"
+)
+
+// pieces is input that is kept: the body of a request that is not complete, or
+// what came behind a request whose answer is still being sent.
+type pieces struct {
+	frags []pmem.Fragment
+	room  int // bytes left in the frame of the last fragment, if that is filled by copying
+	front int // bytes in front of the first fragment that nobody needs
+}
+
+// budget is what unfinished input may take of the pool, of one loop.
+type budget struct {
+	held  int // fragments in all pieces; at least as many as frames
+	limit int
+	lists [][]pmem.Fragment // long fragment lists to be used again
+}
+
+// keepFrame adds a part of a segment where it was received. ok is false if
+// there is no room.
+func (l *loop) keepFrame(c *conn, p *pieces, seg *segment, off, n int) (ok bool, err error) {
+	if !l.makeWay(c) {
+		return false, nil
+	}
+	if seg.kept {
+		l.s.pool.Ref(seg.frame)
+	} else {
+		seg.frame, err = l.ring.Keep(seg.slot)
+		for errors.Is(err, pasteapi.ErrNoBuffers) {
+			if found, err := l.findFrames(c); err != nil || !found {
+				return false, err
+			}
+			seg.frame, err = l.ring.Keep(seg.slot)
+		}
+		if err != nil {
+			return false, fmt.Errorf("keep a received buffer: %w", err)
+		}
+		seg.kept = true
+	}
+	if len(p.frags) == 0 {
+		p.front = off - seg.used
+	}
+	seg.used = off + n
+	l.addFragment(c, p, pmem.Fragment{Frame: seg.frame, Off: uint16(off), Len: uint16(n)})
+	p.room = 0
+	return true, nil
+}
+
+// keepCopy adds a copy of payload, in frames that are filled to the end.
+func (l *loop) keepCopy(c *conn, p *pieces, payload []byte) (ok bool, err error) {
+	for len(payload) > 0 {
+		if p.room == 0 {
+			if !l.makeWay(c) {
+				return false, nil
+			}
+			var frame [1]uint32
+			for l.s.pool.Alloc(frame[:]) == 0 {
+				if found, err := l.findFrames(c); err != nil || !found {
+					return false, err
+				}
+			}
+			off := 0
+			if len(p.frags) == 0 && p == &c.body {
+				off, p.front = c.headroom, c.headroom
+			}
+			l.addFragment(c, p, pmem.Fragment{Frame: frame[0], Off: uint16(off)})
+			p.room = l.s.pool.FrameSize() - off
+		}
+		f := &p.frags[len(p.frags)-1]
+		n := copy(l.s.pool.Frame(f.Frame)[f.Off+f.Len:], payload)
+		f.Len += uint16(n)
+		p.room -= n
+		payload = payload[n:]
+	}
+	return true, nil
+}
+
+// longList is the capacity from which on a fragment list is shared among
+// connections instead of staying with one.
+const longList = 64
+
+func (l *loop) addFragment(c *conn, p *pieces, f pmem.Fragment) {
+	if c.held() == 0 {
+		c.heldSince = l.timer.now
+	}
+	b := &l.budget
+	if len(p.frags) == cap(p.frags) && cap(p.frags) < longList && len(b.lists) > 0 {
+		n := len(b.lists) - 1
+		p.frags = append(b.lists[n], p.frags...)
+		b.lists = b.lists[:n]
+	}
+	p.frags = append(p.frags, f)
+	b.held++
+}
+
+// drop gives up the frames of pieces, at the end of the batch.
+func (l *loop) dropPieces(p *pieces) {
+	b := &l.budget
+	b.held -= len(p.frags)
+	for _, f := range p.frags {
+		l.drop = append(l.drop, f.Frame)
+	}
+	p.room = 0
+	if cap(p.frags) < longList {
+		p.frags = p.frags[:0]
+		return
+	}
+	if len(b.lists) < 16 {
+		b.lists = append(b.lists, p.frags[:0])
+	}
+	p.frags = nil
+}
+
+// held is how many fragments of unfinished input a connection has.
+func (c *conn) held() int { return len(c.body.frags) + len(c.late.frags) }
+
+// makeWay makes room in the budget for a fragment of c. It reports whether
+// there is room.
+func (l *loop) makeWay(c *conn) bool {
+	for l.budget.held >= l.budget.limit {
+		if !l.evict(c) {
+			return false
+		}
+	}
+	return true
+}
+
+// findFrames frees frames when the pool has none, and reports whether it could.
+// Nothing that was acknowledged is given up for input that is not complete.
+func (l *loop) findFrames(c *conn) (bool, error) {
+	if l.dropFrames() {
+		return true, nil
+	}
+	if l.handler != nil {
+		if made, err := l.handler.MakeRoom(); made || err != nil {
+			return made, err
+		}
+	}
+	if l.evict(c) {
+		return true, nil
+	}
+	l.warn("pool is full", "free_frames", l.s.pool.Free(), "held_by_unfinished_requests", l.budget.held)
+	return false, nil
+}
+
+// cost is what a connection's unfinished input has taken: frames times the time
+// for which they were held.
+func (l *loop) cost(c *conn) time.Duration {
+	return time.Duration(c.held()) * (l.timer.now - c.heldSince + time.Second)
+}
+
+// evict takes the frames of the unfinished input that has cost the most, unless
+// that is c's; nil is nobody's. It reports whether it did: so the slowest and
+// largest lose first, and whoever is quick or small always finds room.
+func (l *loop) evict(c *conn) bool {
+	victim, most := (*conn)(nil), time.Duration(0)
+	if c != nil {
+		most = l.cost(c)
+	}
+	for _, o := range l.conns {
+		if o != nil && o != c && o.held() > 0 && l.cost(o) > most {
+			victim, most = o, l.cost(o)
+		}
+	}
+	if victim == nil {
+		return false
+	}
+	l.n.Evicted++
+	if len(victim.late.frags) > 0 {
+		l.abort(victim) // its requests cannot be answered any more
+	} else {
+		victim.status = stFull
+		l.dropPieces(&victim.body)
+	}
+	l.dropFrames()
+	return true
+}
