@@ -177,7 +177,7 @@ func play(t *testing.T, link *rawLink, r reader, sport uint16, seed uint64) (str
 	t.Helper()
 	p, err := link.connect(sport, r.port())
 	qt.Assert(t, qt.IsNil(err))
-	s := &script{p: p, rng: rand.New(rand.NewPCG(seed, 4))}
+	s := &script{p: p, rng: rand.New(rand.NewPCG(seed, 4)), ends: map[uint32]bool{}}
 	r.ready(false)
 	qt.Assert(t, qt.IsNil(s.begin()))
 	r.ready(true)
@@ -193,6 +193,7 @@ type script struct {
 	p     *rawPeer
 	rng   *rand.Rand
 	steps []string
+	ends  map[uint32]bool // offsets where segments have ended
 }
 
 func (s *script) begin() error {
@@ -250,6 +251,7 @@ func (s *script) step() error {
 		}
 	}
 	s.steps = append(s.steps, fmt.Sprintf("%s at %d, %d bytes", name, int32(at), len(seg.payload)))
+	s.ends[at+uint32(len(seg.payload))] = true
 	if err := s.p.send(seg, at); err != nil {
 		return err
 	}
@@ -270,7 +272,12 @@ func (s *script) choose() (name string, at uint32, seg segment) {
 	}
 	seg.payload = randomBytes(rng, size)
 	n := uint32(len(seg.payload))
+	// Of segments ahead that overlap TCP prefers one that joins on exactly to
+	// another, if that one's memory has room: not even two sockets need agree on that.
 	near := next + rng.Uint32N(3000)
+	for s.ends[near] {
+		near++
+	}
 	switch rng.IntN(22) {
 	case 0, 1, 2:
 		return "next", next, seg
