@@ -22,7 +22,7 @@ interleaved; rates are medians over them, ratios medians of the ratios within
 each round. Many short rounds stand a noisy machine better than a few long ones.
 
 The contenders:
-  paste       pastectl serve http --nic
+  paste       pastectl serve http --nic (rpc, wal); a server on a ring (echo, sink)
   paste-copy  the same without --nic: payload is copied out of the kernel's TCP
   epoll       one thread, raw system calls
   io_uring    one thread, multishot receive into provided buffers in the pool
@@ -38,6 +38,8 @@ and, if asked for:
 	cmd.AddCommand(
 		newBenchWorkloadCmd(e, loadgen.RPC),
 		newBenchWorkloadCmd(e, loadgen.WAL),
+		newBenchWorkloadCmd(e, loadgen.Echo),
+		newBenchWorkloadCmd(e, loadgen.Sink),
 		newBenchServerCmd(e),
 	)
 	return cmd

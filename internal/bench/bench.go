@@ -63,7 +63,8 @@ func Names() []string {
 type Config struct {
 	Workload    loadgen.Workload
 	Connections int
-	// Size in bytes of a POST's body (wal) or of the response's (rpc).
+	// Size in bytes of a POST's body (wal), the response's (rpc), a message (echo) or
+	// a write (sink).
 	Size int
 	// Rate of requests per second that are offered to each contender, whatever it
 	// does; 0 is a closed loop, which shows how much it can do.
@@ -138,8 +139,14 @@ func (c *Config) fill() error {
 	names := Names()
 	if c.Custom != nil {
 		names = c.Custom.Names
-	} else if c.Workload != loadgen.RPC && c.Workload != loadgen.WAL {
-		return fmt.Errorf("unknown workload %q: want rpc or wal", c.Workload)
+	} else if !slices.Contains([]loadgen.Workload{loadgen.RPC, loadgen.WAL, loadgen.Echo, loadgen.Sink}, c.Workload) {
+		return fmt.Errorf("unknown workload %q: want rpc, wal, echo or sink", c.Workload)
+	}
+	if c.Workload == loadgen.Sink && c.Rate > 0 {
+		return errors.New("a sink takes as much as comes: no rate can be offered to it")
+	}
+	if c.raw() != contender.NotRaw && c.Size > maxRaw {
+		return fmt.Errorf("size of %d bytes: want 1 MiB at most for %s", c.Size, c.Workload)
 	}
 	for _, k := range c.Others {
 		names = append(names, string(k))
@@ -164,7 +171,7 @@ func (c *Config) fill() error {
 	}
 	for i, n := range c.Contenders {
 		base, exe, other := strings.Cut(n, "@")
-		known := slices.Contains(names, base) || (base == PastePersistCopy || base == PasteNoSpin) && c.Custom == nil
+		known := slices.Contains(names, base) || (base == PastePersistCopy || base == PasteNoSpin) && c.Custom == nil && c.raw() == contender.NotRaw
 		if !known || other && (exe == "" || !isPaste(base)) {
 			return fmt.Errorf("unknown contender %q: want %s", n, strings.Join(names, ", "))
 		}
@@ -194,6 +201,20 @@ func (c *Config) fill() error {
 		c.Prefix = "ben"
 	}
 	return nil
+}
+
+// maxRaw is the longest message of an echo, or write to a sink.
+const maxRaw = 1 << 20
+
+// raw is what servers do under a workload that is not HTTP.
+func (c *Config) raw() contender.Raw {
+	switch c.Workload {
+	case loadgen.Echo:
+		return contender.Echo
+	case loadgen.Sink:
+		return contender.Sink
+	}
+	return contender.NotRaw
 }
 
 func isPaste(name string) bool { return strings.HasPrefix(name, Paste) }

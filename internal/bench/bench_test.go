@@ -131,6 +131,8 @@ func TestBadConfig(t *testing.T) {
 		"no contender":           func(c *Config) { c.Contenders = nil },
 		`unknown contender "x"`:  func(c *Config) { c.Contenders = []string{"x"} },
 		`"epoll" is named twice`: func(c *Config) { c.Contenders = []string{"epoll", "epoll"} },
+		"no rate can be offered": func(c *Config) { c.Workload, c.Rate = loadgen.Sink, 1 },
+		"1 MiB at most for echo": func(c *Config) { c.Workload, c.Size = loadgen.Echo, 2<<20 },
 		"share CPU 1":            func(c *Config) { c.ClientCPU = 1 },
 		"CPU 1000 can't be used": func(c *Config) { c.ServerCPU = 1000 },
 	} {
@@ -218,6 +220,24 @@ func TestReport(t *testing.T) {
 	qt.Check(t, qt.StringContains(b.String(), "paste: the generator saturates first (server core 60% busy)"))
 	qt.Check(t, qt.StringContains(b.String(), "1.82×"))
 	qt.Check(t, qt.Equals(median([]float64{4, 1, 3, 2}), 2.5))
+}
+
+// PASTE's ring server and the others take part in what is not HTTP.
+func TestStreams(t *testing.T) {
+	for _, w := range []loadgen.Workload{loadgen.Echo, loadgen.Sink} {
+		cfg := testConfig(t)
+		cfg.Workload, cfg.Rounds, cfg.Connections, cfg.Contenders = w, 1, 3, []string{Paste, PasteCopy, "epoll", "io_uring", "go-net"}
+		r, err := Run(context.Background(), cfg)
+		qt.Assert(t, qt.IsNil(err))
+		for _, c := range r.Contenders {
+			qt.Check(t, qt.IsTrue(c.RPS.Median > 0 && c.Gbits > 0), qt.Commentf("%s: %+v", w, c))
+			qt.Check(t, qt.Equals(c.Errors, 0))
+		}
+		qt.Check(t, qt.HasLen(r.Ratios, 4))
+		var table bytes.Buffer
+		qt.Assert(t, qt.IsNil(r.WriteTable(&table)))
+		qt.Check(t, qt.StringContains(table.String(), "Gbit/s"))
+	}
 }
 
 func TestCommandsOfPaste(t *testing.T) {

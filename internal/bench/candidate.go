@@ -191,14 +191,20 @@ func (s *candidate) command() []string {
 	if c.Custom != nil {
 		return c.Custom.Command(s.name, s.exe, s.addr, s.lab.ServerDev, s.pool)
 	}
-	args := []string{s.exe}
-	if !isPaste(s.name) {
-		serve := ServeConfig{Kind: contender.Kind(s.name), Addr: s.addr, ResponseBytes: s.responseBytes(), BusyPoll: c.BusyPoll}
-		if c.Workload == loadgen.WAL {
+	if raw := c.raw(); raw != contender.NotRaw || !isPaste(s.name) {
+		serve := ServeConfig{Kind: contender.Kind(s.name), Addr: s.addr, ResponseBytes: s.responseBytes(), Raw: raw, BusyPoll: c.BusyPoll}
+		if isPaste(s.name) {
+			serve.Kind = Paste
+			if s.name != PasteCopy {
+				serve.NIC = s.lab.ServerDev
+			}
+		}
+		if c.Workload == loadgen.WAL || isPaste(s.name) {
 			serve.Pool, serve.PoolSize = s.pool, c.PoolSize
 		}
-		return append(args, serve.args()...)
+		return append([]string{s.exe}, serve.args()...)
 	}
+	args := []string{s.exe}
 	args = append(args, "serve", "http", "--listen", s.addr.String(),
 		"--pool", s.pool, "--pool-size", strconv.FormatInt(c.PoolSize, 10),
 		"--response-bytes", strconv.Itoa(s.responseBytes()), "--on-full", "wrap", "--json")

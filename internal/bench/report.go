@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/pastenet/paste/internal/contender"
 )
 
 // Saturated is the share of busy time from which on a CPU counts as saturated.
@@ -33,6 +34,8 @@ type ContenderReport struct {
 	Name    string  `json:"name"`
 	RPS     Spread  `json:"rps"` // over the rounds
 	Latency Latency `json:"latency_us"`
+	// Gbits is the payload's rate one way in Gbit/s, of echo and sink.
+	Gbits float64 `json:"gbit_per_second,omitempty"`
 	// Medians over the rounds, 0 to 1.
 	ServerBusy float64 `json:"server_core_busy"`
 	ClientBusy float64 `json:"client_core_busy"`
@@ -70,6 +73,9 @@ func newReport(cfg *Config, samples map[string][]Sample, syscalls map[string]flo
 		Rate: cfg.Rate, Rounds: cfg.Rounds, Seconds: cfg.Duration.Seconds(), Ratios: map[string]float64{}, CPURatios: map[string]float64{}}
 	for _, name := range cfg.Contenders {
 		c := newContenderReport(name, samples[name])
+		if cfg.raw() != contender.NotRaw {
+			c.Gbits = c.RPS.Median * float64(cfg.Size) * 8 / 1e9
+		}
 		if calls, ok := syscalls[name]; ok {
 			c.Syscalls = &calls
 		}

@@ -20,6 +20,8 @@ type ServeConfig struct {
 	Kind          contender.Kind `json:"kind"`
 	Addr          netip.AddrPort `json:"addr"`
 	ResponseBytes int            `json:"response_bytes"`
+	Raw           contender.Raw  `json:"raw,omitempty"`
+	NIC           string         `json:"nic,omitempty"` // of PASTE
 	BusyPoll      bool           `json:"busy_poll"`
 	Pool          string         `json:"pool,omitempty"` // empty: bodies are forgotten
 	PoolSize      int64          `json:"pool_size,omitempty"`
@@ -74,8 +76,11 @@ func Serve(ctx context.Context, args []string, out io.Writer, others ...Server) 
 		return fmt.Errorf("bench server: %w", err)
 	}
 	stats := new(contender.Stats)
-	cfg := contender.Config{Kind: s.Kind, Addr: s.Addr, ResponseBytes: s.ResponseBytes, BusyPoll: s.BusyPoll, Stats: stats,
+	cfg := contender.Config{Kind: s.Kind, Addr: s.Addr, ResponseBytes: s.ResponseBytes, Raw: s.Raw, BusyPoll: s.BusyPoll, Stats: stats,
 		Ready: func(a netip.AddrPort) { fmt.Fprintf(out, "listening on %s\n", a) }}
+	if s.Kind == Paste {
+		cfg.Other = func(ctx context.Context, cfg *contender.Config) error { return runRing(ctx, cfg, s.NIC) }
+	}
 	for _, o := range others {
 		if o.Kind == s.Kind {
 			cfg.Other = o.Run

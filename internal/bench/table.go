@@ -20,15 +20,22 @@ func (r *Report) WriteTable(w io.Writer) error {
 	}
 	fmt.Fprintf(w, "%s, %d connections, %d bytes%s: %d rounds of %gs\n\n", r.Workload, r.Connections, r.Size, mode, r.Rounds, r.Seconds)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "\treq/s\tmin\tmax\tp50 µs\tp99 µs\tp99.9 µs\tserver core\tclient core\tCPU µs/req\tsyscalls/1000\tpaste's rate is\tpaste's CPU is\t")
+	fmt.Fprintln(t, "\treq/s\tmin\tmax\tp50 µs\tp99 µs\tp99.9 µs\tserver core\tclient core\tCPU µs/req\tsyscalls/1000\tpaste's rate is\tpaste's CPU is\tGbit/s\t")
 	for _, c := range r.Contenders {
-		calls := "-"
+		calls, gbits := "-", ""
+		if c.Gbits > 0 {
+			gbits = fmt.Sprintf("%.2f", c.Gbits)
+		}
 		if c.Syscalls != nil {
 			calls = fmt.Sprintf("%.0f", *c.Syscalls)
 		}
-		fmt.Fprintf(t, "%s\t%.0f\t%.0f\t%.0f\t%.1f\t%.1f\t%.1f\t%.0f%%\t%.0f%%\t%.2f\t%s\t%s\t%s\t\n", c.Name,
-			c.RPS.Median, c.RPS.Min, c.RPS.Max, c.Latency.P50, c.Latency.P99, c.Latency.P999,
-			100*c.ServerBusy, 100*c.ClientBusy, c.ServerCPU, calls, times(r.Ratios, c.Name), times(r.CPURatios, c.Name))
+		latency := "-\t-\t-" // a stream has none
+		if c.Latency.P50 > 0 {
+			latency = fmt.Sprintf("%.1f\t%.1f\t%.1f", c.Latency.P50, c.Latency.P99, c.Latency.P999)
+		}
+		fmt.Fprintf(t, "%s\t%.0f\t%.0f\t%.0f\t%s\t%.0f%%\t%.0f%%\t%.2f\t%s\t%s\t%s\t%s\t\n", c.Name,
+			c.RPS.Median, c.RPS.Min, c.RPS.Max, latency,
+			100*c.ServerBusy, 100*c.ClientBusy, c.ServerCPU, calls, times(r.Ratios, c.Name), times(r.CPURatios, c.Name), gbits)
 	}
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("write table: %w", err)

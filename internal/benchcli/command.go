@@ -26,11 +26,13 @@ var workloads = map[loadgen.Workload]struct {
 	short, size string
 	bytes       bytesize.Size
 }{
-	loadgen.RPC: {"Requests without a body: GET, answered from memory", "body of a response", 64},
-	loadgen.WAL: {"A write-ahead log: POST, answered when the body is durable", "body of a request", 1024},
+	loadgen.RPC:  {"Requests without a body: GET, answered from memory", "body of a response", 64},
+	loadgen.Echo: {"Messages that are sent back", "length of a message", 1024},
+	loadgen.Sink: {"Streams that nobody answers, read and forgotten", "length of a write", 64 << 10},
+	loadgen.WAL:  {"A write-ahead log: POST, answered when the body is durable", "body of a request", 1024},
 }
 
-// NewCmd is the command that measures servers of HTTP under a workload, RPC or WAL.
+// NewCmd is the command that measures servers under a workload of loadgen but KV.
 func NewCmd(w loadgen.Workload, setup Setup) *cobra.Command {
 	what := workloads[w]
 	cfg := bench.Config{Workload: w, Others: setup.Others}
@@ -60,8 +62,8 @@ func NewCmd(w loadgen.Workload, setup Setup) *cobra.Command {
 	f.Var(&size, "size", what.size)
 	f.BoolVar(&cfg.RPS, "rps", false, "receive by packet steering instead of threaded NAPI: XDP then runs on the client's CPU")
 	f.BoolVar(&cfg.BusyPoll, "busy-poll", false, "servers and client poll without sleeping, for very few connections")
-	if w == loadgen.WAL {
-		f.Var(&poolSize, "pool-size", "size of each server's pool, on /dev/shm")
+	if w != loadgen.RPC {
+		f.Var(&poolSize, "pool-size", "size of a pool, on /dev/shm")
 	}
 	cmd.Example = fmt.Sprintf("  %s %s --connections 100 --size %d --contenders paste,epoll", setup.Name, w, int64(what.bytes))
 	return cmd

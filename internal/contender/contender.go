@@ -39,12 +39,23 @@ const (
 // Kinds lists the contenders.
 func Kinds() []Kind { return []Kind{Epoll, IOUring, GoNet} }
 
+// Raw is what a server does with a stream of bytes that is not HTTP.
+type Raw string
+
+const (
+	NotRaw Raw = ""     // HTTP
+	Echo   Raw = "echo" // sends back whatever comes
+	Sink   Raw = "sink" // reads and forgets
+)
+
 // Config of a server.
 type Config struct {
 	Kind Kind
 	Addr netip.AddrPort
-	// ResponseBytes is the length of the body that answers a GET.
+	// ResponseBytes is the length of the body that answers a GET; of what counts as
+	// a request, if Raw.
 	ResponseBytes int
+	Raw           Raw
 	// Pool takes the bodies of POST and PUT. Nil forgets them; IOUring then
 	// makes a pool in memory for its receive buffers.
 	Pool *pmem.Pool
@@ -98,9 +109,9 @@ func Run(ctx context.Context, cfg Config) error {
 	return nil
 }
 
-// listen makes a non-blocking listening socket. Accepted sockets inherit
+// Listen makes a non-blocking listening socket. Accepted sockets inherit
 // TCP_NODELAY.
-func listen(addr netip.AddrPort) (int, netip.AddrPort, error) {
+func Listen(addr netip.AddrPort) (int, netip.AddrPort, error) {
 	family, sa := unix.AF_INET, unix.Sockaddr(nil)
 	if a := addr.Addr(); a.Unmap().Is4() {
 		sa = &unix.SockaddrInet4{Port: int(addr.Port()), Addr: a.Unmap().As4()}

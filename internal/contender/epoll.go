@@ -46,7 +46,7 @@ type epollServer struct {
 func runEpoll(ctx context.Context, cfg *Config) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	ln, addr, err := listen(cfg.Addr)
+	ln, addr, err := Listen(cfg.Addr)
 	if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func runEpoll(ctx context.Context, cfg *Config) error {
 		return fmt.Errorf("create epoll: %w", err)
 	}
 	defer unix.Close(ep)
-	s := &epollServer{Config: cfg, store: store{pool: cfg.Pool, stats: cfg.Stats}, replies: newReplies(cfg.ResponseBytes),
+	s := &epollServer{Config: cfg, store: store{pool: cfg.Pool, stats: cfg.Stats}, replies: newReplies(cfg),
 		ep: ep, ln: ln, wake: wake, buf: make([]byte, readSize)}
 	defer func() {
 		for _, c := range s.conns {

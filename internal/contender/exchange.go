@@ -15,7 +15,7 @@ type Exchanger struct {
 
 // NewExchanger makes one for a server; of cfg it takes ResponseBytes, Pool and Stats.
 func NewExchanger(cfg *Config) *Exchanger {
-	return &Exchanger{stats: cfg.Stats, replies: newReplies(cfg.ResponseBytes), store: store{pool: cfg.Pool, stats: cfg.Stats}}
+	return &Exchanger{stats: cfg.Stats, replies: newReplies(cfg), store: store{pool: cfg.Pool, stats: cfg.Stats}}
 }
 
 // Exchange is one connection of an Exchanger, for one goroutine at a time.

@@ -8,10 +8,19 @@ import (
 	"github.com/pastenet/paste/internal/http1"
 )
 
-// replies are the complete responses, made once.
-type replies struct{ get, head, stored, proceed []byte }
+// replies are the complete responses, made once; or what is done instead.
+type replies struct {
+	get, head, stored, proceed []byte
 
-func newReplies(n int) replies {
+	raw  Raw
+	size int64 // of a raw request
+}
+
+func newReplies(cfg *Config) replies {
+	n := cfg.ResponseBytes
+	if cfg.Raw != NotRaw {
+		return replies{stored: []byte("unused"), raw: cfg.Raw, size: max(int64(n), 1)}
+	}
 	head := fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", n)
 	return replies{
 		get:     []byte(head + strings.Repeat("x", n)),
@@ -46,6 +55,9 @@ type session struct {
 // feed handles received bytes and returns how many requests they completed. After
 // close is set nothing more is to be fed.
 func (s *session) feed(b []byte, r *replies, k sink) (requests uint64) {
+	if r.raw != NotRaw {
+		return s.feedRaw(b, r, k)
+	}
 	for len(b) > 0 && !s.close {
 		n, body, ev, perr := s.parser.Feed(b)
 		if perr != nil {
@@ -97,6 +109,15 @@ func (s *session) feed(b []byte, r *replies, k sink) (requests uint64) {
 		}
 	}
 	return requests
+}
+
+func (s *session) feedRaw(b []byte, r *replies, k sink) (requests uint64) {
+	if r.raw == Echo && len(b) > 0 {
+		k.reply(b)
+	}
+	whole := s.length / r.size
+	s.length += int64(len(b))
+	return uint64(s.length/r.size - whole)
 }
 
 func (s *session) refuse(status int, k sink) {

@@ -62,7 +62,7 @@ func runUring(ctx context.Context, cfg *Config) (err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	s := &uringServer{Config: cfg, pool: cfg.Pool, store: store{pool: cfg.Pool, stats: cfg.Stats},
-		replies: newReplies(cfg.ResponseBytes), orphans: map[uint64]*uringConn{}}
+		replies: newReplies(cfg), orphans: map[uint64]*uringConn{}}
 	if s.pool == nil {
 		if s.pool, err = pmem.NewMemory("paste-bench", pmem.Options{Size: 64 << 20}); err != nil {
 			return err
@@ -70,7 +70,7 @@ func runUring(ctx context.Context, cfg *Config) (err error) {
 		defer s.pool.Close()
 	}
 	var addr netip.AddrPort
-	if s.ln, addr, err = listen(cfg.Addr); err != nil {
+	if s.ln, addr, err = Listen(cfg.Addr); err != nil {
 		return err
 	}
 	defer unix.Close(s.ln)

@@ -33,13 +33,14 @@ func (g *generator) build() error {
 		return g.buildKV()
 	}
 	var head string
-	if g.Workload == RPC {
+	switch g.Workload {
+	case RPC:
 		head = "GET / HTTP/1.1\r\nHost: paste\r\n\r\n"
-	} else {
+	case WAL:
 		head = fmt.Sprintf("POST / HTTP/1.1\r\nHost: paste\r\nContent-Length: %d\r\n\r\n", g.Size)
 	}
 	size, copies := len(head), 1
-	if g.Workload == WAL {
+	if g.Workload != RPC {
 		size, copies = len(head)+g.Size, g.Connections
 	}
 	if size > (4<<30)/copies {
@@ -208,6 +209,7 @@ func (g *generator) nextRequest(c *conn) []byte {
 		return g.nextKV(c)
 	}
 	setID(c.body, g.Run, c.id, c.n)
+	c.resp.left = int64(len(c.body)) // of an echo
 	c.sentAt = g.now
 	return c.req
 }

@@ -32,6 +32,11 @@ const (
 	// KV reads and writes values of Config.Size bytes under keys of a key-value
 	// store, as Config.KV says.
 	KV Workload = "kv"
+	// Echo is Config.Size bytes, to be sent back.
+	Echo Workload = "echo"
+	// Sink is a stream in writes of Config.Size bytes that nobody answers. A
+	// request is as many bytes that the server's kernel has acknowledged.
+	Sink Workload = "sink"
 )
 
 // Engine says how the generator talks to the kernel.
@@ -151,11 +156,17 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	if cfg.Connections < 1 || cfg.Duration <= 0 || cfg.Size < -1 || cfg.Workload == WAL && cfg.Size < 0 || cfg.Rate < 0 || cfg.Rate > maxRate {
 		return nil, fmt.Errorf("load generator: %d connections, size %d, duration %v, rate %g: out of range", cfg.Connections, cfg.Size, cfg.Duration, cfg.Rate)
 	}
-	if cfg.Workload == KV {
+	switch cfg.Workload {
+	case RPC, WAL:
+	case KV:
 		if err := cfg.KV.check(cfg.Size); err != nil {
 			return nil, fmt.Errorf("load generator: %w", err)
 		}
-	} else if cfg.Workload != RPC && cfg.Workload != WAL {
+	case Echo, Sink:
+		if cfg.Size < 1 || cfg.Workload == Sink && cfg.Rate > 0 {
+			return nil, fmt.Errorf("load generator: %s of %d bytes, rate %g: want 1 byte or more, and no rate for a sink", cfg.Workload, cfg.Size, cfg.Rate)
+		}
+	default:
 		return nil, fmt.Errorf("load generator: unknown workload %q", cfg.Workload)
 	}
 	if cfg.Live == nil {
@@ -198,6 +209,9 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 }
 
 func (g *generator) run() error {
+	if g.Workload == Sink {
+		return g.sinkLoop()
+	}
 	engine := g.Engine
 	if engine == Auto || engine == IOUring {
 		e, err := newUringEngine(g)
@@ -264,8 +278,11 @@ func (g *generator) finish() {
 // is complete, so that its next request may go.
 func (g *generator) input(c *conn, b []byte) (next bool, err error) {
 	feed := c.resp.feed
-	if g.KV.RESP {
+	switch {
+	case g.KV.RESP:
 		feed = c.resp.feedRESP
+	case g.Workload == Echo:
+		feed = c.feedEcho
 	}
 	done, err := feed(b)
 	if err != nil || !done {

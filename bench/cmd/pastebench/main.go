@@ -49,7 +49,10 @@ func run(args []string, s streams) int {
 	root.SetErr(s.stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return errors.Join(errUsage, err) })
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newWorkloadCmd(s, loadgen.RPC), newWorkloadCmd(s, loadgen.WAL), newServerCmd(s), newKVCmd(s), newKVServerCmd(s))
+	for _, w := range []loadgen.Workload{loadgen.RPC, loadgen.WAL, loadgen.Echo, loadgen.Sink} {
+		root.AddCommand(newWorkloadCmd(s, w))
+	}
+	root.AddCommand(newServerCmd(s), newKVCmd(s), newKVServerCmd(s))
 	cmd, err := root.ExecuteContextC(ctx)
 	switch {
 	case err == nil:
