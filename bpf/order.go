@@ -57,15 +57,15 @@ func (o *Order) Injected(f Flow, end uint32) {
 	atomic.StoreUint32(&o.shared.Flows[f].Injected, end)
 }
 
-// Hold has all segments of a connection steered until Resume. It is counted, for
-// several connections with the same entry.
-func (o *Order) Hold(f Flow) { atomic.AddUint32(&o.shared.Flows[f].Held, 1) }
+// Force has all segments of a flow steered, small ones too, until EndForce: nothing
+// may pass by frames that are held. It is counted, for flows that share an entry.
+func (o *Order) Force(f Flow) { atomic.AddUint32(&o.shared.Flows[f].Held, 1) }
 
-// Resume ends Hold. It is called once for each call of that.
-func (o *Order) Resume(f Flow) { atomic.AddUint32(&o.shared.Flows[f].Held, ^uint32(0)) }
+// EndForce ends Force. It is called once for each call of that.
+func (o *Order) EndForce(f Flow) { atomic.AddUint32(&o.shared.Flows[f].Held, ^uint32(0)) }
 
-// SteerAll has every segment of an RX queue steered, or no longer.
-func (o *Order) SteerAll(queue int, all bool) {
+// ForceQueue does the same for everything that arrives at an RX queue, or ends it.
+func (o *Order) ForceQueue(queue int, all bool) {
 	v := uint32(0)
 	if all {
 		v = 1

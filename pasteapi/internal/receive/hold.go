@@ -30,7 +30,7 @@ func (w *steered) keep(s *Stream, h heldFrame) {
 func (w *steered) hold(s *Stream) {
 	if !s.holding && w.order != nil {
 		s.holding = true
-		w.order.Hold(s.Flow)
+		w.order.Force(s.Flow)
 	}
 }
 
@@ -38,7 +38,7 @@ func (w *steered) hold(s *Stream) {
 func (w *steered) letPass(s *Stream) {
 	if s.holding {
 		s.holding = false
-		w.order.Resume(s.Flow)
+		w.order.EndForce(s.Flow)
 	}
 }
 

@@ -152,7 +152,7 @@ func (w *steered) release(s *Stream) error {
 		return nil
 	}
 	// Small segments pass the NIC queue again when the held ones are in.
-	defer w.order.Resume(s.Flow)
+	defer w.order.EndForce(s.Flow)
 	s.holding = false
 	for _, h := range w.takeHeld(s) {
 		if w.inj.Room() == 0 {
@@ -214,7 +214,7 @@ func (w *steered) updateBehind() {
 	}
 	w.behind = behind
 	for _, s := range w.nics {
-		w.order.SteerAll(s.Queue(), behind)
+		w.order.ForceQueue(s.Queue(), behind)
 	}
 }
 
