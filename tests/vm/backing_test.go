@@ -14,6 +14,7 @@ import (
 	"github.com/go-quicktest/qt"
 	"github.com/pastenet/paste/pmem"
 	"github.com/pastenet/paste/pmem/kv"
+	"golang.org/x/sys/unix"
 )
 
 // poolSize is enough to have several of a device's mappings (2 MiB) and little
@@ -290,4 +291,27 @@ func TestKeyValueStore(t *testing.T) {
 	}
 	qt.Assert(t, qt.IsNil(s.Close()))
 	qt.Assert(t, qt.IsNil(p.Close()))
+}
+
+// A pool has one lock, by whatever name it is opened: a link to its file, or
+// another node of its device.
+func TestOtherName(t *testing.T) {
+	path, _ := place(t)
+	p := create(t, path, pmem.Options{})
+	other := filepath.Join(t.TempDir(), "node")
+	var st unix.Stat_t
+	qt.Assert(t, qt.IsNil(unix.Stat(path, &st)))
+	if st.Mode&unix.S_IFMT == unix.S_IFCHR {
+		qt.Assert(t, qt.IsNil(unix.Mknod(other, unix.S_IFCHR|0o600, int(st.Rdev))))
+	} else {
+		other = path + ".link"
+		qt.Assert(t, qt.IsNil(os.Link(path, other)))
+		defer os.Remove(other)
+	}
+	_, err := pmem.Open(other, pmem.Options{})
+	qt.Assert(t, qt.ErrorIs(err, pmem.ErrLocked))
+	qt.Assert(t, qt.IsNil(p.Close()))
+	open(t, other, pmem.Options{})
+	_, err = pmem.Open(path, pmem.Options{})
+	qt.Assert(t, qt.ErrorIs(err, pmem.ErrLocked))
 }
