@@ -178,40 +178,6 @@ func TestBoundToDevice(t *testing.T) {
 	qt.Check(t, qt.IsTrue(st.SteeredBytes > 2<<20), qt.Commentf("%+v", st))
 }
 
-// The NIC is in a VRF, and so is the server's socket.
-func TestVRF(t *testing.T) {
-	l := newLab(t, netlab.Config{})
-	const vrf = "tevrf"
-	err := l.InServer(func() error {
-		attrs := netlink.NewLinkAttrs()
-		attrs.Name = vrf
-		return netlink.LinkAdd(&netlink.Vrf{LinkAttrs: attrs, Table: 10})
-	})
-	if err == unix.EOPNOTSUPP {
-		t.Skip("this kernel has no VRFs (CONFIG_NET_VRF)")
-	}
-	qt.Assert(t, qt.IsNil(err))
-	qt.Assert(t, qt.IsNil(l.InServer(func() error {
-		master, err := netlink.LinkByName(vrf)
-		if err != nil {
-			return err
-		}
-		nic, err := netlink.LinkByName(l.ServerDev)
-		if err != nil {
-			return err
-		}
-		if err := netlink.LinkSetUp(master); err != nil {
-			return err
-		}
-		return netlink.LinkSetMasterByIndex(nic, master.Attrs().Index)
-	})))
-	a := startEchoCopybreak(t, l, -1)
-	qt.Assert(t, qt.IsNil(a.BindToDevice(vrf)))
-	qt.Assert(t, qt.IsNil(tripFrom(l, a.Addr, random(4<<20, 1), 64_000)))
-	st := a.Port.Status().Stats
-	qt.Check(t, qt.IsTrue(st.SteeredBytes > 2<<20), qt.Commentf("%+v", st))
-}
-
 // Peers with link-local addresses get everything in place, too.
 func TestLinkLocal(t *testing.T) {
 	l := newLab(t, netlab.Config{})
