@@ -69,8 +69,8 @@ func TestStatusOfAnotherUser(t *testing.T) {
 func TestLocksOfUsers(t *testing.T) {
 	l := newLab(t, netlab.Config{})
 	usePrivateBPFFS(t)
-	script := `exec 3</sys/fs 4</run 5</; flock 3; flock 4; flock 5; for f in /run/paste*; do
-		[ ! -e "$f" ] || { exec 6<"$f" && flock 6; }; done; echo locked; sleep 1000`
+	script := `exec 3</sys/fs 4</run 5</; flock -n 3; flock -n 4; flock -n 5; for f in /run/paste*; do
+		[ ! -e "$f" ] || { exec 6<"$f" && flock -n 6; }; done; echo locked; exec sleep 200`
 	cmd := exec.CommandContext(t.Context(), "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "sh", "-c", script)
 	out, err := cmd.StdoutPipe()
 	qt.Assert(t, qt.IsNil(err))
