@@ -10,11 +10,26 @@ import (
 // pass. Only the application that receives calls it: others must not change what
 // it relies on.
 func (s *Steer) Configure(room int) error {
-	n, err := lookupNIC(s.info.NIC)
+	n, err := lookupIndex(s.info.Ifindex)
 	if err != nil {
 		return err
 	}
 	return s.configure(n, room)
+}
+
+// Attached says whether the program still is on the NIC.
+func (s *Steer) Attached() bool {
+	info, err := s.link.Info()
+	return err == nil && info.XDP() != nil && int(info.XDP().Ifindex) == s.info.Ifindex
+}
+
+// Queues returns how many RX queues an interface uses now.
+func Queues(nic string) (int, error) {
+	n, err := lookupNIC(nic)
+	if err != nil {
+		return 0, err
+	}
+	return n.rxQueues(), nil
 }
 
 func (s *Steer) configure(n *nic, room int) error {

@@ -55,6 +55,21 @@ func lookupNIC(name string) (*nic, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look up interface %s: %w", name, err)
 	}
+	return nicOf(l)
+}
+
+func lookupIndex(ifindex int) (*nic, error) {
+	l, err := netlink.LinkByIndex(ifindex)
+	if errors.As(err, new(netlink.LinkNotFoundError)) {
+		return nil, fmt.Errorf("interface %d: %w in this network namespace", ifindex, ErrNoSuchNIC)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up interface %d: %w", ifindex, err)
+	}
+	return nicOf(l)
+}
+
+func nicOf(l netlink.Link) (*nic, error) {
 	a := l.Attrs()
 	// A lookup by name also finds alternative names; ours is the primary one.
 	n := &nic{name: a.Name, kind: l.Type(), ifindex: a.Index, mtu: a.MTU, mac: a.HardwareAddr, peer: a.ParentIndex, peerNS: a.NetNsID}
@@ -66,7 +81,7 @@ func lookupNIC(name string) (*nic, error) {
 		}
 	}
 	if len(n.mac) != 6 {
-		return nil, fmt.Errorf("interface %s (%s) has no Ethernet address: only Ethernet interfaces can be attached", name, n.kind)
+		return nil, fmt.Errorf("interface %s (%s) has no Ethernet address: only Ethernet interfaces can be attached", n.name, n.kind)
 	}
 	return n, nil
 }

@@ -169,8 +169,14 @@ func (t *Ticket) attachVerdict() error {
 }
 
 // AttachTag puts the tagger on the ingress of an interface of the calling
-// thread's network namespace. It stays until Close.
+// thread's network namespace. It stays until Close, or the next AttachTag.
 func (t *Ticket) AttachTag(ifindex int) error {
+	if t.tag != nil {
+		err := t.tag.Close()
+		if t.tag = nil; err != nil {
+			return fmt.Errorf("take tagger from its interface: %w", err)
+		}
+	}
 	l, err := link.AttachTCX(link.TCXOptions{
 		Interface: ifindex,
 		Program:   t.objs.PasteTag,

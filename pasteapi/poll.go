@@ -94,6 +94,7 @@ func (r *Ring) sleep(timeout time.Duration) (int, error) {
 // says whether Wake was called.
 func (r *Ring) look(block time.Duration) (woken bool, err error) {
 	r.checks = 0
+	r.work()
 	if now := wait.Now(); now-r.lastTick > int64(time.Second) {
 		r.lastTick = now
 		r.sweep()

@@ -8,10 +8,6 @@ import (
 	"sync"
 
 	"github.com/pastenet/paste/bpf"
-	"github.com/pastenet/paste/pasteapi/internal/inject"
-	"github.com/pastenet/paste/pasteapi/internal/receive"
-	"github.com/pastenet/paste/xsk"
-	"github.com/vishvananda/netlink"
 )
 
 // Port is PASTE's end of a NIC: rings over a pool of buffers, fed by the NIC's
@@ -20,19 +16,16 @@ import (
 type Port struct {
 	opts    Options
 	rings   []*Ring
-	control *control
-	steer   *bpf.Steer
-	order   *bpf.Order
-	umem    *xsk.Umem
-	socks   []*xsk.Socket // on the NIC, by queue
-	release func()        // lets go of the pool
-	taps    []*inject.Tap // one a ring
-	ingress *bpf.Ingress  // nil: what is injected comes in on the TAPs
+	release func()    // lets go of the pool
+	follow  *follower // of the NIC; nil without one
 
-	mu     sync.Mutex
-	ports  []uint16
-	opened bool
-	closed bool
+	mu      sync.Mutex
+	control *control
+	nic     *nicEnd // nil: there is none, or it is lost
+	lost    string  // why the NIC is, "" while it is not
+	ports   []uint16
+	opened  bool
+	closed  bool
 }
 
 // Open opens a port. The NIC is attached for the port's lifetime, unless
@@ -78,6 +71,9 @@ func Open(ctx context.Context, o Options) (_ *Port, err error) {
 		if err := p.openNIC(ctx); err != nil {
 			return nil, fmt.Errorf("open port on %s: %w", o.NIC, err)
 		}
+		if p.follow, err = startFollow(p); err != nil {
+			return nil, fmt.Errorf("open port on %s: %w", o.NIC, err)
+		}
 	}
 	p.mu.Lock()
 	p.opened = true
@@ -85,103 +81,24 @@ func Open(ctx context.Context, o Options) (_ *Port, err error) {
 	return p, nil
 }
 
-// openNIC makes the way of a packet: NIC, AF_XDP, injection.
-func (p *Port) openNIC(ctx context.Context) error {
-	o := &p.opts
-	nic, err := netlink.LinkByName(o.NIC)
-	if err != nil {
-		var gone netlink.LinkNotFoundError
-		if errors.As(err, &gone) {
-			return fmt.Errorf("%s: %w in this network namespace; `ip link` lists those there are", o.NIC, bpf.ErrNoSuchNIC)
-		}
-		return fmt.Errorf("look up interface: %w", err)
-	}
-	if limit := bpf.MaxMTU(o.Pool.FrameSize()); nic.Attrs().MTU > limit {
-		return fmt.Errorf("mtu %d of %s is more than %d, the most for frames of %d bytes (make the pool with larger frames, or `ip link set %s mtu %d`): %w",
-			nic.Attrs().MTU, o.NIC, limit, o.Pool.FrameSize(), o.NIC, limit, ErrFrameSize)
-	}
-	if p.control, err = claimNIC(o.NIC, p.Status); err != nil {
+// openNIC claims the NIC and makes the way of a packet from it.
+func (p *Port) openNIC(ctx context.Context) (err error) {
+	// What is wrong with the NIC is told before who has it.
+	if _, err := findNIC(&p.opts); err != nil {
 		return err
 	}
-	if err := p.openSteer(ctx); err != nil {
+	if p.control, err = claimNIC(p.opts.NIC, p.Status); err != nil {
 		return err
 	}
-	return p.openSockets(nic.Attrs().Index, nic.Type() == "veth")
-}
-
-// openSteer finds the pinned steering program or attaches one.
-func (p *Port) openSteer(ctx context.Context) (err error) {
-	p.steer, err = bpf.OpenSteer(ctx, p.opts.BPFFS, p.opts.NIC)
-	if errors.Is(err, bpf.ErrNotAttached) {
-		p.steer, err = bpf.AttachSteer(ctx, bpf.SteerOptions{NIC: p.opts.NIC, Mode: p.opts.XDPMode})
-	}
-	if err != nil {
+	if p.nic, err = openNIC(ctx, &p.opts, true); err != nil {
 		return err
 	}
-	// What an earlier application left that was killed.
-	if err := p.steer.Reset(); err != nil {
-		return err
-	}
-	if err := p.steer.Configure(bpf.FrameRoom(p.opts.Pool.FrameSize())); err != nil {
-		return err
-	}
-	p.order, err = p.steer.Order()
-	return err
-}
-
-// openSockets binds the NIC's queues to the pool's memory and makes the
-// injection devices. On a veth frames may have partial checksums.
-func (p *Port) openSockets(ifindex int, veth bool) (err error) {
-	o := &p.opts
-	p.umem, err = xsk.NewUmem(o.Pool.Mem(), xsk.UmemConfig{FrameSize: o.Pool.FrameSize()})
-	if err != nil {
-		return err
-	}
-	queues := p.steer.Info().Queues
-	nics := make([][]*xsk.Socket, len(p.rings))
-	for q := range queues {
-		s, err := xsk.Open(p.umem, xsk.Options{
-			Ifindex: ifindex, Queue: q, Mode: o.BindMode, NeedWakeup: true,
-			RxSize: receive.FillSize, FillSize: receive.FillSize,
-		})
-		if err != nil {
-			return err
-		}
-		p.socks = append(p.socks, s)
-		nics[q%o.Rings] = append(nics[q%o.Rings], s)
-	}
-	if p.ingress, err = bpf.AttachIngress(ifindex); err != nil {
-		o.Logger.Warn("received payload comes in on an interface pst*, not on the NIC: firewall rules, packet capture and reverse-path filters see it there; sockets bound to the NIC and link-local peers are received by copy",
-			"nic", o.NIC, "cause", err)
-	}
-	// Not before all queues are bound: then the driver has let go of the memory for
-	// which a process that was killed had bound them, and writes into no frame that
-	// is posted here.
 	for i, r := range p.rings {
-		if err := p.attachRing(r, nics[i], ifindex, veth); err != nil {
+		if err := p.nic.attach(r, i, len(p.rings)); err != nil {
 			return err
 		}
 	}
-	for q := range queues {
-		if err := p.steer.SetSocket(q, p.socks[q].Fd()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// attachRing gives a ring its NIC queues, and the device through which their frames
-// enter the kernel's TCP.
-func (p *Port) attachRing(r *Ring, nics []*xsk.Socket, ifindex int, veth bool) error {
-	t, err := inject.OpenTap()
-	if err != nil {
-		return err
-	}
-	p.taps = append(p.taps, t)
-	if p.ingress != nil {
-		r.tk.InjectOn(ifindex)
-	}
-	return r.attach(nics, p.steer, p.order, t, p.ingress != nil, veth)
+	return p.nic.start()
 }
 
 // Steer brings the segments of a local TCP port through the rings, for
@@ -199,8 +116,8 @@ func (p *Port) Steer(port uint16) error {
 	if slices.Contains(p.ports, port) {
 		return nil
 	}
-	if p.steer != nil {
-		if err := p.steer.AddPort(port, p.copybreak()); err != nil {
+	if p.nic != nil {
+		if err := p.nic.steer.AddPort(port, p.opts.copybreak(p.nic)); err != nil {
 			return err
 		}
 	}
@@ -208,18 +125,15 @@ func (p *Port) Steer(port uint16) error {
 	return nil
 }
 
-// copybreak is the one in effect.
-func (p *Port) copybreak() int {
+// copybreak is the one in effect on a NIC.
+func (o *Options) copybreak(nic *nicEnd) int {
 	switch {
-	case p.opts.DurableAck || p.opts.Copybreak < 0:
+	case o.DurableAck || o.Copybreak < 0:
 		return 0
-	case p.opts.Copybreak > 0:
-		return p.opts.Copybreak
-	}
-	for _, s := range p.socks {
-		if s.ZeroCopy() {
-			return copybreakZeroCopy
-		}
+	case o.Copybreak > 0:
+		return o.Copybreak
+	case nic.zeroCopy():
+		return copybreakZeroCopy
 	}
 	return copybreakCopy
 }
@@ -238,10 +152,10 @@ func (p *Port) Unsteer(port uint16) error {
 		}
 	}
 	p.ports = rest
-	if p.steer == nil {
+	if p.nic == nil {
 		return nil
 	}
-	return p.steer.RemovePort(port)
+	return p.nic.steer.RemovePort(port)
 }
 
 // Ring returns ring pair i, from 0 to NumRings-1.
@@ -249,22 +163,6 @@ func (p *Port) Ring(i int) *Ring { return p.rings[i] }
 
 // NumRings is the number of ring pairs.
 func (p *Port) NumRings() int { return len(p.rings) }
-
-func (p *Port) closeSockets() error {
-	var errs []error
-	for _, s := range p.socks {
-		errs = append(errs, s.Close())
-	}
-	p.socks = nil
-	for _, r := range p.rings {
-		errs = append(errs, r.detach())
-	}
-	if p.umem != nil {
-		errs = append(errs, p.umem.Close())
-		p.umem = nil
-	}
-	return errors.Join(errs...)
-}
 
 // Close ends the port: the NIC's traffic goes to the kernel again, registered
 // sockets are ordinary sockets again, and the buffers that circulated go back
@@ -278,31 +176,18 @@ func (p *Port) Close() error {
 		return nil
 	}
 	p.closed = true
-	ports := p.ports
 	p.mu.Unlock()
 
+	p.follow.stop()
 	for _, r := range p.rings {
 		r.interrupt()
 	}
 	var errs []error
-	if p.steer != nil {
-		for _, port := range ports {
-			errs = append(errs, p.steer.RemovePort(port))
-		}
+	if p.nic != nil {
+		errs = append(errs, p.closeNIC())
 	}
-	errs = append(errs, p.closeSockets())
 	for _, r := range p.rings {
 		errs = append(errs, r.close())
-	}
-	for _, t := range p.taps {
-		errs = append(errs, t.Close())
-	}
-	p.taps = nil
-	if p.ingress != nil {
-		errs = append(errs, p.ingress.Close())
-	}
-	if p.steer != nil {
-		errs = append(errs, p.steer.Close())
 	}
 	if p.release != nil {
 		p.release()
@@ -315,4 +200,15 @@ func (p *Port) Close() error {
 		return fmt.Errorf("close port: %w", err)
 	}
 	return nil
+}
+
+// closeNIC gives the NIC back, when the rings do nothing any more.
+func (p *Port) closeNIC() error {
+	errs := []error{p.nic.steer.Reset()}
+	for _, r := range p.rings {
+		errs = append(errs, r.detach())
+	}
+	errs = append(errs, p.nic.close())
+	p.nic = nil
+	return errors.Join(errs...)
 }

@@ -1,6 +1,7 @@
 package pasteapi
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,7 +36,8 @@ type Ring struct {
 	budget   int     // frames that may wait for slow peers when frames run low
 	closing  []*conn // end when everything is sent
 
-	ready    []int // watched descriptors that are readable
+	jobs     chan job // for the ring's goroutine
+	ready    []int    // watched descriptors that are readable
 	checks   uint32
 	lastTick int64
 
@@ -59,7 +61,7 @@ type conn struct {
 const heldLeast = 256
 
 func newRing(o *Options, id int) (_ *Ring, err error) {
-	r := &Ring{frames: frames.New(o.Pool), maxConns: o.MaxConns, log: o.Logger,
+	r := &Ring{frames: frames.New(o.Pool), maxConns: o.MaxConns, log: o.Logger, jobs: make(chan job),
 		budget: max(heldLeast, int(o.Pool.Frames())/8/o.Rings)}
 	defer func() {
 		if err != nil {
@@ -183,8 +185,41 @@ func stamp(n *NetmapRing) {
 	n.TsSec, n.TsUsec = now/1e6, now%1e6
 }
 
-// detach takes the NIC queues away, which are closed by then.
+// detach takes the NIC queues away. Closing them takes them from the waiter.
 func (r *Ring) detach() error { return r.in.Detach() }
+
+// job is something to do on the ring's goroutine.
+type job struct {
+	do   func() error
+	done chan<- error
+}
+
+// run has the ring's goroutine do something, within the second that it sleeps at
+// most, and waits for the end of it. With the context it ends for good: the job is
+// not begun afterwards, but one that was begun may go on until Poll returns.
+func (r *Ring) run(ctx context.Context, do func() error) error {
+	done := make(chan error, 1)
+	select {
+	case r.jobs <- job{do, done}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// work does what others have asked for.
+func (r *Ring) work() {
+	select {
+	case j := <-r.jobs:
+		j.done <- j.do()
+	default:
+	}
+}
 
 // close releases everything. NIC sockets and the injection device are the
 // Port's.

@@ -63,7 +63,8 @@ type Status struct {
 	PID      int               `json:"pid"`
 	XDP      bpf.XDPMode       `json:"xdp"`
 	Attached Attachment        `json:"attached"`
-	Injected string            `json:"injected"` // where payload comes in: "nic", or "device" where that cannot be
+	Injected string            `json:"injected"`       // where payload comes in: "nic", or "device" where that cannot be
+	Lost     string            `json:"lost,omitempty"` // why everything is copied at the moment, although there should be a NIC
 	Ports    []uint16          `json:"ports"`
 	Queues   []QueueStatus     `json:"queues"`
 	Pool     PoolStatus        `json:"pool"`
@@ -74,17 +75,15 @@ type Status struct {
 
 // Status may be called from any goroutine until Close.
 func (p *Port) Status() Status {
-	s := Status{NIC: p.opts.NIC, PID: os.Getpid(), Pool: p.poolStatus(),
-		Ports: []uint16{}, Queues: []QueueStatus{}, Steer: map[string]uint64{}, Tickets: map[string]uint64{}}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	s := Status{NIC: p.opts.NIC, PID: os.Getpid(), Pool: p.poolStatus(),
+		Ports: []uint16{}, Queues: []QueueStatus{}, Steer: map[string]uint64{}, Tickets: map[string]uint64{}}
 	if p.closed || !p.opened {
 		return s
 	}
 	s.Ports = append(s.Ports, p.ports...)
-	for q, sock := range p.socks {
-		s.Queues = append(s.Queues, QueueStatus{Queue: q, Mode: sock.Mode()})
-	}
+	s.Lost = p.lost
 	for _, r := range p.rings {
 		rs := r.Stats()
 		s.Stats.add(&rs)
@@ -94,19 +93,8 @@ func (p *Port) Status() Status {
 			}
 		}
 	}
-	if p.steer != nil {
-		info := p.steer.Info()
-		s.XDP, s.Attached = info.Mode, AttachedProcess
-		s.Injected = "device"
-		if p.ingress != nil {
-			s.Injected = "nic"
-		}
-		if info.Pinned {
-			s.Attached = AttachedPinned
-		}
-		if counters, err := p.steer.Counters(); err == nil {
-			s.Steer = counters
-		}
+	if p.nic != nil {
+		p.nic.describe(&s)
 	}
 	return s
 }
@@ -116,5 +104,24 @@ func (p *Port) poolStatus() PoolStatus {
 	return PoolStatus{
 		Path: pool.Path(), Backing: pool.Backing().String(), Durability: pool.Backing().Durability(),
 		FrameSize: pool.FrameSize(), Frames: pool.Frames(), Free: pool.Free(),
+	}
+}
+
+// describe fills in what concerns the NIC.
+func (e *nicEnd) describe(s *Status) {
+	for q, sock := range e.socks {
+		s.Queues = append(s.Queues, QueueStatus{Queue: q, Mode: sock.Mode()})
+	}
+	info := e.steer.Info()
+	s.XDP, s.Attached = info.Mode, AttachedProcess
+	if info.Pinned {
+		s.Attached = AttachedPinned
+	}
+	s.Injected = "device"
+	if e.ingress != nil {
+		s.Injected = "nic"
+	}
+	if counters, err := e.steer.Counters(); err == nil {
+		s.Steer = counters
 	}
 }

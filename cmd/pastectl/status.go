@@ -178,6 +178,8 @@ func printPort(w io.Writer, p pasteapi.LivePort, pinned bool) {
 	fmt.Fprintln(w)
 	s := &p.Status // of another version, maybe: what it does not tell is zero
 	switch {
+	case s.Lost != "":
+		fmt.Fprintf(w, "  mode           none, %s: all payload is copied until the interface is back\n", s.Lost)
 	case s.Attached == pasteapi.NotAttached:
 	case s.Attached == pasteapi.AttachedProcess:
 		fmt.Fprintf(w, "  mode           %s, attached for the life of the process\n", s.XDP)

@@ -5,6 +5,7 @@ package frames
 
 import (
 	"errors"
+	"math/bits"
 
 	"github.com/pastenet/paste/pmem"
 )
@@ -33,6 +34,7 @@ type Frames struct {
 	mem     []byte // the pool's
 	shift   uint
 	owned   set
+	posted  []uint64 // bit by frame: with a NIC
 	free    []uint32 // those that circulate and are nowhere at the moment
 	reserve []uint32 // for Replace, straight from the pool
 
@@ -44,7 +46,7 @@ type Frames struct {
 func New(pool *pmem.Pool) *Frames {
 	return &Frames{
 		pool: pool, mem: pool.Mem(), shift: pool.FrameShift(),
-		owned: make(set, pool.Frames()), reserve: make([]uint32, 0, reserveBatch),
+		owned: make(set, pool.Frames()), posted: make([]uint64, (pool.Frames()+63)/64), reserve: make([]uint32, 0, reserveBatch),
 	}
 }
 
@@ -104,7 +106,7 @@ func (f *Frames) Ensure(n int) bool {
 }
 
 // Post takes up to want frames for a NIC to receive into. They come back by
-// Give. What is returned is valid until the next call.
+// Arrived, or by Recall. What is returned is valid until the next call.
 func (f *Frames) Post(want int) []uint32 {
 	if need := want + floor; len(f.free) < need {
 		f.fetch(need - len(f.free))
@@ -117,7 +119,23 @@ func (f *Frames) Post(want int) []uint32 {
 	rest := len(f.free) - n
 	posted := f.free[rest:]
 	f.free = f.free[:rest]
+	for _, frame := range posted {
+		f.posted[frame/64] |= 1 << (frame % 64)
+	}
 	return posted
+}
+
+// Arrived notes that the NIC has received into a frame.
+func (f *Frames) Arrived(frame uint32) { f.posted[frame/64] &^= 1 << (frame % 64) }
+
+// Recall takes back the frames that are posted. The NIC must not have them any
+// more.
+func (f *Frames) Recall() {
+	for i := range f.posted {
+		for ; f.posted[i] != 0; f.posted[i] &= f.posted[i] - 1 {
+			f.Give(uint32(i*64 + bits.TrailingZeros64(f.posted[i])))
+		}
+	}
 }
 
 // Low says whether the pool is nearly empty.

@@ -47,14 +47,27 @@ func New(f *frames.Frames, tk *bpf.Ticket, w Watcher, durable bool) *Receiver {
 }
 
 // Attach gives the receiver NIC queues, whose frames it receives from now on,
-// and the injector, which is the receiver's to close.
+// and the injector, which is the receiver's to close. Connections that are there
+// already are steered, too.
 func (r *Receiver) Attach(nics []*xsk.Socket, steer *bpf.Steer, order *bpf.Order, inj *inject.Injector) {
 	r.steered.attach(nics, steer, order, inj)
+	for _, s := range r.copied.byCookie {
+		r.steered.add(s)
+	}
 }
 
-// Detach takes the NIC queues away, which must be closed by then, and closes the
-// injector.
-func (r *Receiver) Detach() error { return r.steered.close() }
+// Detach takes the NIC queues away and closes the injector. What is held is
+// dropped. Frames that the NIC has stay with it until Recall.
+func (r *Receiver) Detach() error {
+	for _, s := range r.copied.byCookie {
+		r.DropHeld(s)
+	}
+	return r.steered.close()
+}
+
+// Recall takes back the frames that a NIC had that was detached, and whose queues
+// are closed.
+func (r *Receiver) Recall() { r.frames.Recall() }
 
 // Queues is the number of NIC queues.
 func (r *Receiver) Queues() int { return len(r.steered.nics) }

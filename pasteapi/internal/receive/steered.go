@@ -85,6 +85,7 @@ func (w *steered) harvest(s *xsk.Socket) {
 	for i := range w.scratch[:n] {
 		d := &w.scratch[i]
 		frame, at := w.frames.At(d.Addr)
+		w.frames.Arrived(frame)
 		w.inject(frame, at, uint16(d.Len))
 	}
 }
