@@ -88,9 +88,10 @@ func (l *Log) appendCopy(header, payload []byte) (seq uint64, err error) {
 	if err := l.room(header, n); err != nil {
 		return 0, err
 	}
-	l.frames = slices.Grow(l.frames[:0], n)[:n]
-	if got := l.p.Alloc(l.frames); got < n {
-		l.p.UnrefAll(l.frames[:got])
+	l.staged.frames = slices.Grow(l.staged.frames[:0], n)[:n]
+	frames := l.staged.frames
+	if got := l.p.Alloc(frames); got < n {
+		l.p.UnrefAll(frames[:got])
 		return 0, l.noFrames(n, got)
 	}
 	later := len(payload) <= copyLater && len(l.staged.copies)+len(payload) <= copiesMax
@@ -98,7 +99,7 @@ func (l *Log) appendCopy(header, payload []byte) (seq uint64, err error) {
 		l.staged.copies = append(l.staged.copies, payload...)
 	}
 	s := l.begun(header, n)
-	for _, frame := range l.frames { // the references of Alloc become the log's
+	for _, frame := range frames { // the references of Alloc become the log's
 		piece := payload[:min(len(payload), fs)]
 		payload = payload[len(piece):]
 		f := Fragment{Frame: frame, Len: uint16(len(piece))}

@@ -29,11 +29,13 @@ type batch struct {
 	entries []byte  // encoded, but for what sealEntry fills in
 	todo    []uint8 // of the payload of each entry
 	copies  []byte  // the payloads to be copied, one behind the other
+
+	frames []uint32 // of the record that is being appended by copy
 }
 
 // reset empties the batch and keeps its memory.
 func (b *batch) reset() batch {
-	return batch{b.entries[:0], b.todo[:0], b.copies[:0]}
+	return batch{b.entries[:0], b.todo[:0], b.copies[:0], b.frames[:0]}
 }
 
 // add appends an entry.

@@ -48,7 +48,6 @@ type Log struct {
 	wake      chan struct{} // closed at the next commit, if not nil
 
 	index    logIndex
-	frames   []uint32       // of appendCopy
 	buf      [entryLen]byte // of decode
 	recovery Recovery
 	bad      badCopy // of the head, at Open
