@@ -68,7 +68,7 @@ func TestOverlapAfterOverflow(t *testing.T) {
 	}
 	overflowed := func() bool { return port.Status().Tickets["stray_overflow"] > 0 }
 	for !overflowed() {
-		qt.Assert(t, qt.IsTrue(next < 2<<20))
+		qt.Assert(t, qt.IsTrue(next < 2<<20), qt.Commentf("%v", next))
 		for range 50 {
 			send(next, next+257) // which takes 768 in the ring
 		}

@@ -117,7 +117,7 @@ func TestEcho(t *testing.T) {
 			}
 			wg.Wait()
 			st := s.Port.Status()
-			qt.Check(t, qt.IsTrue(st.Stats.Steered > 5000))
+			qt.Check(t, qt.IsTrue(st.Stats.Steered > 5000), qt.Commentf("%v", st.Stats.Steered))
 			// Complete checksums are TCP's to verify, segment by segment.
 			qt.Check(t, qt.Equals(st.Stats.Merged > 0, !noCsum))
 			qt.Check(t, qt.IsTrue((st.Stats.CopiedBytes+st.Stats.ReadBytes)*20 < st.Stats.SteeredBytes), qt.Commentf("%+v", st))

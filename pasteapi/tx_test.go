@@ -124,7 +124,7 @@ func TestSlowReadersLimit(t *testing.T) {
 	defer func() { pool.UnrefAll(rest) }()
 	chunk := make([]byte, 2048)
 	for i := 0; !errors.Is(r.CloseCause(fd), ErrTxOverflow); i++ {
-		qt.Assert(t, qt.IsTrue(i < 128<<20/len(chunk)))
+		qt.Assert(t, qt.IsTrue(i < 128<<20/len(chunk)), qt.Commentf("%v", i))
 		qt.Assert(t, qt.IsTrue(r.out.Copies() <= 64<<20))
 		for !r.TX().Empty() {
 			put(r, fd, chunk)

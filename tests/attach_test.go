@@ -96,14 +96,14 @@ func TestAttachDetach(t *testing.T) {
 	qt.Check(t, qt.StringContains(stdout, "attached in native mode"))
 	during := tracesOf(t, l, bpffs)
 	qt.Check(t, qt.StringContains(during.Link, "xdp"))
-	qt.Check(t, qt.IsTrue(len(during.Pins) > len(before.Pins)))
+	qt.Check(t, qt.IsTrue(len(during.Pins) > len(before.Pins)), qt.Commentf("%v, %v", len(during.Pins), len(before.Pins)))
 	var ours []int
 	for _, id := range bpfIDs(t, "prog", "paste_steer") {
 		if !slices.Contains(progs, id) {
 			ours = append(ours, id)
 		}
 	}
-	qt.Assert(t, qt.IsTrue(len(ours) > 0))
+	qt.Assert(t, qt.IsTrue(len(ours) > 0), qt.Commentf("%v", len(ours)))
 
 	// Attaching again changes nothing; serving uses what is attached.
 	_, stderr, err = ctl(l, "attach", l.ServerDev)

@@ -38,7 +38,7 @@ func TestFlippedByte(t *testing.T) {
 	root, ok := tree.Root(kv.RootName)
 	qt.Assert(t, qt.IsTrue(ok))
 	value := int64(bytes.Index(tree.Mem(), flipValue(100)))
-	qt.Assert(t, qt.IsTrue(value > 0))
+	qt.Assert(t, qt.IsTrue(value > 0), qt.Commentf("%v", value))
 	frame := func(i uint32) int64 { return int64(i) * int64(log.FrameSize()) }
 
 	for _, c := range []struct {

@@ -212,7 +212,7 @@ func TestWrk(t *testing.T) {
 	}
 	e := s.stop()
 	t.Logf("%d requests, %d system calls", e.HTTP.Requests, e.Port.Stats.Syscalls)
-	qt.Check(t, qt.IsTrue(e.HTTP.Requests > 100))
-	qt.Check(t, qt.IsTrue(e.HTTP.Stored > 100))
+	qt.Check(t, qt.IsTrue(e.HTTP.Requests > 100), qt.Commentf("%v", e.HTTP.Requests))
+	qt.Check(t, qt.IsTrue(e.HTTP.Stored > 100), qt.Commentf("%v", e.HTTP.Stored))
 	qt.Check(t, qt.Equals(e.HTTP.Malformed, 0))
 }

@@ -210,5 +210,5 @@ func TestHotPathDoesNotAllocate(t *testing.T) {
 		}
 	})
 	qt.Check(t, qt.Equals(allocs, 0))
-	qt.Check(t, qt.IsTrue(received > 0))
+	qt.Check(t, qt.IsTrue(received > 0), qt.Commentf("%v", received))
 }

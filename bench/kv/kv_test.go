@@ -83,7 +83,7 @@ func TestServe(t *testing.T) {
 		res, err := loadgen.Run(ctx, loadgen.Config{Addr: addr, Workload: loadgen.KV, Connections: 4, Size: 100, Duration: time.Minute, CPU: -1,
 			KV: loadgen.KVConfig{Keys: 200, Preload: true}})
 		qt.Assert(t, qt.IsNil(err))
-		qt.Assert(t, qt.IsTrue(res.Acked >= 200))
+		qt.Assert(t, qt.IsTrue(res.Acked >= 200), qt.Commentf("%v", res.Acked))
 		cancel()
 		qt.Assert(t, qt.IsNil(<-done))
 		r.Close()

@@ -60,7 +60,7 @@ func flip(t *testing.T, path, mark string) {
 	b, err := os.ReadFile(path)
 	qt.Assert(t, qt.IsNil(err))
 	i := bytes.Index(b, []byte(mark))
-	qt.Assert(t, qt.IsTrue(i >= 0 && bytes.LastIndex(b, []byte(mark)) == i))
+	qt.Assert(t, qt.IsTrue(i >= 0 && bytes.LastIndex(b, []byte(mark)) == i), qt.Commentf("%v", i))
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	qt.Assert(t, qt.IsNil(err))
 	defer f.Close()

@@ -55,7 +55,7 @@ func TestRun(t *testing.T) {
 	cfg.Progress = func(p Progress) {
 		if p.Done != nil {
 			order = append(order, fmt.Sprint(p.Round, p.Contender, p.Step))
-			qt.Check(t, qt.IsTrue(p.Done.RPS > 0))
+			qt.Check(t, qt.IsTrue(p.Done.RPS > 0), qt.Commentf("%v", p.Done.RPS))
 		}
 	}
 	var before, after unix.CPUSet
@@ -84,7 +84,7 @@ func TestRun(t *testing.T) {
 		}
 	}
 	busy, ok := c["server_core_busy"].(float64)
-	qt.Check(t, qt.IsTrue(ok && busy >= 0 && busy <= 1))
+	qt.Check(t, qt.IsTrue(ok && busy >= 0 && busy <= 1), qt.Commentf("%v", busy))
 	calls, ok := c["syscalls_per_1000"].(float64)
 	qt.Check(t, qt.IsTrue(ok && calls > 1000), qt.Commentf("%v", c["syscalls_per_1000"]))
 	qt.Check(t, qt.IsNil(cs[1].(map[string]any)["syscalls_per_1000"]))
@@ -211,7 +211,7 @@ func TestReport(t *testing.T) {
 	qt.Check(t, qt.Equals(p.RPS, Spread{Median: 200, Min: 100, Max: 300}))
 	qt.Check(t, qt.Equals(*p.Syscalls, 60))
 	qt.Check(t, qt.IsTrue(p.Latency.P50 >= 2 && p.Latency.P50 < 2.1), qt.Commentf("%v", p.Latency.P50))
-	qt.Check(t, qt.IsTrue(p.Latency.P999 > 990))
+	qt.Check(t, qt.IsTrue(p.Latency.P999 > 990), qt.Commentf("%v", p.Latency.P999))
 	qt.Check(t, qt.IsFalse(p.ServerSaturated))
 	qt.Check(t, qt.IsTrue(r.Contenders[0].ServerSaturated))
 	qt.Check(t, qt.IsNil(r.Contenders[0].Syscalls))
@@ -278,7 +278,7 @@ func TestParseCounts(t *testing.T) {
 func TestCPUTimes(t *testing.T) {
 	a, err := readCPUTimes(0, 0)
 	qt.Assert(t, qt.IsNil(err))
-	qt.Check(t, qt.IsTrue(a.total[0] > 0))
+	qt.Check(t, qt.IsTrue(a.total[0] > 0), qt.Commentf("%v", a.total[0]))
 	_, err = readCPUTimes(0, 9999)
 	qt.Check(t, qt.ErrorMatches(err, "no CPU 9999 .*"))
 	s, c := cpuTimes{idle: [2]uint64{5, 0}, total: [2]uint64{10, 0}}.busySince(cpuTimes{})

@@ -141,7 +141,7 @@ func TestEveryAcknowledgedWriteIsInTheLog(t *testing.T) {
 		qt.Assert(t, qt.IsNil(err))
 		qt.Check(t, qt.Equals(res.Non2xx+res.Errors, 0))
 		stop()
-		qt.Check(t, qt.IsTrue(stats.Requests.Load() >= 3000))
+		qt.Check(t, qt.IsTrue(stats.Requests.Load() >= 3000), qt.Commentf("%v", stats.Requests.Load()))
 		for rec, err := range pool.Log().Records() {
 			qt.Assert(t, qt.IsNil(err))
 			var b bytes.Buffer
@@ -173,9 +173,9 @@ func TestAFullLogDropsItsOlderHalf(t *testing.T) {
 		qt.Assert(t, qt.IsNil(err))
 		qt.Check(t, qt.Equals(res.Non2xx+res.Errors, 0))
 		stop()
-		qt.Check(t, qt.IsTrue(stats.Truncate.Load() > 0))
+		qt.Check(t, qt.IsTrue(stats.Truncate.Load() > 0), qt.Commentf("%v", stats.Truncate.Load()))
 		last := pool.Log().Next()
-		qt.Check(t, qt.IsTrue(last >= 5000))
+		qt.Check(t, qt.IsTrue(last >= 5000), qt.Commentf("%v", last))
 		qt.Check(t, qt.Equals(pool.Misuses(), 0))
 	})
 }
@@ -295,7 +295,7 @@ func TestBusyPolling(t *testing.T) {
 				// The loop ends when the event is seen, without sleeping.
 				stop()
 			}
-			qt.Check(t, qt.IsTrue(stats.Syscalls.Load() > 0))
+			qt.Check(t, qt.IsTrue(stats.Syscalls.Load() > 0), qt.Commentf("%v", stats.Syscalls.Load()))
 		})
 	}
 }

@@ -74,19 +74,19 @@ func TestEveryAcknowledgedWriteIsFound(t *testing.T) {
 			}
 		}})
 	qt.Assert(t, qt.IsNil(err), qt.Commentf("%s", &out))
-	qt.Check(t, qt.IsTrue(sum.BeforeKill > 0))
-	qt.Check(t, qt.IsTrue(sum.AfterRestart > 0))
+	qt.Check(t, qt.IsTrue(sum.BeforeKill > 0), qt.Commentf("%v", sum.BeforeKill))
+	qt.Check(t, qt.IsTrue(sum.AfterRestart > 0), qt.Commentf("%v", sum.AfterRestart))
 	qt.Check(t, qt.Equals(sum.Acknowledged, sum.BeforeKill+sum.AfterRestart))
 	qt.Check(t, qt.Equals(sum.Found, sum.Acknowledged))
 	qt.Check(t, qt.Equals(sum.Damaged, 0))
 	qt.Check(t, qt.Equals(sum.Refused, 0))
 	// One request is outstanding on a connection, when the kill and the end come.
-	qt.Check(t, qt.IsTrue(sum.Unacknowledged <= 2*20))
-	qt.Check(t, qt.IsTrue(sum.InPlaceBytes > sum.CopiedBytes))
-	qt.Check(t, qt.IsTrue(lines > 0))
+	qt.Check(t, qt.IsTrue(sum.Unacknowledged <= 2*20), qt.Commentf("%v", sum.Unacknowledged))
+	qt.Check(t, qt.IsTrue(sum.InPlaceBytes > sum.CopiedBytes), qt.Commentf("%v, %v", sum.InPlaceBytes, sum.CopiedBytes))
+	qt.Check(t, qt.IsTrue(lines > 0), qt.Commentf("%v", lines))
 	if twoCPUs() != nil {
 		qt.Assert(t, qt.IsNotNil(sum.Throughput))
-		qt.Check(t, qt.IsTrue(sum.Throughput.Paste > 0 && sum.Throughput.Epoll > 0))
+		qt.Check(t, qt.IsTrue(sum.Throughput.Paste > 0 && sum.Throughput.Epoll > 0), qt.Commentf("%v, %v", sum.Throughput.Paste, sum.Throughput.Epoll))
 	}
 	qt.Check(t, qt.HasLen(leftovers(t), 0))
 }

@@ -196,7 +196,7 @@ func TestWrap(t *testing.T) {
 		qt.Assert(t, qt.Equals(resp.StatusCode, 201))
 	}
 	got := f.records()
-	qt.Assert(t, qt.IsTrue(len(got) < n && len(got) > 0))
+	qt.Assert(t, qt.IsTrue(len(got) < n && len(got) > 0), qt.Commentf("%v, %v", len(got), n))
 	qt.Assert(t, qt.Equals(got[len(got)-1], fmt.Sprintf("%01400d", n-1)))
 }
 

@@ -160,7 +160,7 @@ func TestValues(t *testing.T) {
 		}
 	}
 	status := s.stop()
-	qt.Assert(t, qt.IsTrue(status.Stats.Steered > 0))
+	qt.Assert(t, qt.IsTrue(status.Stats.Steered > 0), qt.Commentf("%v", status.Stats.Steered))
 }
 
 func TestKeys(t *testing.T) {

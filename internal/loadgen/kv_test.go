@@ -44,7 +44,7 @@ func TestKeysAreDrawnByZipf(t *testing.T) {
 	count := map[uint64]int{}
 	for range draws {
 		d := k.draw()
-		qt.Assert(t, qt.IsTrue(d < n))
+		qt.Assert(t, qt.IsTrue(d < n), qt.Commentf("%v, %v", d, n))
 		count[d]++
 	}
 	share := float64(count[0]) / draws

@@ -72,12 +72,12 @@ func TestRPC(t *testing.T) {
 			defer cancel()
 			r, err := Run(ctx, cfg)
 			qt.Assert(t, qt.IsNil(err))
-			qt.Check(t, qt.IsTrue(r.Requests >= 500))
+			qt.Check(t, qt.IsTrue(r.Requests >= 500), qt.Commentf("%v", r.Requests))
 			qt.Check(t, qt.Equals(r.Acked, r.Requests))
 			qt.Check(t, qt.Equals(r.Errors, 0))
 			qt.Check(t, qt.Equals(r.Engine, e))
 			qt.Check(t, qt.Equals(uint64(r.Latency.TotalCount()), r.Requests))
-			qt.Check(t, qt.IsTrue(r.RPS() > 0 && r.Busy > 0 && r.Syscalls > 0))
+			qt.Check(t, qt.IsTrue(r.RPS() > 0 && r.Busy > 0 && r.Syscalls > 0), qt.Commentf("%v, %v", r.Busy, r.Syscalls))
 		})
 	}
 }
@@ -112,7 +112,7 @@ func TestWALAcknowledgesWhatWasReceived(t *testing.T) {
 				defer cancel()
 				_, err := Run(ctx, cfg)
 				qt.Assert(t, qt.IsNil(err))
-				qt.Check(t, qt.IsTrue(len(acked) >= 40))
+				qt.Check(t, qt.IsTrue(len(acked) >= 40), qt.Commentf("%v", len(acked)))
 				mu.Lock()
 				defer mu.Unlock()
 				seen := map[key]bool{}
@@ -170,9 +170,9 @@ func TestReconnect(t *testing.T) {
 			defer cancel()
 			r, err := Run(ctx, cfg)
 			qt.Assert(t, qt.IsNil(err))
-			qt.Check(t, qt.IsTrue(r.Requests >= 60))
+			qt.Check(t, qt.IsTrue(r.Requests >= 60), qt.Commentf("%v", r.Requests))
 			qt.Check(t, qt.IsTrue(r.Reconnects >= 5), qt.Commentf("%d", r.Reconnects))
-			qt.Check(t, qt.IsTrue(r.Errors >= r.Reconnects))
+			qt.Check(t, qt.IsTrue(r.Errors >= r.Reconnects), qt.Commentf("%v, %v", r.Errors, r.Reconnects))
 		})
 	}
 }
@@ -198,7 +198,7 @@ func TestServerComesLate(t *testing.T) {
 		t.Cleanup(func() { s.Close(); <-done })
 	})
 	qt.Assert(t, qt.IsNil(<-errc))
-	qt.Check(t, qt.IsTrue(live.Requests.Load() >= 10))
+	qt.Check(t, qt.IsTrue(live.Requests.Load() >= 10), qt.Commentf("%v", live.Requests.Load()))
 	qt.Check(t, qt.Equals(live.Connected.Load(), 0))
 }
 
@@ -241,7 +241,7 @@ func TestNon2xxIsNotAcknowledged(t *testing.T) {
 	})
 	r, err := Run(ctx, Config{Addr: addr, Workload: RPC, Connections: 1, Size: 2, Duration: time.Hour, CPU: -1, Live: live})
 	qt.Assert(t, qt.IsNil(err))
-	qt.Check(t, qt.IsTrue(r.Non2xx >= 18))
+	qt.Check(t, qt.IsTrue(r.Non2xx >= 18), qt.Commentf("%v", r.Non2xx))
 	qt.Check(t, qt.Equals(r.Acked+r.Requests+live.Requests.Load(), 0))
 }
 
@@ -250,9 +250,9 @@ func TestWarmupIsExcluded(t *testing.T) {
 	r, err := Run(context.Background(), Config{Addr: addr, Workload: RPC, Connections: 1, Size: 0,
 		Warmup: 300 * time.Millisecond, Duration: 300 * time.Millisecond, CPU: 0})
 	qt.Assert(t, qt.IsNil(err))
-	qt.Check(t, qt.IsTrue(r.Acked > r.Requests))
-	qt.Check(t, qt.IsTrue(r.Requests > 0))
-	qt.Check(t, qt.IsTrue(r.Elapsed >= 300*time.Millisecond))
+	qt.Check(t, qt.IsTrue(r.Acked > r.Requests), qt.Commentf("%v, %v", r.Acked, r.Requests))
+	qt.Check(t, qt.IsTrue(r.Requests > 0), qt.Commentf("%v", r.Requests))
+	qt.Check(t, qt.IsTrue(r.Elapsed >= 300*time.Millisecond), qt.Commentf("%v", r.Elapsed))
 }
 
 func TestResponseInAnyPieces(t *testing.T) {

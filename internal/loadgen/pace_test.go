@@ -76,7 +76,7 @@ func TestOpenLoopReconnects(t *testing.T) {
 			r, err := Run(ctx, cfg)
 			qt.Assert(t, qt.IsNil(err))
 			qt.Check(t, qt.IsTrue(r.Acked >= 500), qt.Commentf("%d", r.Acked))
-			qt.Check(t, qt.IsTrue(r.Reconnects > 0))
+			qt.Check(t, qt.IsTrue(r.Reconnects > 0), qt.Commentf("%v", r.Reconnects))
 		})
 	}
 }

@@ -270,7 +270,7 @@ func TestAcceptMultishot(t *testing.T) {
 		defer unix.Close(c)
 		qt.Assert(t, qt.IsNil(unix.Connect(c, addr)))
 		got := next(t, r)
-		qt.Assert(t, qt.IsTrue(got.Res >= 0))
+		qt.Assert(t, qt.IsTrue(got.Res >= 0), qt.Commentf("%v", got.Res))
 		qt.Assert(t, qt.IsTrue(got.More()))
 		r.GetSQE().CloseFD(int(got.Res))
 		qt.Assert(t, qt.Equals(next(t, r).Res, 0))

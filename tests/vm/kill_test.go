@@ -77,5 +77,5 @@ func TestKilledWriter(t *testing.T) {
 		}
 		qt.Assert(t, qt.IsNil(p.Close()))
 	}
-	qt.Assert(t, qt.IsTrue(acked > 0))
+	qt.Assert(t, qt.IsTrue(acked > 0), qt.Commentf("%v", acked))
 }

@@ -71,7 +71,7 @@ func TestParseRefuses(t *testing.T) {
 				bent := append([]byte(nil), good...)
 				bent[i] = v
 				if s.Parse(bent) {
-					qt.Check(t, qt.IsTrue(s.Payload < s.End && s.End <= len(bent)))
+					qt.Check(t, qt.IsTrue(s.Payload < s.End && s.End <= len(bent)), qt.Commentf("%v, %v, %v", s.Payload, s.End, len(bent)))
 				}
 			}
 		}
