@@ -143,5 +143,6 @@ func TestMaxConnections(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	check()
-	qt.Check(t, qt.IsTrue(s.stop().HTTP.Rejected >= 3))
+	rejected := s.stop().HTTP.Rejected
+	qt.Check(t, qt.IsTrue(rejected >= 3), qt.Commentf("%d", rejected))
 }

@@ -59,7 +59,7 @@ func TestPoolDumpRestoreKV(t *testing.T) {
 		qt.Assert(t, qt.IsNil(err))
 		qt.Assert(t, qt.Equals(found, i != 3))
 		if found {
-			qt.Assert(t, qt.IsTrue(string(v.AppendTo(q, nil)) == value(i)))
+			qt.Assert(t, qt.Equals(string(v.AppendTo(q, nil)), value(i)))
 			s.Release(&v)
 		}
 	}

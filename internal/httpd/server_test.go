@@ -34,7 +34,7 @@ func TestLargeResponses(t *testing.T) {
 	f := serve(t, setup{cfg: Config{ResponseBytes: size}})
 	got := f.talk(strings.Repeat("GET / HTTP/1.1\r\nHost: x\r\n\r\n", 3) + post("x") + closing)
 	qt.Assert(t, qt.Equals(strings.Count(got, "x"), 4*size))
-	qt.Assert(t, qt.IsTrue(strings.HasSuffix(got, "xxx")))
+	qt.Assert(t, qt.IsTrue(strings.HasSuffix(got, "xxx")), qt.Commentf("%.300q", got))
 }
 
 // TestExpectContinue: nothing of the body is sent before the server says so.
@@ -52,7 +52,7 @@ func TestExpectContinue(t *testing.T) {
 	qt.Assert(t, qt.IsNil(err))
 	rest, err := io.ReadAll(c)
 	qt.Assert(t, qt.IsNil(err))
-	qt.Assert(t, qt.IsTrue(strings.HasPrefix(string(rest), created(1))))
+	qt.Assert(t, qt.IsTrue(strings.HasPrefix(string(rest), created(1))), qt.Commentf("%.300q", string(rest)))
 	qt.Assert(t, qt.DeepEquals(f.records(), []string{"body"}))
 }
 
@@ -148,13 +148,13 @@ func TestTooManyConnections(t *testing.T) {
 	eventually(t, "three connections", func() bool { return f.srv.Stats().Connections == 3 })
 	got, err := io.ReadAll(f.dial())
 	qt.Assert(t, qt.IsNil(err))
-	qt.Assert(t, qt.IsTrue(strings.HasPrefix(string(got), "HTTP/1.1 503 ")))
+	qt.Assert(t, qt.IsTrue(strings.HasPrefix(string(got), "HTTP/1.1 503 ")), qt.Commentf("%.300q", string(got)))
 	// Those that are in go on.
 	_, err = io.WriteString(kept[0], closing)
 	qt.Assert(t, qt.IsNil(err))
 	got, err = io.ReadAll(kept[0])
 	qt.Assert(t, qt.IsNil(err))
-	qt.Assert(t, qt.IsTrue(strings.HasPrefix(string(got), "HTTP/1.1 200 ")))
+	qt.Assert(t, qt.IsTrue(strings.HasPrefix(string(got), "HTTP/1.1 200 ")), qt.Commentf("%.300q", string(got)))
 	kept[0].Close()
 	eventually(t, "room again", func() bool { return f.srv.Stats().Connections == 2 })
 	qt.Assert(t, qt.IsTrue(strings.HasPrefix(f.talk(closing), "HTTP/1.1 200 ")))

@@ -86,5 +86,5 @@ func TestHalfCloseBehindLargeReplies(t *testing.T) {
 	got, err := io.ReadAll(c)
 	qt.Assert(t, qt.IsNil(err))
 	qt.Assert(t, qt.Equals(strings.Count(string(got), "HTTP/1.1 200 OK"), n))
-	qt.Assert(t, qt.IsTrue(strings.HasSuffix(string(got), created(1))))
+	qt.Assert(t, qt.IsTrue(strings.HasSuffix(string(got), created(1))), qt.Commentf("%.300q", string(got)))
 }

@@ -171,7 +171,7 @@ func TestKeys(t *testing.T) {
 		qt.Assert(t, qt.Equals(code, 201), qt.Commentf("%q", k))
 		code, b := s.do("GET", "/k/"+url.PathEscape(k), nil)
 		qt.Assert(t, qt.Equals(code, 200))
-		qt.Assert(t, qt.IsTrue(strings.HasPrefix(k, string(b))))
+		qt.Assert(t, qt.IsTrue(strings.HasPrefix(k, string(b))), qt.Commentf("%.300q", k))
 	}
 	code, b := s.do("GET", "/k?prefix=a", nil)
 	qt.Assert(t, qt.Equals(code, 200))

@@ -50,7 +50,8 @@ func TestKeysAreDrawnByZipf(t *testing.T) {
 	share := float64(count[0]) / draws
 	qt.Assert(t, qt.IsTrue(share > 0.9/k.zetan && share < 1.1/k.zetan), qt.Commentf("%g, want %g", share, 1/k.zetan))
 	k = newKeys(&KVConfig{Keys: n})
-	qt.Assert(t, qt.IsTrue(k.draw() < n))
+	last := k.draw()
+	qt.Assert(t, qt.IsTrue(last < n), qt.Commentf("%d of %d", last, n))
 }
 
 func TestKVRequests(t *testing.T) {

@@ -154,7 +154,7 @@ func TestPinnedThreadsDoTheReceiving(t *testing.T) {
 		}
 		// A handshake alone is several packets each way.
 		qt.Check(t, qt.IsTrue(runs(l.ServerDev) >= server+20), qt.Commentf("%d to %d", server, runs(l.ServerDev)))
-		qt.Check(t, qt.IsTrue(runs(l.ClientDev) >= client+20))
+		qt.Check(t, qt.IsTrue(runs(l.ClientDev) >= client+20), qt.Commentf("%d to %d", client, runs(l.ClientDev)))
 	}
 }
 
@@ -215,7 +215,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 		var st unix.Statfs_t
 		qt.Assert(t, qt.IsNil(unix.Statfs(filepath.Join(runDir, n), &st)))
 		qt.Check(t, qt.Equals(st.Type, unix.NSFS_MAGIC))
-		qt.Check(t, qt.IsTrue(strings.HasPrefix(n, "paste-bn") && strings.HasSuffix(n, "-"+strconv.Itoa(os.Getpid()))))
+		qt.Check(t, qt.IsTrue(strings.HasPrefix(n, "paste-bn") && strings.HasSuffix(n, "-"+strconv.Itoa(os.Getpid()))), qt.Commentf("%s", n))
 	}
 	qt.Assert(t, qt.IsNil(l.Close()))
 	qt.Assert(t, qt.IsNil(l.Close()))
