@@ -188,17 +188,21 @@ func play(t *testing.T, link *rawLink, r reader, sport uint16, seed uint64) (str
 	return got, s.steps
 }
 
+// steeredSize is the payload from which on a segment is steered by default.
+const steeredSize = 1400
+
 // script is what a hostile peer does.
 type script struct {
 	p     *rawPeer
 	rng   *rand.Rand
 	steps []string
 	ends  map[uint32]bool // offsets where segments have ended
+	long  bool            // the last one is steered whatever the copybreak is
 }
 
 func (s *script) begin() error {
 	// Two segments, so that one is below and one above every copybreak.
-	first := randomBytes(s.rng, 2000)
+	first := randomBytes(s.rng, prefix)
 	return errors.Join(s.p.send(segment{payload: first[:1440]}, 0), s.p.send(segment{payload: first[1440:]}, 1440))
 }
 
@@ -245,7 +249,10 @@ func (s *script) finish() error {
 func (s *script) step() error {
 	name, at, seg := s.choose()
 	alone := len(seg.payload) == 0 || seg.flags&(syn|rst) != 0
-	if alone {
+	// A short one may overtake long ones before it, as on any network.
+	overtakes := len(seg.payload) < steeredSize && s.long
+	s.long = len(seg.payload) >= steeredSize
+	if alone || overtakes {
 		if err := s.barrier(); err != nil || s.p.gone {
 			return err
 		}
@@ -268,7 +275,7 @@ func (s *script) choose() (name string, at uint32, seg segment) {
 	rng, next := s.rng, s.p.next
 	size := 1 + rng.IntN(1<<(1+rng.IntN(10)))
 	if rng.IntN(4) == 0 {
-		size = 1400 + rng.IntN(40) // steered whatever the copybreak is
+		size = steeredSize + rng.IntN(40)
 	}
 	seg.payload = randomBytes(rng, size)
 	n := uint32(len(seg.payload))
@@ -286,7 +293,7 @@ func (s *script) choose() (name string, at uint32, seg segment) {
 	case 6, 7:
 		return "across", next - min(1+rng.Uint32N(n), next), seg
 	case 8:
-		return "old", rng.Uint32N(next - n), seg
+		return "old", rng.Uint32N(next - n + 1), seg
 	case 9:
 		return "far ahead", next + 1<<24 + rng.Uint32N(1<<29), seg
 	case 10:

@@ -17,9 +17,13 @@ type rawPeer struct {
 	gone    bool   // the server has answered with RST
 }
 
-// prefix is how many bytes a raw peer sends before its first barrier: as many of
-// those there can be.
-const prefix = 512
+// A raw peer sends prefix bytes before its first barrier. A barrier repeats
+// repeated of them, enough to be steered whatever the copybreak is, so that it
+// cannot overtake anything.
+const (
+	prefix   = 2000
+	repeated = 1400
+)
 
 // connect does the handshake.
 func (r *rawLink) connect(sport, dport uint16) (*rawPeer, error) {
@@ -100,22 +104,22 @@ func tcpOption(in []byte, kind byte) []byte {
 }
 
 // barrier returns when the server's TCP has seen everything that was sent
-// before: it sends a byte that was sent long ago, each time another one, and
-// waits for the answer that names it (D-SACK, RFC 2883).
+// before: it sends bytes that were sent long ago, each time others, and waits for
+// the answer that names them (D-SACK, RFC 2883).
 func (p *rawPeer) barrier() error {
 	if p.gone {
 		return nil
 	}
 	at := p.probes
-	if p.probes++; p.probes > prefix {
-		return fmt.Errorf("more than %d barriers", prefix)
+	if p.probes++; at+repeated > prefix {
+		return fmt.Errorf("more than %d barriers", prefix-repeated)
 	}
-	if err := p.send(segment{payload: []byte{'!'}}, at); err != nil {
+	if err := p.send(segment{payload: make([]byte, repeated)}, at); err != nil {
 		return err
 	}
 	_, err := p.await(func(in []byte) bool {
 		o := tcpOption(in, 5)
-		return len(o) >= 8 && binary.BigEndian.Uint32(o) == p.base+at && binary.BigEndian.Uint32(o[4:]) == p.base+at+1
+		return len(o) >= 8 && binary.BigEndian.Uint32(o) == p.base+at && binary.BigEndian.Uint32(o[4:]) == p.base+at+repeated
 	})
 	if err != nil {
 		return fmt.Errorf("barrier %d: %w", at, err)
