@@ -7,9 +7,9 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/go-quicktest/qt"
+	"github.com/pastenet/paste/internal/testwait"
 	"github.com/pastenet/paste/pmem"
 	"golang.org/x/sys/unix"
 )
@@ -117,11 +117,9 @@ func TestCloseDuringPoll(t *testing.T) {
 					}
 				}
 			}()
-			for !r.wait.Entered() {
-				time.Sleep(time.Millisecond)
-			}
+			testwait.Until(t, "the other goroutine in Poll", r.wait.Entered)
 			qt.Assert(t, qt.IsNil(p.Close()))
-			qt.Assert(t, qt.ErrorIs(<-done, ErrClosed))
+			qt.Assert(t, qt.ErrorIs(testwait.Receive(t, "the end of Poll", done), ErrClosed))
 		})
 	}
 }
@@ -325,9 +323,7 @@ func TestRegisterAgain(t *testing.T) {
 		qt.Assert(t, qt.IsNil(r.Register(fd)))
 		_, err := peer.Write([]byte("dropped"))
 		qt.Assert(t, qt.IsNil(err))
-		for !r.tk.Pending() {
-			time.Sleep(time.Millisecond)
-		}
+		testwait.Until(t, "a delivery", r.tk.Pending)
 		qt.Assert(t, qt.IsNil(r.Unregister(fd)))
 		qt.Assert(t, qt.IsNil(r.Register(fd)))
 		want := []byte{'a' + byte(i), 'b'}

@@ -150,7 +150,8 @@ func TestOverflowAndDeath(t *testing.T) {
 	b.out.Add(dead, 0)
 	qt.Assert(t, qt.IsNil(b.out.Send()))
 	qt.Check(t, qt.DeepEquals(b.out.Events(), []Event{{FD: dead.fd, Kind: Failed, Cause: unix.EPIPE}}))
-	for !slow.Failed() {
+	for sent := 0; !slow.Failed(); sent += 60 * 2000 {
+		qt.Assert(t, qt.IsTrue(sent < 64<<20), qt.Commentf("%d bytes", sent))
 		for i := range 60 {
 			b.put(i, 0, make([]byte, 2000))
 			b.out.Add(slow, uint32(i))

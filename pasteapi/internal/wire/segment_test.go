@@ -66,11 +66,27 @@ func TestParseRefuses(t *testing.T) {
 		for n := range good {
 			qt.Check(t, qt.IsFalse(s.Parse(good[:n])), qt.Commentf("%d bytes", n))
 		}
+		qt.Assert(t, qt.IsTrue(s.Parse(good)))
+		whole := s
+		proto := 14 + 9 // where the IP header names TCP
+		if v6 {
+			proto = 14 + 6
+		}
 		for i := range good {
 			for _, v := range []byte{0, 1, 0x0f, 0x7f, 0xff} {
 				bent := append([]byte(nil), good...)
 				bent[i] = v
-				if s.Parse(bent) {
+				ok := s.Parse(bent)
+				at := qt.Commentf("byte %d is %#x instead of %#x", i, v, good[i])
+				switch {
+				case v == good[i], i < 12, i >= whole.Payload: // addresses of Ethernet, payload
+					qt.Check(t, qt.Equals(ok, true), at)
+					qt.Check(t, qt.Equals(s.Payload, whole.Payload), at)
+					qt.Check(t, qt.Equals(s.End, whole.End), at)
+				case i == 12, i == 13, i == 14 && !v6, i == proto: // EtherType, version and length of IPv4's header, TCP
+					qt.Check(t, qt.Equals(ok, false), at)
+				}
+				if ok {
 					qt.Check(t, qt.IsTrue(s.Payload < s.End && s.End <= len(bent)), qt.Commentf("%v, %v, %v", s.Payload, s.End, len(bent)))
 				}
 			}
