@@ -7,7 +7,6 @@ import (
 
 	"github.com/pastenet/paste/bpf"
 	"github.com/pastenet/paste/pasteapi/internal/inject"
-	"github.com/pastenet/paste/pasteapi/internal/receive"
 	"github.com/pastenet/paste/xsk"
 	"github.com/vishvananda/netlink"
 )
@@ -62,10 +61,15 @@ func openNIC(ctx context.Context, o *Options, attach bool) (_ *nicEnd, err error
 	if err != nil {
 		return nil, err
 	}
-	for q := range e.steer.Info().Queues {
+	queues := e.steer.Info().Queues
+	fill, err := fillSize(o, queues)
+	if err != nil {
+		return nil, err
+	}
+	for q := range queues {
 		s, err := xsk.Open(e.umem, xsk.Options{
 			Ifindex: e.ifindex, Queue: q, Mode: o.BindMode, NeedWakeup: true,
-			RxSize: receive.FillSize, FillSize: receive.FillSize,
+			RxSize: fill, FillSize: fill,
 		})
 		if err != nil {
 			return nil, err

@@ -42,6 +42,9 @@ func (s *Socket) FillFrames(frames []uint32) int { return s.fill.putFrames(frame
 // FillFree returns how many frames Fill would accept now.
 func (s *Socket) FillFree() int { return int(s.fill.size - s.fill.unconsumed()) }
 
+// FillSize is how many frames the fill ring has room for.
+func (s *Socket) FillSize() int { return int(s.fill.size) }
+
 // FillNeedsWakeup reports whether the kernel wants WakeRx to look at the fill ring again.
 // Only zero-copy sockets with NeedWakeup ever say so.
 func (s *Socket) FillNeedsWakeup() bool { return s.fill.needsWakeup() }

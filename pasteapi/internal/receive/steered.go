@@ -14,7 +14,7 @@ import (
 const (
 	// harvestBatch is the most frames taken from one NIC queue in one sync.
 	harvestBatch = 256
-	// FillSize is how many frames are posted to a NIC queue.
+	// FillSize is how many frames are posted to a NIC queue, at most.
 	FillSize = 2048
 )
 
@@ -193,7 +193,7 @@ func (w *steered) refill(s *xsk.Socket) {
 	if want := s.FillFree(); want >= 32 {
 		posted := w.frames.Post(want)
 		s.FillFrames(posted)
-		w.starved = w.starved || want-len(posted) > FillSize-64
+		w.starved = w.starved || want-len(posted) > s.FillSize()-64
 	}
 	// Also when nothing was posted: a driver that has found the ring empty may
 	// raise the flag only after frames were put there and the flag was read.

@@ -1,0 +1,102 @@
+package tests
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-quicktest/qt"
+
+	"github.com/pastenet/paste/internal/netlab"
+)
+
+// What eight NIC queues take of a small pool leaves room for what is stored; and
+// what cannot be had is refused before the server is ready.
+func TestQueuesOfSmallPool(t *testing.T) {
+	l := newLab(t, netlab.Config{Queues: 8})
+	s := serve(t, l, poolFile(t), "--pool-size", "32MiB")
+	c := newClient(t, l)
+	parallel(t, 16, func(i int) error {
+		for j := range 60 {
+			if _, err := post(c, s.url, random(1500+i, int64(j))); err != nil {
+				return fmt.Errorf("request %d: %w", j, err)
+			}
+		}
+		return nil
+	})
+	qt.Check(t, qt.Equals(s.stop().HTTP.Stored, 16*60))
+	_, err := tryServe(t, l, poolFile(t)+"small", "--pool-size", "10MiB")
+	qt.Check(t, qt.ErrorMatches(err, "(?s).*1 rings and 8 RX queues of .* want a pool of at least [0-9]+ frames, and it has [0-9]+ of 2048 bytes.*"))
+}
+
+// SIGHUP and SIGTERM let an upload that has begun finish, and nobody in; the last
+// line says what was done.
+func TestSignalDuringUpload(t *testing.T) {
+	l := newLab(t, netlab.Config{})
+	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGTERM} {
+		path := poolFile(t)
+		s := serve(t, l, path, "--drain-timeout", "3m")
+		c := dial(t, l, s.addr)
+		body := random(1<<20, 1)
+		_, err := fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(body), body[:1000])
+		qt.Assert(t, qt.IsNil(err))
+		for end := time.Now().Add(patience); s.status(l).Stats.Conns == 0; time.Sleep(time.Millisecond) {
+			qt.Assert(t, qt.IsTrue(time.Now().Before(end)))
+		}
+		// A request with an answer, so that the server has seen the one before.
+		other := dial(t, l, s.addr)
+		_, err = io.WriteString(other, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		qt.Assert(t, qt.IsNil(err))
+		_, err = other.Read(make([]byte, 100))
+		qt.Assert(t, qt.IsNil(err))
+		qt.Assert(t, qt.IsNil(s.Signal(sig)))
+		_, err = io.ReadAll(other) // idle: it is closed
+		qt.Assert(t, qt.IsNil(err))
+		late, err := tryDial(l, s.addr)
+		qt.Check(t, qt.IsNotNil(err), qt.Commentf("let in while the server ends"))
+		if err == nil {
+			late.Close()
+		}
+		_, err = c.Write(body[1000:])
+		qt.Assert(t, qt.IsNil(err))
+		out, err := io.ReadAll(c)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.IsTrue(strings.HasPrefix(string(out), "HTTP/1.1 201 ")), qt.Commentf("%q", out))
+		e, err := s.event("stopped")
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.Equals(e.HTTP.Stored, 1))
+		<-s.Exited()
+		qt.Assert(t, qt.IsNil(os.Remove(path)))
+	}
+}
+
+// The second signal ends a server that waits for an upload.
+func TestSecondSignal(t *testing.T) {
+	l := newLab(t, netlab.Config{})
+	s := serve(t, l, poolFile(t), "--drain-timeout", "1h")
+	c := dial(t, l, s.addr)
+	_, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
+	qt.Assert(t, qt.IsNil(err))
+	for end := time.Now().Add(patience); s.status(l).Stats.Conns == 0; time.Sleep(time.Millisecond) {
+		qt.Assert(t, qt.IsTrue(time.Now().Before(end)))
+	}
+	qt.Assert(t, qt.IsNil(s.Signal(syscall.SIGTERM)))
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		late, err := tryDial(l, s.addr)
+		if err != nil {
+			break // it drains
+		}
+		late.Close()
+		qt.Assert(t, qt.IsTrue(time.Now().Before(end)))
+	}
+	qt.Assert(t, qt.IsNil(s.Signal(syscall.SIGINT)))
+	select {
+	case <-s.Exited():
+	case <-time.After(patience):
+		t.Fatal("the second signal does not end the server")
+	}
+}
