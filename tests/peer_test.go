@@ -2,6 +2,7 @@ package tests
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -77,7 +78,7 @@ func (p *rawPeer) await(want func(ip []byte) bool) ([]byte, error) {
 				return in, nil
 			}
 		case <-timeout:
-			return nil, fmt.Errorf("no answer from the server")
+			return nil, errors.New("no answer from the server")
 		}
 	}
 }
