@@ -67,6 +67,9 @@ func (s *Slot) SetFd(fd int) {
 // nm_pst_getdoff).
 func (s *Slot) Doff() int { return int(s.Ptr >> doffShift & MaxDoff) }
 
+// Closed says that a received slot is a close notice, which has no payload.
+func (s *Slot) Closed() bool { return s.Doff() == int(s.Len) }
+
 // SetDoff sets the payload's offset, 0 to MaxDoff bytes (upstream:
 // nm_pst_setdoff). It panics if doff does not fit its ten bits.
 func (s *Slot) SetDoff(doff int) {

@@ -61,7 +61,7 @@ func (s Segment) Copied() bool { return s.slot.Flags&NS_COPIED != 0 }
 
 // Closed says that this is the close notice: nothing follows on the connection,
 // which is the application's to unregister and close. It may still send.
-func (s Segment) Closed() bool { return s.slot.Doff() == int(s.slot.Len) }
+func (s Segment) Closed() bool { return s.slot.Closed() }
 
 // Cause says, of a close notice, why the connection ended: nil for an orderly
 // FIN. See Ring.CloseCause.

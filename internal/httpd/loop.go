@@ -161,7 +161,7 @@ func (l *loop) batch() error {
 		if c == nil {
 			continue
 		}
-		if int(slot.Len) == slot.Doff() {
+		if slot.Closed() {
 			l.peerClosed(c)
 			continue
 		}

@@ -230,7 +230,7 @@ func (a *App) batch() error {
 	rx := a.Ring.RX()
 	for !rx.Empty() {
 		s := rx.Slot(rx.Head)
-		if s.Doff() == int(s.Len) {
+		if s.Closed() {
 			cause := a.Ring.CloseCause(s.Fd())
 			if errors.Is(cause, pasteapi.ErrNotRegistered) {
 				a.After++
