@@ -40,6 +40,7 @@ and, if asked for:
 		newBenchWorkloadCmd(e, loadgen.WAL),
 		newBenchWorkloadCmd(e, loadgen.Echo),
 		newBenchWorkloadCmd(e, loadgen.Sink),
+		newBenchMatrixCmd(e),
 		newBenchServerCmd(e),
 	)
 	return cmd
@@ -47,6 +48,12 @@ and, if asked for:
 
 func newBenchWorkloadCmd(e env, w loadgen.Workload) *cobra.Command {
 	cmd := benchcli.NewCmd(w, benchcli.Setup{Name: "pastectl bench", Stdout: e.stdout, Progress: e.stderr})
+	cmd.Args = noArgs
+	return cmd
+}
+
+func newBenchMatrixCmd(e env) *cobra.Command {
+	cmd := benchcli.NewMatrixCmd(benchcli.Setup{Name: "pastectl bench", Stdout: e.stdout, Progress: e.stderr})
 	cmd.Args = noArgs
 	return cmd
 }

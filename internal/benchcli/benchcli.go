@@ -21,10 +21,14 @@ type Output struct {
 	JSON     bool      // the report is one JSON document
 }
 
-// AddFlags adds the flags of every benchmark.
+// AddFlags adds the flags of every benchmark of one workload.
 func AddFlags(f *pflag.FlagSet, cfg *bench.Config, out *Output, contenders []string) {
+	addCommonFlags(f, cfg, out, contenders)
 	f.IntVar(&cfg.Connections, "connections", 100, "connections, each with one request outstanding")
 	f.Float64Var(&cfg.Rate, "rate", 0, "requests per second that are offered at random times, latencies counted from then; 0: the next when one is answered")
+}
+
+func addCommonFlags(f *pflag.FlagSet, cfg *bench.Config, out *Output, contenders []string) {
 	f.StringSliceVar(&cfg.Contenders, "contenders", contenders, "who takes part")
 	f.IntVar(&cfg.ServerCPU, "server-cpu", 1, "CPU of the server")
 	f.IntVar(&cfg.ClientCPU, "client-cpu", 0, "CPU of the client")
