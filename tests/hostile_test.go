@@ -110,7 +110,7 @@ func TestHostilePeer(t *testing.T) {
 	soak(t, func(t *testing.T, seed uint64, long bool) {
 		conns := uint64(40)
 		if long {
-			conns = 500
+			conns = soakConns
 		}
 		l := newLab(t, netlab.Config{})
 		link := newRawLink(t, l)

@@ -24,6 +24,9 @@ import (
 // connections: "8h".
 const soakVariable = "PASTE_SOAK"
 
+// soakConns is how many connections a test makes then.
+const soakConns = 500
+
 // soak calls run once, or over and over until the time is up.
 func soak(t *testing.T, run func(t *testing.T, seed uint64, long bool)) {
 	t.Helper()
@@ -37,11 +40,12 @@ func soak(t *testing.T, run func(t *testing.T, seed uint64, long bool)) {
 	limit, err := time.ParseDuration(text)
 	qt.Assert(t, qt.IsNil(err), qt.Commentf("%s=%s", soakVariable, text))
 	begun := time.Now()
-	rounds := 0
+	rounds := uint64(0)
 	for s := range seed.From(1 << 62) {
 		if time.Since(begun) > limit || t.Failed() {
 			break
 		}
+		s += rounds * (soakConns - 1) // connection i has seed s+i: none comes twice
 		t.Run(fmt.Sprintf("%s=%d", seed.Variable, s), func(t *testing.T) { run(t, s, true) })
 		rounds++
 	}
@@ -105,7 +109,7 @@ func impairedTraffic(t *testing.T, l *netlab.Lab, a *ringapp.App, seed uint64, l
 	t.Helper()
 	many, bulk := 30, 1<<20
 	if long {
-		many, bulk = 500, 16<<20
+		many, bulk = soakConns, 16<<20
 	}
 	qt.Check(t, qt.IsNil(hashedTrip(l, a.Addr, bulk, seed)))
 	qt.Check(t, qt.IsNil(messages(l, a.Addr, 60, seed)))
