@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/go-quicktest/qt"
@@ -175,4 +176,77 @@ func TestDetachedUnderServer(t *testing.T) {
 	once(t, s, "the interface is back")
 	s.stop()
 	run("detach", l.ServerDev)
+}
+
+// What an operator does to a NIC under load delays uploads, and changes no byte: down
+// and up, another MTU, an attempt to take the program off, and firewall rules anew.
+func TestOperatorUnderLoad(t *testing.T) {
+	l := newLab(t, netlab.Config{Pin: &netlab.Pin{}})
+	s := serve(t, l, poolFile(t), "--on-full", "wrap", "--copybreak", "-1")
+	rules := `flush ruleset
+	table inet lab {
+		chain i {
+			type filter hook input priority 0
+			ct state invalid drop
+			iifname "` + l.ServerDev + `" tcp dport 8080 accept
+		}
+	}`
+	acts := []func() error{
+		func() error { return runIn(l, "ip", "link", "set", l.ServerDev, "down") },
+		func() error { return runIn(l, "ip", "link", "set", l.ServerDev, "up") },
+		// The routes went with it.
+		func() error { return runIn(l, "ip", "route", "replace", "10.77.0.0/24", "dev", l.ServerDev) },
+		func() error { return setMTU(l.ServerDev, 1400)() },
+		func() error { return setMTU(l.ServerDev, 1500)() },
+		func() error {
+			if runIn(l, "ip", "link", "set", l.ServerDev, "xdp", "off") == nil {
+				return errors.New("the program could be taken off")
+			}
+			return nil
+		},
+		func() error { nft(t, l, rules); return nil },
+	}
+	stop := make(chan struct{})
+	done := make(chan error, 1)
+	go func() {
+		done <- l.InServer(func() error {
+			for {
+				for _, act := range acts {
+					if err := act(); err != nil {
+						return err
+					}
+					select {
+					case <-stop:
+						return nil
+					case <-time.After(50 * time.Millisecond):
+					}
+				}
+			}
+		})
+	}()
+	c := newClient(t, l)
+	sums := make([][32]byte, 16)
+	seqs := make([]uint64, len(sums))
+	parallel(t, 4, func(i int) (err error) {
+		for j := range 4 {
+			data := random(1<<20, int64(4*i+j))
+			sums[4*i+j] = sum(data)
+			if seqs[4*i+j], err = post(c, s.url, data); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	close(stop)
+	qt.Check(t, qt.IsNil(<-done))
+	steersAgain(t, l, s)
+	s.stop()
+	log := readLog(t, s.pool)
+	for i := range sums {
+		qt.Check(t, qt.Equals(log[seqs[i]], sums[i]))
+	}
+}
+
+func runIn(l *netlab.Lab, name string, args ...string) error {
+	return l.ServerCommand(context.Background(), name, args...).Run()
 }
