@@ -37,6 +37,11 @@ func (s *Steer) configure(n *nic, room int) error {
 	if err != nil {
 		return fmt.Errorf("interface %s: list its VLANs: %w", n.name, err)
 	}
+	table, err := newVLANTable(vlans)
+	if err != nil {
+		return fmt.Errorf("interface %s: list the addresses of its VLANs: %w", n.name, err)
+	}
+	s.vlans.Store(table)
 	cfg := steerNicConfig{Mac: [6]byte(n.mac), Room: uint16(room)}
 	for _, v := range append(vlans, vlanDevice{}) { // 0 stands for none in a tag
 		cfg.Vlans[v.ID/64] |= 1 << (v.ID % 64)

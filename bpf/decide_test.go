@@ -75,6 +75,10 @@ func (p *packet) build(t *testing.T) []byte {
 	next := &eth.EthernetType
 	ip := 14
 	vid := cmp.Or(p.vid, ourVLAN)
+	srcPort := layers.TCPPort(4000)
+	if p.vlans > 0 {
+		srcPort += layers.TCPPort(vid) // that of the connection on the VLAN
+	}
 	for i := range p.vlans {
 		*next = layers.EthernetTypeDot1Q
 		tag := &layers.Dot1Q{VLANIdentifier: vid + uint16(i)}
@@ -124,7 +128,7 @@ func (p *packet) build(t *testing.T) []byte {
 		udp.SetNetworkLayerForChecksum(network)
 		stack = append(stack, udp)
 	default:
-		tcp := &layers.TCP{SrcPort: cmp.Or(p.srcPort, 4000), DstPort: layers.TCPPort(p.port), Seq: 1, Ack: 1, ACK: true, PSH: true, Window: 1000}
+		tcp := &layers.TCP{SrcPort: cmp.Or(p.srcPort, srcPort), DstPort: layers.TCPPort(p.port), Seq: 1, Ack: 1, ACK: true, PSH: true, Window: 1000}
 		if p.flags != nil {
 			p.flags(tcp)
 		}
@@ -165,7 +169,10 @@ var decisions = []struct {
 	{"v4 TCP options", segment(func(p *packet) { p.tcpOpts = true }), wouldSteer},
 	{"v4 VLAN", segment(func(p *packet) { p.vlans = 1 }), wouldSteer},
 	{"v4 VLAN, the last one", segment(func(p *packet) { p.vlans, p.vid = 1, 4094 }), wouldSteer},
-	{"v4 priority tag", segment(func(p *packet) { p.vlans, p.mangle = 1, put16Tag(5<<13) }), wouldSteer},
+	{"v4 priority tag", segment(func(p *packet) { p.vlans, p.srcPort, p.mangle = 1, 4000, put16Tag(5<<13) }), wouldSteer},
+	{"v4 VLAN of another connection", segment(func(p *packet) { p.vlans, p.srcPort = 1, 4000 }), "pass_vlan"},
+	{"v4 VLAN, and the NIC has taken the tag off", segment(func(p *packet) { p.srcPort = 4000 + ourVLAN }), "pass_vlan"},
+	{"v6 VLAN, and the NIC has taken the tag off", segment(func(p *packet) { p.v6, p.srcPort = true, 4000+ourVLAN }), "pass_vlan"},
 	{"v4 VLAN and priority", segment(func(p *packet) { p.vlans, p.mangle = 1, put16Tag(7<<13|1<<12|ourVLAN) }), wouldSteer},
 	{"v4 FIN with data", segment(func(p *packet) { p.flags = func(t *layers.TCP) { t.FIN = true } }), wouldSteer},
 	{"v4 ECN bits", segment(func(p *packet) { p.flags = func(t *layers.TCP) { t.ECE, t.CWR = true, true } }), wouldSteer},
@@ -268,11 +275,33 @@ func put16Tag(tci uint16) func([]byte, int, int) []byte {
 	}
 }
 
-// addOurConns adds the connections that a plain segment belongs to.
+// addOurConns adds the connections that plain segments belong to: on no VLAN, and on
+// those of ours.
 func addOurConns(t *testing.T, s *Steer) {
 	t.Helper()
-	for local, peer := range map[string]string{"10.77.0.1:8080": "10.77.0.2:4000", "[fd00::1]:8080": "[fd00::2]:4000"} {
-		qt.Assert(t, qt.IsNil(s.AddConn(netip.MustParseAddrPort(peer), netip.MustParseAddrPort(local))))
+	s.vlans.Store(&vlanTable{byIndex: map[int]int{1: ourVLAN, 2: 4094}})
+	for device, vlan := range []uint16{0, ourVLAN, 4094} {
+		for local, peer := range map[string]string{"10.77.0.1": "10.77.0.2", "fd00::1": "fd00::2"} {
+			from, to := netip.AddrPortFrom(netip.MustParseAddr(peer), 4000+vlan), netip.AddrPortFrom(netip.MustParseAddr(local), ourPort)
+			qt.Assert(t, qt.IsNil(s.AddConn(from, to, device)))
+		}
+	}
+}
+
+// TestVLANOf says by which VLAN a connection is expected.
+func TestVLANOf(t *testing.T) {
+	a := netip.MustParseAddr
+	table := &vlanTable{byIndex: map[int]int{7: 70, 8: 80}, byAddr: map[netip.Addr]int{a("10.0.0.1"): 70, a("fd00::1"): 80}}
+	for _, c := range []struct {
+		local  string
+		device int
+		want   int
+	}{
+		{"10.0.0.1", 0, 70}, {"::ffff:10.0.0.1", 0, 70}, {"10.0.0.2", 0, 0}, {"fd00::1", 0, 80},
+		{"10.0.0.1", 8, 80}, {"10.0.0.2", 7, 70}, {"10.0.0.1", 99, 70}, // 99 may be a VRF
+		{"fe80::1", 7, 70}, {"fe80::1", 2, 0},
+	} {
+		qt.Check(t, qt.Equals(table.of(a(c.local), c.device), c.want), qt.Commentf("%+v", c))
 	}
 }
 

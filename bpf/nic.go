@@ -86,36 +86,6 @@ func nicOf(l netlink.Link) (*nic, error) {
 	return n, nil
 }
 
-// vlanDevice is a VLAN (802.1Q) device.
-type vlanDevice struct {
-	Index int // of the interface
-	ID    int // number in the tag
-}
-
-// vlansOn returns the VLAN devices on an interface, in this network namespace.
-func vlansOn(ifindex int) ([]vlanDevice, error) {
-	var links []netlink.Link
-	for range 5 {
-		var err error
-		if links, err = netlink.LinkList(); err == nil {
-			break
-		}
-		// Some link changed meanwhile; what the last attempt saw will do.
-		if !errors.Is(err, netlink.ErrDumpInterrupted) {
-			return nil, err
-		}
-	}
-	var vlans []vlanDevice
-	for _, l := range links {
-		// A device whose NIC is in another namespace has the NIC's number there.
-		if v, ok := l.(*netlink.Vlan); ok && v.ParentIndex == ifindex && v.NetNsID < 0 &&
-			v.VlanProtocol == netlink.VLAN_PROTOCOL_8021Q && v.VlanId < 4096 {
-			vlans = append(vlans, vlanDevice{v.Index, v.VlanId})
-		}
-	}
-	return vlans, nil
-}
-
 // peerLink returns the other end of a veth pair, nil if it is in another
 // network namespace.
 func (n *nic) peerLink() netlink.Link {

@@ -14,19 +14,17 @@ import (
 // steered says what the steering program must do with a frame, by a second
 // reading of the rules in steer.bpf.c: the payload lies within the frame, and what
 // user space indexes memory by is true.
-func steered(f []byte, conns map[steerConnKey]bool, room int) bool {
+func steered(f []byte, conns map[steerConnKey]int, room int) bool {
 	be := binary.BigEndian.Uint16
 	if len(f) < 14 || string(f[:6]) != string(ourMAC) || string(f[6:8]) == string(InjectedMAC[:]) {
 		return false
 	}
-	at, proto := 12, be(f[12:])
+	at, proto, vid := 12, be(f[12:]), 0
 	if proto == 0x8100 {
 		if len(f) < 18 {
 			return false
 		}
-		if vid := be(f[14:]) & 0xfff; vid != 0 && vid != ourVLAN {
-			return false
-		}
+		vid = int(be(f[14:]) & 0xfff)
 		at, proto = 16, be(f[16:])
 	}
 	ip := f[at+2:]
@@ -58,7 +56,8 @@ func steered(f []byte, conns map[steerConnKey]bool, room int) bool {
 	}
 	header := int(tcp[12]>>4) * 4
 	key.Ports = binary.NativeEndian.Uint32(tcp)
-	return be(tcp[2:]) == ourPort && header >= 20 && header < end && tcp[13]&(2|4|0x20) == 0 && conns[key]
+	vlan, ours := conns[key]
+	return be(tcp[2:]) == ourPort && header >= 20 && header < end && tcp[13]&(2|4|0x20) == 0 && ours && vlan == vid
 }
 
 // TestSteerRandomFrames runs the steering program on damaged frames: nothing else
@@ -75,14 +74,15 @@ func TestSteerRandomFrames(t *testing.T) {
 	var cfg steerNicConfig
 	qt.Assert(t, qt.IsNil(s.maps.SteerConfig.Lookup(uint32(0), &cfg)))
 	cfg.Vlans[ourVLAN/64] |= 1 << (ourVLAN % 64)
+	cfg.Vlans[63] |= 1 << 62
 	qt.Assert(t, qt.IsNil(s.maps.SteerConfig.Put(uint32(0), cfg)))
-	conns := map[steerConnKey]bool{}
+	conns := map[steerConnKey]int{}
 	var key steerConnKey
 	var value uint32
 	for it := s.maps.SteerConns.Iterate(); it.Next(&key, &value); {
-		conns[key] = true
+		conns[key] = int(value)
 	}
-	qt.Assert(t, qt.HasLen(conns, 2))
+	qt.Assert(t, qt.HasLen(conns, 6))
 
 	rng := rand.New(rand.NewSource(1))
 	var whole [][]byte

@@ -21,7 +21,7 @@ enum steer_counter {
 	STEER_PASS_OPTIONS,  // IPv4 options or IPv6 extension header
 	STEER_PASS_NOT_TCP,  // another transport or network protocol
 	STEER_PASS_ADDRESS,  // another host's MAC address
-	STEER_PASS_VLAN,     // a VLAN that the host is not in, or an 802.1ad tag
+	STEER_PASS_VLAN,     // not the connection's VLAN, or an 802.1ad tag
 	STEER_PASS_MALFORMED,// headers or lengths that do not fit the frame
 	STEER_PASS_SMALL,    // ours, below the port's copybreak
 	STEER_PASS_LARGE,    // ours, and more than a packet buffer takes
@@ -68,7 +68,7 @@ struct {
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1 << 18);
 	__type(key, struct conn_key);
-	__type(value, __u32); // not used yet
+	__type(value, __u32); // number of the VLAN that it is on, 0: none
 } steer_conns SEC(".maps");
 
 // AF_XDP sockets by RX queue. A closed socket leaves the map by itself.
@@ -134,9 +134,10 @@ INLINE __u32 mix(__u32 h, __u32 word)
 
 // tcp decides on the segment whose TCP header is at `at` and whose IP packet
 // says that `len` bytes of header and payload belong to it. key has the packet's
-// addresses, addrs a hash of them, room is the size of the largest frame in bytes.
+// addresses, addrs a hash of them, vid is the number in the frame's VLAN tag, room
+// the size of the largest frame in bytes.
 INLINE int tcp(struct xdp_md *ctx, void *at, void *end, __u32 len, struct conn_key *key, __u32 addrs,
-	       __u32 room)
+	       __u32 vid, __u32 room)
 {
 	struct tcphdr *th = at;
 	if ((void *)(th + 1) > end)
@@ -153,8 +154,13 @@ INLINE int tcp(struct xdp_md *ctx, void *at, void *end, __u32 len, struct conn_k
 	if (header == len || th->flags & (TCP_SYN | TCP_RST | TCP_URG))
 		return count(STEER_PASS_CONTROL, XDP_PASS);
 	key->ports = *(__u32 *)th;
-	if (!bpf_map_lookup_elem(&steer_conns, key))
+	__u32 *vlan = bpf_map_lookup_elem(&steer_conns, key);
+	if (!vlan)
 		return count(STEER_PASS_CONN, XDP_PASS);
+	// A NIC may take the tag off and tell the kernel alone. The frame would come in
+	// anew on the NIC, and not on the VLAN's device.
+	if (*vlan != vid)
+		return count(STEER_PASS_VLAN, XDP_PASS);
 	// In generic mode a frame may be what a virtual interface did not cut into
 	// segments. AF_XDP would drop it, as it does not fit a buffer.
 	if ((void *)(long)ctx->data + room < end)
@@ -238,7 +244,7 @@ int paste_steer(struct xdp_md *ctx)
 		key.peer[3] = ip->saddr;
 		key.local[3] = ip->daddr;
 		return tcp(ctx, ip + 1, end, len - sizeof(*ip), &key, mix(mix(0, ip->saddr), ip->daddr),
-			   cfg->room);
+			   vid, cfg->room);
 	}
 
 	struct ipv6hdr *ip6 = at;
@@ -251,5 +257,6 @@ int paste_steer(struct xdp_md *ctx)
 		addrs = mix(addrs, word[i]);
 		(i < 4 ? key.peer : key.local)[i & 3] = word[i];
 	}
-	return tcp(ctx, ip6 + 1, end, bpf_ntohs(ip6->payload_len), &key, addrs, cfg->room);
+	return tcp(ctx, ip6 + 1, end, bpf_ntohs(ip6->payload_len), &key, addrs, vid,
+		   cfg->room);
 }

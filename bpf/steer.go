@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -50,6 +51,7 @@ type Steer struct {
 	maps  steerMaps
 	info  SteerInfo
 	order []byte // mapped memory, once Order was called
+	vlans atomic.Pointer[vlanTable]
 
 	closeOnce sync.Once
 	closeErr  error

@@ -80,10 +80,13 @@ func connKey(peer, local netip.AddrPort) (key steerConnKey) {
 	return key
 }
 
-// AddConn steers a connection whose local port is steered. The error wraps
-// unix.E2BIG when the table is full. Adding a connection again is no error.
-func (s *Steer) AddConn(peer, local netip.AddrPort) error {
-	if err := s.maps.SteerConns.Put(connKey(peer, local), uint32(0)); err != nil {
+// AddConn steers a connection whose local port is steered. device is the index of
+// the interface that its socket is bound to, 0 for none; it matters on a NIC with
+// VLANs. The error wraps unix.E2BIG when the table is full. Adding a connection
+// again is no error.
+func (s *Steer) AddConn(peer, local netip.AddrPort, device int) error {
+	vlan := uint32(s.vlans.Load().of(local.Addr(), device))
+	if err := s.maps.SteerConns.Put(connKey(peer, local), vlan); err != nil {
 		return fmt.Errorf("interface %s: steer connection from %s to %s: %w", s.info.NIC, peer, local, err)
 	}
 	return nil

@@ -121,7 +121,7 @@ func TestTrafficPasses(t *testing.T) {
 			both()
 			qt.Assert(t, qt.IsNil(s.Configure(FrameRoom(2048))))
 			qt.Assert(t, qt.IsNil(s.AddPort(steered, 0)))
-			qt.Assert(t, qt.IsNil(s.AddConn(b.peer, b.local)))
+			qt.Assert(t, qt.IsNil(s.AddConn(b.peer, b.local, 0)))
 			both()
 			counters, err := s.Counters()
 			qt.Assert(t, qt.IsNil(err))

@@ -13,8 +13,16 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// What a VLAN device on the NIC receives comes in there, and in place.
+// What a VLAN device on the NIC receives comes in there: in place where the frame
+// has the VLAN's tag, and by copy where the NIC has taken it off, as a veth does with
+// what its other end has not put into the frame.
 func TestVLAN(t *testing.T) {
+	for name, tagged := range map[string]bool{"tag in the frame": true, "tag taken off": false} {
+		t.Run(name, func(t *testing.T) { testVLAN(t, tagged) })
+	}
+}
+
+func testVLAN(t *testing.T, tagged bool) {
 	testkernel.SkipWithout(t, "VLAN_8021Q")
 	l := newLab(t, netlab.Config{})
 	vlan := func(dev, addr string) func() error {
@@ -38,13 +46,20 @@ func TestVLAN(t *testing.T) {
 	}
 	qt.Assert(t, qt.IsNil(l.InServer(vlan(l.ServerDev, "10.78.0.1/24"))))
 	qt.Assert(t, qt.IsNil(l.InClient(vlan(l.ClientDev, "10.78.0.2/24"))))
+	if tagged {
+		qt.Assert(t, qt.IsNil(l.InClient(func() error { return netlab.TagFrames(l.ClientDev) })))
+	}
 	addr := net.JoinHostPort("10.78.0.1", "7000")
 	a := new(ringapp.App).Start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20), Copybreak: -1}, addr)
 	// As in a place where only the VLAN's network is meant.
 	qt.Assert(t, qt.IsNil(a.BindToDevice("pa.7")))
 	qt.Assert(t, qt.IsNil(roundTrip(dial(t, l, addr), random(4<<20, 1), 64_000)))
-	st := a.Port.Status().Stats
-	qt.Check(t, qt.IsTrue(st.SteeredBytes > 2<<20), qt.Commentf("%+v", st))
+	st := a.Port.Status()
+	if tagged {
+		qt.Check(t, qt.IsTrue(st.Stats.SteeredBytes > 2<<20), qt.Commentf("%+v", st))
+	} else {
+		qt.Check(t, qt.IsTrue(st.Stats.CopiedBytes+st.Stats.ReadBytes > 2<<20), qt.Commentf("%+v", st))
+	}
 }
 
 // The NIC is in a VRF, and so is the application's socket.
@@ -71,8 +86,9 @@ func TestVRF(t *testing.T) {
 			netlink.RouteAdd(&netlink.Route{LinkIndex: nic.Attrs().Index, Table: 10, Scope: netlink.SCOPE_LINK,
 				Dst: &net.IPNet{IP: net.IP{10, 77, 0, 0}, Mask: net.CIDRMask(24, 32)}}))
 	})))
+	// The NIC's address is no local one for a socket that is in no VRF yet.
+	a := new(ringapp.App).Start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20), Copybreak: -1}, "0.0.0.0:7000")
 	addr := net.JoinHostPort(l.ServerIP4.String(), "7000")
-	a := new(ringapp.App).Start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20), Copybreak: -1}, addr)
 	qt.Assert(t, qt.IsNil(a.BindToDevice(vrf)))
 	qt.Assert(t, qt.IsNil(roundTrip(dial(t, l, addr), random(4<<20, 1), 64_000)))
 	st := a.Port.Status().Stats

@@ -145,7 +145,7 @@ func (f *follower) trouble(e *nicEnd) string {
 	if n, err := bpf.Queues(p.opts.NIC); err == nil && n != len(e.socks) {
 		return fmt.Sprintf("it has %d queues now, and had %d", n, len(e.socks))
 	}
-	if f.dirty {
+	if f.dirty || e.steer.HasVLANs() { // addresses come and go without an event here
 		err := e.steer.Configure(bpf.FrameRoom(p.opts.Pool.FrameSize()))
 		if e.ingress != nil {
 			err = errors.Join(err, e.ingress.Follow(e.ifindex))

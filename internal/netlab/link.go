@@ -116,6 +116,14 @@ func (l *Lab) eachEnd(fn func(dev string, cpu int) error) error {
 	return l.Client.Do(func() error { return fn(l.ClientDev, pin.ClientCPU) })
 }
 
+// TagFrames has a device of the calling thread's namespace send the tag of a VLAN in
+// the frame, not beside it: a veth hands it over beside it otherwise, where XDP at
+// the other end does not see it.
+func TagFrames(dev string) error {
+	const rxVLAN = 1 << 8 // ETH_FLAG_RXVLAN; ETH_FLAG_TXVLAN, beside it, goes (include/uapi/linux/ethtool.h)
+	return ethtoolSet(dev, unix.ETHTOOL_SFLAGS, rxVLAN)
+}
+
 // ethtoolSet is the SIOCETHTOOL request with a struct ethtool_value
 // (include/uapi/linux/ethtool.h), in the calling thread's namespace.
 func ethtoolSet(dev string, cmd, value uint32) error {

@@ -91,8 +91,16 @@ func (c *Conn) OnOneDevice() bool {
 	if c.Local.Addr().IsLinkLocalUnicast() || c.Peer.Addr().IsLinkLocalUnicast() {
 		return true
 	}
+	return c.Device() != 0
+}
+
+// Device is the index of the interface that the socket is bound to, 0 for none.
+func (c *Conn) Device() int {
 	index, err := unix.GetsockoptInt(c.FD, unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX)
-	return err != nil || index != 0
+	if err != nil {
+		return 0 // closed meanwhile
+	}
+	return index
 }
 
 // HalfClosed says whether the peer has sent its last byte and this side has not

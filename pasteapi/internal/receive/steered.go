@@ -263,7 +263,11 @@ func (w *steered) add(s *Stream) {
 		return
 	}
 	w.count.Syscalls++
-	if err := w.steer.AddConn(s.Peer, s.Local); err != nil {
+	device := 0
+	if w.steer.HasVLANs() {
+		device = s.Device()
+	}
+	if err := w.steer.AddConn(s.Peer, s.Local, device); err != nil {
 		w.count.Unsteered++
 	}
 }
