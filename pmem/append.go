@@ -40,7 +40,7 @@ func (l *Log) append(header []byte, frags []Fragment, flush bool) (seq uint64, e
 	if err := l.room(header, len(frags)); err != nil {
 		return 0, err
 	}
-	n, err := l.takeRefs(frags)
+	n, err := l.p.refAll(frags)
 	if err != nil {
 		return 0, err
 	}
@@ -143,25 +143,6 @@ func (l *Log) room(header []byte, frags int) error {
 			ErrFull, used, l.p.g.logLen, l.head.seq, n)
 	}
 	return nil
-}
-
-// takeRefs takes a reference on every frame, or on none. It returns the number
-// of bytes in the fragments.
-func (l *Log) takeRefs(frags []Fragment) (bytes int, err error) {
-	t := &l.p.frames
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for i, f := range frags {
-		if uint32(f.Off)+uint32(f.Len) > l.p.g.frameSize || !t.held(f.Frame) || !t.ref(f.Frame) {
-			for _, g := range frags[:i] {
-				t.unref(g.Frame)
-			}
-			return 0, fmt.Errorf("%w %d: bytes %d to %d of frame %d, which must be a data frame in use of %d bytes",
-				ErrFragment, i, f.Off, uint32(f.Off)+uint32(f.Len), f.Frame, l.p.g.frameSize)
-		}
-		bytes += int(f.Len)
-	}
-	return bytes, nil
 }
 
 func (l *Log) noFrames(need, have int) error {

@@ -142,6 +142,31 @@ func (p *Pool) Ref(i uint32) {
 	}
 }
 
+// RefAll adds a reference to the frame of each fragment, under one lock, or to
+// none: ErrFragment if one does not lie inside a data frame in use.
+func (p *Pool) RefAll(frags []Fragment) error {
+	_, err := p.refAll(frags)
+	return err
+}
+
+// refAll returns the length of the fragments in bytes.
+func (p *Pool) refAll(frags []Fragment) (bytes int, err error) {
+	t := &p.frames
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i, f := range frags {
+		if uint32(f.Off)+uint32(f.Len) > p.g.frameSize || !t.held(f.Frame) || !t.ref(f.Frame) {
+			for _, g := range frags[:i] {
+				t.unref(g.Frame)
+			}
+			return 0, fmt.Errorf("%w %d: bytes %d to %d of frame %d, which must be a data frame in use of %d bytes",
+				ErrFragment, i, f.Off, uint32(f.Off)+uint32(f.Len), f.Frame, p.g.frameSize)
+		}
+		bytes += int(f.Len)
+	}
+	return bytes, nil
+}
+
 // Unref gives up a reference to frame i; with the last one the frame is free.
 // Frame 0 stands for none and is ignored. It panics if the frame is not in use:
 // a reference that is given up twice frees the frame under another owner.

@@ -172,7 +172,7 @@ func (l *Log) held(seq uint64) (r Record, wake <-chan struct{}, err error) {
 	if err != nil {
 		return Record{}, nil, err
 	}
-	_, err = l.takeRefs(r.Fragments)
+	err = l.p.RefAll(r.Fragments)
 	return r, nil, err
 }
 

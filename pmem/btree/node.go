@@ -27,7 +27,7 @@ const (
 // never changed.
 //
 // A checksum says that a node is what somebody wrote, not that it makes sense.
-// Before a node is changed or copied it is therefore checked as a whole (check).
+// Before a node is changed or copied it is therefore checked as a whole (sound).
 // Lookups use key, cell, value and child alone, which stay inside of the frame
 // whatever it holds: damage is reported and never followed.
 type node []byte

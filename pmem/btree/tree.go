@@ -52,6 +52,7 @@ type Tree struct {
 	garbage  []uint32 // references that the working generation does not need any more
 	spare    []uint32 // frames to be written
 	unsealed frameSet // nodes written since the last commit, without a checksum yet
+	known    frameSet // nodes that were written or checked by this Tree
 	pending  *Commit  // the commit under way
 	changing bool     // a change has begun
 	reclaim  []trash  // waits for readers, oldest first
@@ -127,6 +128,7 @@ func newTree(p *pmem.Pool, name string, r root, o Options) *Tree {
 		view: newView(p, name, r), reserve: o.Reserve, durable: r,
 		scratch:  make([]byte, p.FrameSize()),
 		unsealed: newFrameSet(p.Frames()),
+		known:    newFrameSet(p.Frames()),
 		pins:     map[uint64]int{},
 	}
 	t.gen++
@@ -197,15 +199,22 @@ func (t *Tree) change(f func() error) (err error) {
 
 // sound returns the node in a frame for a change: whole and right as far as it
 // can be known. A copy of damage would get a right checksum, and a change in
-// what contradicts itself would write where it must not. Nodes that this Tree
-// has written since the last commit are what it made of them, and not sealed
-// yet. Keys must lie from lo on and below hi (nil: no limit).
+// what contradicts itself would write where it must not. So a node that somebody
+// else has written is checked as a whole once; what this Tree has written or
+// checked is that still, if its checksum is right, or it is not sealed yet. Keys
+// must lie from lo on and below hi (nil: no limit).
 func (t *Tree) sound(frame uint32, level int, lo, hi []byte) node {
 	n := t.node(frame, level)
 	if t.unsealed.has(frame) {
 		return n
 	}
-	n.check(t.seed, frame, level, lo, hi)
+	switch {
+	case !t.known.has(frame):
+		n.check(t.seed, frame, level, lo, hi)
+		t.known.add(frame)
+	case !n.intact(t.seed):
+		n.bad("checksum mismatch")
+	}
 	if n.gen() >= t.gen {
 		n.bad("generation %d in a tree of generation %d", n.gen(), t.gen-1)
 	}
@@ -279,6 +288,7 @@ func (t *Tree) takeFrame() uint32 {
 func (t *Tree) newNode(level int) node {
 	f := t.takeFrame()
 	t.unsealed.add(f)
+	t.known.add(f)
 	n := node(t.p.Frame(f))
 	n.init(f, t.gen, level)
 	return n
@@ -291,6 +301,7 @@ func (t *Tree) own(n node) node {
 	}
 	f := t.takeFrame()
 	t.unsealed.add(f)
+	t.known.add(f)
 	c := node(t.p.Frame(f))
 	copy(c, n)
 	le.PutUint32(c[16:], f)

@@ -29,13 +29,13 @@ func (t *Tree) Put(key []byte, v *Value) (replaced bool, err error) {
 		if t.height > 0 {
 			t.descend(key)
 		}
+		if err := t.p.RefAll(v.Frags); err != nil {
+			return fmt.Errorf("put: %w", err)
+		}
 		t.changing = true
 		first := uint32(0)
 		if more > 0 {
 			first = t.writeOverflow(v.Frags)
-		}
-		for _, f := range v.Frags {
-			t.p.Ref(f.Frame)
 		}
 		t.cell = v.encode(t.cell[:0], first)
 		replaced = t.put(key, t.cell)
@@ -83,8 +83,9 @@ func (t *Tree) descend(key []byte) node {
 		s := step{n: n}
 		if level > 0 {
 			s.i = n.route(key)
-			lo, hi = n.bounds(s.i, lo, hi)
-			frame = n.child(s.i)
+			if frame = n.child(s.i); !t.known.has(frame) { // it is to be checked
+				lo, hi = n.bounds(s.i, lo, hi)
+			}
 		}
 		t.path = append(t.path, s)
 		if level == 0 {

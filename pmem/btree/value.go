@@ -99,7 +99,7 @@ func checkValue(p *pmem.Pool, v *Value) error {
 	}
 	sum := uint64(0)
 	for i, f := range v.Frags {
-		if f.Len == 0 || int(f.Off)+int(f.Len) > p.FrameSize() || p.Refs(f.Frame) == 0 {
+		if f.Len == 0 || int(f.Off)+int(f.Len) > p.FrameSize() || p.Frame(f.Frame) == nil {
 			return fmt.Errorf("%w %d: bytes %d to %d of frame %d", pmem.ErrFragment, i, f.Off, int(f.Off)+int(f.Len), f.Frame)
 		}
 		sum += uint64(f.Len)
