@@ -50,6 +50,7 @@ func TestServeUsage(t *testing.T) {
 		{"kv --listen :0 --pool x --durable-ack", ".*give --nic too.*"},
 		{"kv --listen :0 --pool x --xdp-mode generic", ".*give --nic too.*"},
 		{"http --listen :0 --pool x --nic y --durable-ack --copybreak 1", ".*nothing for --copybreak to say.*"},
+		{"http --listen :0 --pool x --nic y --copybreak 65536", ".*no segment has more than.*"},
 		{"http --listen :0 --pool x --persist none --on-full wrap", ".*nothing for --on-full to say.*"},
 		{"http --listen :0 --pool x --drain-timeout -1s", ".*must not be negative.*"},
 		{"http --listen :0 --pool x --rings 60 --max-connections 1000000000", "60000000000 connections need .* file descriptors, and this process may have .*"},

@@ -126,6 +126,8 @@ func (o *serveOptions) check(cmd *cobra.Command) error {
 		return errors.New("--busy-poll never sleeps, so there is nothing for --spin to say")
 	case port.DurableAck && port.Copybreak > 0:
 		return errors.New("--durable-ack lets no segment pass AF_XDP, so there is nothing for --copybreak to say")
+	case port.Copybreak > maxPayload:
+		return fmt.Errorf("--copybreak %d: no segment has more than %d bytes of payload; leave --nic out to have all of it copied", port.Copybreak, maxPayload)
 	case port.NIC == "" && (port.DurableAck || given("xdp-mode") || given("copybreak")):
 		return errors.New("--xdp-mode, --copybreak and --durable-ack are about an interface: give --nic too")
 	case given("max-connections"):
@@ -133,6 +135,9 @@ func (o *serveOptions) check(cmd *cobra.Command) error {
 	}
 	return nil
 }
+
+// maxPayload is the most payload of a packet, bytes.
+const maxPayload = 65535 - 40
 
 // enoughFiles refuses more connections than the process may have descriptors.
 func enoughFiles(conns int) error {

@@ -24,12 +24,14 @@ func created(seq int) string {
 	return fmt.Sprintf("HTTP/1.1 201 Created\r\nX-Paste-Seq: %s\r\nContent-Length: %d\r\n\r\n%s\n", n, len(n)+1, n)
 }
 
-func TestConversations(t *testing.T) {
+type conversation struct {
+	name, in, want string
+	stored         []string
+}
+
+func conversations() []conversation {
 	long := strings.Repeat("0123456789abcdef", 1000)
-	for _, tc := range []struct {
-		name, in, want string
-		stored         []string
-	}{
+	return []conversation{
 		{name: "get", in: closing, want: okClose},
 		{name: "keep-alive", in: "GET /a HTTP/1.1\r\nHost: x\r\n\r\n" + closing, want: okKeep + okClose},
 		{name: "head", in: "HEAD / HTTP/1.1\r\nHost: x\r\n\r\n" + closing, want: strings.TrimSuffix(okKeep, x8) + okClose},
@@ -88,7 +90,11 @@ func TestConversations(t *testing.T) {
 			name: "too large in chunks", in: "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3e80\r\n" + long + "\r\n3e80\r\n" + long,
 			want: string(render(413, formClose, "", "body is larger than the limit\n")),
 		},
-	} {
+	}
+}
+
+func TestConversations(t *testing.T) {
+	for _, tc := range conversations() {
 		for _, mss := range []int{1, 7, 100, 1448, 1900} {
 			for _, persist := range []Persist{PersistZeroCopy, PersistCopy} {
 				t.Run(fmt.Sprintf("%s/%d/%s", tc.name, mss, persist), func(t *testing.T) {

@@ -39,27 +39,7 @@ func TestVethSlowClients(t *testing.T) {
 			qt.Assert(t, qt.Equals(strings.Contains(string(out), " 408 "), strings.Contains(tc.out, " 408 ")))
 		})
 	}
-	t.Run("a byte now and then", func(t *testing.T) {
-		before := s.srv.Stats().TimedOut
-		c := s.dial()
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			for _, b := range []byte("GET / HTTP/1.1\r\nHost: " + strings.Repeat("x", 1<<20)) {
-				if _, err := c.Write([]byte{b}); err != nil {
-					return
-				}
-				time.Sleep(5 * time.Millisecond)
-			}
-		}()
-		_, err := io.Copy(io.Discard, c)
-		c.Close()
-		<-done
-		// The server has closed it, by an end of stream or a reset, long before the
-		// client's own deadline.
-		qt.Assert(t, qt.IsTrue(err == nil || errors.Is(err, syscall.ECONNRESET)), qt.Commentf("%v", err))
-		eventually(t, "it counts as timed out", func() bool { return s.srv.Stats().TimedOut == before+1 })
-	})
+	t.Run("a byte now and then", func(t *testing.T) { byteNowAndThen(t, s) })
 	t.Run("many that do not read", func(t *testing.T) {
 		gets := strings.Repeat("GET / HTTP/1.1\r\nHost: x\r\n\r\n", 35)
 		for range 20 {
@@ -85,4 +65,27 @@ func TestVethSlowClients(t *testing.T) {
 	qt.Assert(t, qt.IsTrue(s.srv.Stats().TimedOut+given >= 527), qt.Commentf("%d, %+v", given, s.srv.Stats()))
 	_, _, err := put(s.client(), s.url(), 100, 1, false)
 	qt.Assert(t, qt.IsNil(err))
+}
+
+// byteNowAndThen sends a header byte by byte until the server has enough.
+func byteNowAndThen(t *testing.T, s *site) {
+	before := s.srv.Stats().TimedOut
+	c := s.dial()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for _, b := range []byte("GET / HTTP/1.1\r\nHost: " + strings.Repeat("x", 1<<20)) {
+			if _, err := c.Write([]byte{b}); err != nil {
+				return
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}()
+	_, err := io.Copy(io.Discard, c)
+	c.Close()
+	<-done
+	// The server has closed it, by an end of stream or a reset, long before the
+	// client's own deadline.
+	qt.Assert(t, qt.IsTrue(err == nil || errors.Is(err, syscall.ECONNRESET)), qt.Commentf("%v", err))
+	eventually(t, "it counts as timed out", func() bool { return s.srv.Stats().TimedOut == before+1 })
 }
