@@ -27,6 +27,9 @@ const soakVariable = "PASTE_SOAK"
 // soakConns is how many connections a test makes then.
 const soakConns = 500
 
+// longBulk is how many bytes one connection sends then.
+const longBulk = 16 << 20
+
 // soak calls run once, or over and over until the time is up.
 func soak(t *testing.T, run func(t *testing.T, seed uint64, long bool)) {
 	t.Helper()
@@ -87,6 +90,9 @@ func TestImpaired(t *testing.T) {
 				l := newLab(t, netlab.Config{NoTxChecksum: true})
 				o := way.options(l.ServerDev)
 				o.Pool = newPool(t, 64<<20)
+				// An echo whose answers are lost has more and more to send: what is copied
+				// comes on, however much waits to be sent. Only steered frames are held.
+				o.TxLimit = 2 * longBulk
 				a := new(ringapp.App).Start(t, l, o, net.JoinHostPort(l.ServerIP4.String(), "7000"))
 				for _, i := range impairments {
 					t.Run(i.name, func(t *testing.T) {
@@ -109,7 +115,7 @@ func impairedTraffic(t *testing.T, l *netlab.Lab, a *ringapp.App, seed uint64, l
 	t.Helper()
 	many, bulk := 30, 1<<20
 	if long {
-		many, bulk = soakConns, 16<<20
+		many, bulk = soakConns, longBulk
 	}
 	qt.Check(t, qt.IsNil(hashedTrip(l, a.Addr, bulk, seed)))
 	qt.Check(t, qt.IsNil(messages(l, a.Addr, 60, seed)))
