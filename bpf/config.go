@@ -7,14 +7,14 @@ import (
 // Configure tells the program about the NIC as it is now: its address, which is
 // compared with each frame's destination, and the VLANs on it. room is the size in
 // bytes of the largest frame that a packet buffer takes (FrameRoom); larger ones
-// pass. Only the application that receives calls it: others must not change what
+// pass. NIC queue j belongs to ring j modulo rings. Only the application that receives calls it: others must not change what
 // it relies on.
-func (s *Steer) Configure(room int) error {
+func (s *Steer) Configure(room, rings int) error {
 	n, err := lookupIndex(s.info.Ifindex)
 	if err != nil {
 		return err
 	}
-	return s.configure(n, room)
+	return s.configure(n, room, rings)
 }
 
 // Attached says whether the program still is on the NIC.
@@ -32,7 +32,7 @@ func Queues(nic string) (int, error) {
 	return n.rxQueues(), nil
 }
 
-func (s *Steer) configure(n *nic, room int) error {
+func (s *Steer) configure(n *nic, room, rings int) error {
 	vlans, err := vlansOn(n.ifindex)
 	if err != nil {
 		return fmt.Errorf("interface %s: list its VLANs: %w", n.name, err)
@@ -42,7 +42,7 @@ func (s *Steer) configure(n *nic, room int) error {
 		return fmt.Errorf("interface %s: list the addresses of its VLANs: %w", n.name, err)
 	}
 	s.vlans.Store(table)
-	cfg := steerNicConfig{Mac: [6]byte(n.mac), Room: uint16(room)}
+	cfg := steerNicConfig{Mac: [6]byte(n.mac), Room: uint16(room), Rings: uint32(rings)}
 	for _, v := range append(vlans, vlanDevice{}) { // 0 stands for none in a tag
 		cfg.Vlans[v.ID/64] |= 1 << (v.ID % 64)
 	}

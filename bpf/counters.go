@@ -21,6 +21,7 @@ var steerCounters = [...]string{
 	steerSteerCounterSTEER_PASS_SMALL:     "pass_small",
 	steerSteerCounterSTEER_PASS_LARGE:     "pass_large",
 	steerSteerCounterSTEER_PASS_INJECTED:  "pass_injected",
+	steerSteerCounterSTEER_PASS_RING:      "pass_ring",
 	steerSteerCounterSTEER_PASS_CONN:      "pass_conn",
 }
 

@@ -141,7 +141,7 @@ func addOurConns(t *testing.T, s *Steer) {
 	for device, vlan := range []uint16{0, ourVLAN, 4094} {
 		for local, peer := range map[string]string{"10.77.0.1": "10.77.0.2", "fd00::1": "fd00::2"} {
 			from, to := netip.AddrPortFrom(netip.MustParseAddr(peer), 4000+vlan), netip.AddrPortFrom(netip.MustParseAddr(local), ourPort)
-			qt.Assert(t, qt.IsNil(s.AddConn(from, to, device)))
+			qt.Assert(t, qt.IsNil(s.AddConn(from, to, device, 0)))
 		}
 	}
 }
@@ -169,7 +169,7 @@ func TestDecisions(t *testing.T) {
 	qt.Assert(t, qt.IsNil(loadSteerObjects(&objs, nil)))
 	defer objs.Close()
 	s := &Steer{maps: objs.steerMaps}
-	qt.Assert(t, qt.IsNil(s.configure(&nic{name: "none", mac: ourMAC}, 1518)))
+	qt.Assert(t, qt.IsNil(s.configure(&nic{name: "none", mac: ourMAC}, 1518, 1)))
 	qt.Assert(t, qt.IsNil(s.AddPort(ourPort, 0)))
 	addOurConns(t, s)
 	var cfg steerNicConfig
@@ -213,6 +213,14 @@ func TestDecisions(t *testing.T) {
 		qt.Assert(t, qt.Equals(decision(wouldSteer), 1))
 		qt.Assert(t, qt.IsNil(s.resetConns()))
 		qt.Assert(t, qt.Equals(decision("pass_conn"), 1))
+	})
+	t.Run("another ring", func(t *testing.T) {
+		peer, local := netip.MustParseAddrPort("10.77.0.2:4000"), netip.MustParseAddrPort("10.77.0.1:8080")
+		qt.Assert(t, qt.IsNil(s.configure(&nic{name: "none", mac: ourMAC}, 1518, 2)))
+		for ring, want := range []string{wouldSteer, "pass_ring"} { // it comes on queue 0
+			qt.Assert(t, qt.IsNil(s.AddConn(peer, local, 0, ring)))
+			qt.Check(t, qt.Equals(decision(want), 1))
+		}
 	})
 	t.Run("removed port", func(t *testing.T) {
 		qt.Assert(t, qt.IsNil(s.RemovePort(ourPort)))

@@ -78,7 +78,7 @@ func TestOpenChangesNothing(t *testing.T) {
 	s, err := AttachSteer(t.Context(), SteerOptions{NIC: p.nic, Pin: true, BPFFS: dir})
 	qt.Assert(t, qt.IsNil(err))
 	defer s.Close()
-	qt.Assert(t, qt.IsNil(s.Configure(FrameRoom(2048))))
+	qt.Assert(t, qt.IsNil(s.Configure(FrameRoom(2048), 1)))
 	config := func() (c steerNicConfig) {
 		qt.Assert(t, qt.IsNil(s.maps.SteerConfig.Lookup(uint32(0), &c)))
 		return c

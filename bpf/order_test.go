@@ -14,7 +14,7 @@ func TestSmallSegments(t *testing.T) {
 	qt.Assert(t, qt.IsNil(loadSteerObjects(&objs, nil)))
 	defer objs.Close()
 	s := &Steer{maps: objs.steerMaps}
-	qt.Assert(t, qt.IsNil(s.configure(&nic{name: "none", mac: ourMAC}, 1518)))
+	qt.Assert(t, qt.IsNil(s.configure(&nic{name: "none", mac: ourMAC}, 1518, 1)))
 	qt.Assert(t, qt.IsNil(s.AddPort(ourPort, 1000)))
 	addOurConns(t, s)
 	order, err := s.Order()

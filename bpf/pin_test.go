@@ -292,7 +292,7 @@ func TestConfigureRefreshesAddress(t *testing.T) {
 	s, err := OpenSteer(t.Context(), dir, p.nic)
 	qt.Assert(t, qt.IsNil(err))
 	defer s.Close()
-	qt.Assert(t, qt.IsNil(s.Configure(FrameRoom(2048))))
+	qt.Assert(t, qt.IsNil(s.Configure(FrameRoom(2048), 1)))
 	var cfg steerNicConfig
 	qt.Assert(t, qt.IsNil(s.maps.SteerConfig.Lookup(uint32(0), &cfg)))
 	qt.Assert(t, qt.DeepEquals(cfg.Mac[:], []byte(ourMAC)))

@@ -68,7 +68,7 @@ func TestSteerRandomFrames(t *testing.T) {
 	defer objs.Close()
 	s := &Steer{maps: objs.steerMaps}
 	const room = 1518
-	qt.Assert(t, qt.IsNil(s.configure(&nic{name: "none", mac: ourMAC}, room)))
+	qt.Assert(t, qt.IsNil(s.configure(&nic{name: "none", mac: ourMAC}, room, 1)))
 	qt.Assert(t, qt.IsNil(s.AddPort(ourPort, 0)))
 	addOurConns(t, s)
 	var cfg steerNicConfig
@@ -78,9 +78,9 @@ func TestSteerRandomFrames(t *testing.T) {
 	qt.Assert(t, qt.IsNil(s.maps.SteerConfig.Put(uint32(0), cfg)))
 	conns := map[steerConnKey]int{}
 	var key steerConnKey
-	var value uint32
+	var value steerConnPlace
 	for it := s.maps.SteerConns.Iterate(); it.Next(&key, &value); {
-		conns[key] = int(value)
+		conns[key] = int(value.Vlan)
 	}
 	qt.Assert(t, qt.HasLen(conns, 6))
 

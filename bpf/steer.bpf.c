@@ -26,6 +26,7 @@ enum steer_counter {
 	STEER_PASS_SMALL,    // ours, below the port's copybreak
 	STEER_PASS_LARGE,    // ours, and more than a packet buffer takes
 	STEER_PASS_INJECTED, // comes from user space: generic XDP sees it once more
+	STEER_PASS_RING,     // on a queue of another ring than its connection's
 	STEER_PASS_CONN,     // to a port that is ours, of a connection that is not
 	STEER_COUNTERS,
 };
@@ -34,6 +35,8 @@ struct nic_config {
 	__u8 mac[6]; // frames to other addresses pass
 	__u16 room; // larger frames pass: no packet buffer need take them
 	__u64 vlans[64]; // bit by VLAN number: the host is in it
+	__u32 rings; // queue j belongs to ring j modulo this
+	__u32 reserved;
 };
 
 struct {
@@ -63,12 +66,17 @@ struct conn_key {
 	__u32 ports; // the first four bytes of the TCP header
 };
 
+struct conn_place {
+	__u16 vlan; // number of the one that it is on, 0: none
+	__u16 ring; // that it is registered with
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1 << 18);
 	__type(key, struct conn_key);
-	__type(value, __u32); // number of the VLAN that it is on, 0: none
+	__type(value, struct conn_place);
 } steer_conns SEC(".maps");
 
 // AF_XDP sockets by RX queue. A closed socket leaves the map by itself.
@@ -134,10 +142,9 @@ INLINE __u32 mix(__u32 h, __u32 word)
 
 // tcp decides on the segment whose TCP header is at `at` and whose IP packet
 // says that `len` bytes of header and payload belong to it. key has the packet's
-// addresses, addrs a hash of them, vid is the number in the frame's VLAN tag, room
-// the size of the largest frame in bytes.
+// addresses, addrs a hash of them, vid is the number in the frame's VLAN tag.
 INLINE int tcp(struct xdp_md *ctx, void *at, void *end, __u32 len, struct conn_key *key, __u32 addrs,
-	       __u32 vid, __u32 room)
+	       __u32 vid, const struct nic_config *cfg)
 {
 	struct tcphdr *th = at;
 	if ((void *)(th + 1) > end)
@@ -154,19 +161,23 @@ INLINE int tcp(struct xdp_md *ctx, void *at, void *end, __u32 len, struct conn_k
 	if (header == len || th->flags & (TCP_SYN | TCP_RST | TCP_URG))
 		return count(STEER_PASS_CONTROL, XDP_PASS);
 	key->ports = *(__u32 *)th;
-	__u32 *vlan = bpf_map_lookup_elem(&steer_conns, key);
-	if (!vlan)
+	struct conn_place *place = bpf_map_lookup_elem(&steer_conns, key);
+	if (!place)
 		return count(STEER_PASS_CONN, XDP_PASS);
 	// A NIC may take the tag off and tell the kernel alone. The frame would come in
 	// anew on the NIC, and not on the VLAN's device.
-	if (*vlan != vid)
+	if (place->vlan != vid)
 		return count(STEER_PASS_VLAN, XDP_PASS);
+	// Another ring could only inject it, without a ticket.
+	__u32 queue = ctx->rx_queue_index;
+	if (cfg->rings > 1 && queue % cfg->rings != place->ring)
+		return count(STEER_PASS_RING, XDP_PASS);
 	// In generic mode a frame may be what a virtual interface did not cut into
 	// segments. AF_XDP would drop it, as it does not fit a buffer.
-	if ((void *)(long)ctx->data + room < end)
+	if ((void *)(long)ctx->data + cfg->room < end)
 		return count(STEER_PASS_LARGE, XDP_PASS);
 
-	__u32 zero = 0, queue = ctx->rx_queue_index;
+	__u32 zero = 0;
 	struct steer_order *order = bpf_map_lookup_elem(&steer_flows, &zero);
 	if (!order)
 		return count(STEER_PASS_NO_SOCKET, XDP_PASS);
@@ -244,7 +255,7 @@ int paste_steer(struct xdp_md *ctx)
 		key.peer[3] = ip->saddr;
 		key.local[3] = ip->daddr;
 		return tcp(ctx, ip + 1, end, len - sizeof(*ip), &key, mix(mix(0, ip->saddr), ip->daddr),
-			   vid, cfg->room);
+			   vid, cfg);
 	}
 
 	struct ipv6hdr *ip6 = at;
@@ -257,6 +268,5 @@ int paste_steer(struct xdp_md *ctx)
 		addrs = mix(addrs, word[i]);
 		(i < 4 ? key.peer : key.local)[i & 3] = word[i];
 	}
-	return tcp(ctx, ip6 + 1, end, bpf_ntohs(ip6->payload_len), &key, addrs, vid,
-		   cfg->room);
+	return tcp(ctx, ip6 + 1, end, bpf_ntohs(ip6->payload_len), &key, addrs, vid, cfg);
 }

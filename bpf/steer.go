@@ -141,7 +141,7 @@ func attach(n *nic, mode XDPMode) (*Steer, error) {
 	defer objs.PasteSteer.Close() // the link keeps it
 
 	s := &Steer{maps: objs.steerMaps}
-	err := s.configure(n, 0)
+	err := s.configure(n, 0, 1)
 	if err == nil {
 		err = s.attachLink(n, objs.PasteSteer, mode)
 	}

@@ -20,6 +20,12 @@ type steerConnKey struct {
 	Ports uint32
 }
 
+type steerConnPlace struct {
+	_    structs.HostLayout
+	Vlan uint16
+	Ring uint16
+}
+
 type steerInjectedMac uint32
 
 const (
@@ -28,10 +34,12 @@ const (
 )
 
 type steerNicConfig struct {
-	_     structs.HostLayout
-	Mac   [6]uint8
-	Room  uint16
-	Vlans [64]uint64
+	_        structs.HostLayout
+	Mac      [6]uint8
+	Room     uint16
+	Vlans    [64]uint64
+	Rings    uint32
+	Reserved uint32
 }
 
 type steerSteerCounter uint32
@@ -50,8 +58,9 @@ const (
 	steerSteerCounterSTEER_PASS_SMALL     steerSteerCounter = 10
 	steerSteerCounterSTEER_PASS_LARGE     steerSteerCounter = 11
 	steerSteerCounterSTEER_PASS_INJECTED  steerSteerCounter = 12
-	steerSteerCounterSTEER_PASS_CONN      steerSteerCounter = 13
-	steerSteerCounterSTEER_COUNTERS       steerSteerCounter = 14
+	steerSteerCounterSTEER_PASS_RING      steerSteerCounter = 13
+	steerSteerCounterSTEER_PASS_CONN      steerSteerCounter = 14
+	steerSteerCounterSTEER_COUNTERS       steerSteerCounter = 15
 )
 
 type steerSteerLimit uint32

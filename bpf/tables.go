@@ -82,11 +82,12 @@ func connKey(peer, local netip.AddrPort) (key steerConnKey) {
 
 // AddConn steers a connection whose local port is steered. device is the index of
 // the interface that its socket is bound to, 0 for none; it matters on a NIC with
-// VLANs. The error wraps unix.E2BIG when the table is full. Adding a connection
-// again is no error.
-func (s *Steer) AddConn(peer, local netip.AddrPort, device int) error {
-	vlan := uint32(s.vlans.Load().of(local.Addr(), device))
-	if err := s.maps.SteerConns.Put(connKey(peer, local), vlan); err != nil {
+// VLANs. ring is the one that it is registered with: what comes on a queue of
+// another one passes (see Configure). The error wraps unix.E2BIG when the table is
+// full. Adding a connection again is no error.
+func (s *Steer) AddConn(peer, local netip.AddrPort, device, ring int) error {
+	place := steerConnPlace{Vlan: uint16(s.vlans.Load().of(local.Addr(), device)), Ring: uint16(ring)}
+	if err := s.maps.SteerConns.Put(connKey(peer, local), place); err != nil {
 		return fmt.Errorf("interface %s: steer connection from %s to %s: %w", s.info.NIC, peer, local, err)
 	}
 	return nil
@@ -103,7 +104,7 @@ func (s *Steer) RemoveConn(peer, local netip.AddrPort) error {
 
 // resetConns removes all connections.
 func (s *Steer) resetConns() error {
-	keys, values := make([]steerConnKey, 4096), make([]uint32, 4096)
+	keys, values := make([]steerConnKey, 4096), make([]steerConnPlace, 4096)
 	for {
 		// A new look each time: the place of an entry that is gone is no place.
 		n, err := s.maps.SteerConns.BatchLookupAndDelete(new(ebpf.MapBatchCursor), keys, values, nil)

@@ -146,7 +146,7 @@ func (f *follower) trouble(e *nicEnd) string {
 		return fmt.Sprintf("it has %d queues now, and had %d", n, len(e.socks))
 	}
 	if f.dirty || e.steer.HasVLANs() { // addresses come and go without an event here
-		err := e.steer.Configure(bpf.FrameRoom(p.opts.Pool.FrameSize()))
+		err := e.steer.Configure(bpf.FrameRoom(p.opts.Pool.FrameSize()), p.opts.Rings)
 		if e.ingress != nil {
 			err = errors.Join(err, e.ingress.Follow(e.ifindex))
 		}

@@ -104,7 +104,7 @@ func (e *nicEnd) openSteer(ctx context.Context, o *Options, attach bool) (err er
 	if err := e.steer.Reset(); err != nil {
 		return err
 	}
-	if err := e.steer.Configure(bpf.FrameRoom(o.Pool.FrameSize())); err != nil {
+	if err := e.steer.Configure(bpf.FrameRoom(o.Pool.FrameSize()), o.Rings); err != nil {
 		return err
 	}
 	e.order, err = e.steer.Order()

@@ -294,3 +294,18 @@ func TestForgedSourceAddress(t *testing.T) {
 	qt.Check(t, qt.Equals(st.Stats.Steered, 0), qt.Commentf("%+v", st))
 	qt.Check(t, qt.IsTrue(st.Steer["pass_injected"] > 0), qt.Commentf("%+v", st))
 }
+
+// A connection that comes on a queue of another ring than its own is copied, and no
+// other ring has to do with it.
+func TestQueueOfAnotherRing(t *testing.T) {
+	l := newLab(t, netlab.Config{Queues: 2})
+	s := serve(t, l, poolFile(t), "--rings", "2", "--copybreak", "-1", "--on-full", "wrap")
+	c := newClient(t, l)
+	for i := range 16 {
+		c.CloseIdleConnections()
+		_, err := post(c, s.url, random(1<<20, int64(i)))
+		qt.Assert(t, qt.IsNil(err))
+	}
+	e := s.stop()
+	qt.Check(t, qt.Equals(e.Port.Stats.NoTicket, 0), qt.Commentf("%+v", e.Port))
+}

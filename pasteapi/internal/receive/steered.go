@@ -259,7 +259,7 @@ func (w *steered) sweep() {
 // it is copied.
 func (w *steered) add(s *Stream) {
 	w.flows.Add(&s.Conn, s)
-	if w.steer == nil || s.socket || !w.inj.OnNIC() && s.OnOneDevice() {
+	if len(w.nics) == 0 || s.socket || !w.inj.OnNIC() && s.OnOneDevice() {
 		return
 	}
 	w.count.Syscalls++
@@ -267,7 +267,8 @@ func (w *steered) add(s *Stream) {
 	if w.steer.HasVLANs() {
 		device = s.Device()
 	}
-	if err := w.steer.AddConn(s.Peer, s.Local, device); err != nil {
+	ring := w.nics[0].Queue() // the first of a ring's queues has its number
+	if err := w.steer.AddConn(s.Peer, s.Local, device, ring); err != nil {
 		w.count.Unsteered++
 	}
 }
