@@ -33,6 +33,48 @@ func TestQueuesOfSmallPool(t *testing.T) {
 	qt.Check(t, qt.ErrorMatches(err, "(?s).*1 rings and 8 RX queues of .* want a pool of at least [0-9]+ frames, and it has [0-9]+ of 2048 bytes.*"))
 }
 
+// Uploads that do not end, larger than the pool in all, take nothing from others,
+// and no record that was acknowledged.
+func TestUnfinishedUploads(t *testing.T) {
+	for _, onFull := range []string{"refuse", "wrap"} {
+		t.Run(onFull, func(t *testing.T) {
+			l := newLab(t, netlab.Config{})
+			path := poolFile(t)
+			s := serve(t, l, path, "--on-full", onFull, "--drain-timeout", "0s")
+			c := newClient(t, l)
+			const before, after = 100, 300
+			for i := range before {
+				_, err := post(c, s.url, random(3000, int64(i)))
+				qt.Assert(t, qt.IsNil(err))
+			}
+			const size = 12 << 20
+			sent := make(chan error, 8)
+			for i := range cap(sent) {
+				conn := dial(t, l, s.addr)
+				go func() {
+					_, err := fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", size, random(size-1, int64(i)))
+					sent <- err
+				}()
+			}
+			for range cap(sent) {
+				qt.Assert(t, qt.IsNil(<-sent))
+			}
+			parallel(t, 4, func(i int) error {
+				for j := range after / 4 {
+					if _, err := post(c, s.url, random(500+j*40, int64(j))); err != nil {
+						return fmt.Errorf("request %d: %w", j, err)
+					}
+				}
+				return nil
+			})
+			e := s.stop()
+			qt.Check(t, qt.Equals(e.HTTP.Stored, before+after))
+			qt.Check(t, qt.IsTrue(e.HTTP.Evicted > 0), qt.Commentf("%+v", e.HTTP))
+			qt.Check(t, qt.HasLen(readLog(t, path), before+after))
+		})
+	}
+}
+
 // SIGHUP and SIGTERM let an upload that has begun finish, and nobody in; the last
 // line says what was done.
 func TestSignalDuringUpload(t *testing.T) {

@@ -51,7 +51,7 @@ func withServeKV(t *testing.T, pool string, fn func(ready serve.Event)) {
 	cancel()
 	qt.Assert(t, qt.IsNil(lines.Decode(&stopped)))
 	qt.Assert(t, qt.Equals(stopped.Event, serve.Stopped))
-	qt.Assert(t, qt.IsNil(<-done))
+	qt.Assert(t, qt.IsNil(within(done)))
 }
 
 // flip changes one bit of the only place in a file that holds mark.

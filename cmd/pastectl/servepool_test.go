@@ -55,7 +55,7 @@ func TestServeLostPool(t *testing.T) {
 					}
 					resp.Body.Close()
 				}
-				err := <-done
+				err := within(done)
 				qt.Assert(t, qt.ErrorIs(err, pmem.ErrLost))
 				qt.Check(t, qt.ErrorMatches(err, "serve "+kind+": pool file lost: "+pool+" was .* while it was open.*"))
 				qt.Check(t, qt.Equals(strings.Count(err.Error(), "pool file lost"), 1))
@@ -107,7 +107,7 @@ func TestServeLargeBody(t *testing.T) {
 	client.CloseIdleConnections()
 	qt.Assert(t, qt.Equals(resp.StatusCode, 201))
 	cancel()
-	qt.Assert(t, qt.IsNil(<-done))
+	qt.Assert(t, qt.IsNil(within(done)))
 	p, err := pmem.Open(pool, pmem.Options{ReadOnly: true})
 	qt.Assert(t, qt.IsNil(err))
 	defer p.Close()

@@ -55,7 +55,7 @@ func TestBrokenRing(t *testing.T) {
 			defer c.Close()
 			_, err = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 			qt.Assert(t, qt.IsNil(err))
-			err = <-done
+			err = within(done)
 			qt.Assert(t, qt.ErrorIs(err, pasteapi.ErrRingCorrupt))
 			qt.Assert(t, qt.ErrorMatches(err, "poll: "+name+" ring: .*"))
 		})

@@ -2,6 +2,7 @@ package httpd
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -77,7 +78,7 @@ func (f *fixture) run(ctx context.Context) {
 	t, pool := f.t, f.pool
 	f.stop = sync.OnceFunc(func() {
 		f.cancel()
-		qt.Check(t, qt.IsNil(<-done))
+		qt.Check(t, qt.IsNil(within(done)))
 	})
 	t.Cleanup(func() {
 		f.stop()
@@ -134,5 +135,15 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		if time.Now().After(end) {
 			t.Fatalf("never reached: %s", what)
 		}
+	}
+}
+
+// within is what ch brings; a server that hangs is an error of the test's.
+func within(ch <-chan error) error {
+	select {
+	case err := <-ch:
+		return err
+	case <-time.After(3 * time.Minute):
+		return errors.New("nothing has happened for three minutes")
 	}
 }

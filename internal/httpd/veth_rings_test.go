@@ -48,7 +48,7 @@ func TestVethRings(t *testing.T) {
 			return s.srv.Run(ctx, s.port.Ring(0), s.port.Ring(1))
 		})
 	}()
-	qt.Assert(t, qt.IsNil(<-ready))
+	qt.Assert(t, qt.IsNil(within(ready)))
 	// Connections made before Run are accepted by the first ring.
 	_, _, err = put(s.client(), s.url(), 1, 1, false)
 	qt.Assert(t, qt.ErrorMatches(err, ".* 200 OK"))
@@ -74,7 +74,7 @@ func TestVethRings(t *testing.T) {
 	_, err = New(Config{Addr: s.srv.Addr().String()}, pool)
 	qt.Check(t, qt.IsNotNil(err), qt.Commentf("a second server on the address"))
 	cancel()
-	qt.Check(t, qt.IsNil(<-done))
+	qt.Check(t, qt.IsNil(within(done)))
 	for i := range 2 {
 		st := s.port.Ring(i).Stats()
 		qt.Check(t, qt.IsTrue(st.SteeredBytes > 1<<20), qt.Commentf("ring %d: %+v", i, st))

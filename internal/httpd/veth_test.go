@@ -60,7 +60,7 @@ func open(t *testing.T, l *netlab.Lab, nic string, ip netip.Addr, cfg Config, po
 	}()
 	s.stop = sync.OnceFunc(func() {
 		cancel()
-		qt.Check(t, qt.IsNil(<-done))
+		qt.Check(t, qt.IsNil(within(done)))
 		if s.port != nil {
 			s.stopped = s.port.Status()
 			qt.Check(t, qt.IsNil(l.InServer(s.port.Close)))
@@ -75,7 +75,7 @@ func open(t *testing.T, l *netlab.Lab, nic string, ip netip.Addr, cfg Config, po
 		qt.Check(t, qt.Equals(pool.Misuses(), 0))
 		qt.Check(t, qt.IsNil(pool.Close()))
 	})
-	qt.Assert(t, qt.IsNil(<-ready))
+	qt.Assert(t, qt.IsNil(within(ready)))
 	return s
 }
 

@@ -2,6 +2,7 @@ package kvd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -52,7 +53,7 @@ func openLocal(t *testing.T, rings int, cfg httpd.Config) *local {
 	t.Cleanup(func() {
 		l.client.CloseIdleConnections()
 		cancel()
-		qt.Check(t, qt.IsNil(<-done))
+		qt.Check(t, qt.IsNil(within(done)))
 		qt.Check(t, qt.IsNil(port.Close()))
 		qt.Check(t, qt.IsNil(store.Close()))
 		qt.Check(t, qt.IsNil(pool.Close()))
@@ -151,4 +152,14 @@ func TestConditionalCounter(t *testing.T) {
 	wg.Wait()
 	_, out, _ := l.do("GET", "/k/n", "")
 	qt.Check(t, qt.Equals(out, fmt.Sprint(clients*rounds)))
+}
+
+// within is what ch brings; a server that hangs is an error of the test's.
+func within(ch <-chan error) error {
+	select {
+	case err := <-ch:
+		return err
+	case <-time.After(3 * time.Minute):
+		return errors.New("nothing has happened for three minutes")
+	}
 }

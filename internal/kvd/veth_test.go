@@ -69,7 +69,7 @@ func open(t *testing.T, size int64) *site {
 	}()
 	s.stop = sync.OnceValue(func() pasteapi.Status {
 		cancel()
-		qt.Check(t, qt.IsNil(<-done))
+		qt.Check(t, qt.IsNil(within(done)))
 		return status
 	})
 	s.client = &http.Client{Timeout: 3 * time.Minute, Transport: &http.Transport{
@@ -82,7 +82,7 @@ func open(t *testing.T, size int64) *site {
 		s.leaks(pool)
 		qt.Check(t, qt.IsNil(pool.Close()))
 	})
-	qt.Assert(t, qt.IsNil(<-ready))
+	qt.Assert(t, qt.IsNil(within(ready)))
 	s.url = "http://" + s.addr
 	return s
 }
