@@ -111,6 +111,7 @@ func TestMistakesAreNamed(t *testing.T) {
 		want string
 	}{
 		{[]string{"no"}, exitUsage, "unknown command \"no\"; see `pastebench --help`\n"},
+		{[]string{"matrix", "--cells", "none", "--pastectl", pastectl}, exitError, `"none": matches none of`},
 		{[]string{"kv", "a"}, exitUsage, "unexpected argument \"a\"; see `pastebench kv --help`\n"},
 		{[]string{"kv", "--size", "x"}, exitUsage, "want a number of bytes"},
 		{[]string{"kv", "--put", "101"}, exitUsage, "want --keys of 1 or more"},

@@ -12,10 +12,7 @@ import (
 // newWorkloadCmd is a command of pastectl bench with more contenders.
 func newWorkloadCmd(s streams, w loadgen.Workload) *cobra.Command {
 	var pastectl string
-	cmd := benchcli.NewCmd(w, benchcli.Setup{
-		Name: "pastebench", Stdout: s.stdout, Progress: s.stderr, Others: []contender.Kind{gnetserver.Kind},
-		Pastectl: func() (string, error) { return findPastectl(pastectl) },
-	})
+	cmd := benchcli.NewCmd(w, setup(s, &pastectl))
 	cmd.Args = noArgs
 	cmd.Long = cmd.Short + `.
 
@@ -24,6 +21,23 @@ As "pastectl bench ` + string(w) + `", whose help says how it measures, with one
   gnet  one event loop of github.com/panjf2000/gnet`
 	cmd.Flags().StringVar(&pastectl, "pastectl", "", pastectlUsage)
 	return cmd
+}
+
+func newMatrixCmd(s streams) *cobra.Command {
+	var pastectl string
+	cmd := benchcli.NewMatrixCmd(setup(s, &pastectl))
+	cmd.Args = noArgs
+	cmd.Flags().StringVar(&pastectl, "pastectl", "", pastectlUsage)
+	return cmd
+}
+
+// setup is what this program has more than pastectl. pastectl is read when a command
+// runs.
+func setup(s streams, pastectl *string) benchcli.Setup {
+	return benchcli.Setup{
+		Name: "pastebench", Stdout: s.stdout, Progress: s.stderr, Others: []contender.Kind{gnetserver.Kind},
+		Pastectl: func() (string, error) { return findPastectl(*pastectl) },
+	}
 }
 
 // newServerCmd runs a contender in a process of its own.
