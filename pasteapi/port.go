@@ -33,7 +33,10 @@ type Port struct {
 // (ErrNICInUse). It must be called, with NIC set, on a thread that is in the
 // NIC's network namespace.
 //
-// Everything that Open creates disappears with the process, however it ends.
+// Everything that Open creates disappears with the process, however it ends. A driver
+// that receives into the pool by itself may go on with that for a moment after the end
+// of a process that was killed; Open waits until it has let go. So write into frames
+// of a pool that has had such a life when Open has returned, not before.
 func Open(ctx context.Context, o Options) (_ *Port, err error) {
 	if err := o.complete(); err != nil {
 		return nil, err

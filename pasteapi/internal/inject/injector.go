@@ -19,10 +19,10 @@ const Size = 512
 const tapFile = 0
 
 // Injector writes frames to a Tap, a batch in one system call. The kernel copies
-// a frame when it is written, and TCP's receive path runs inside the write, on
-// this CPU: after Inject every frame is free to be used again and every verdict
-// has been given, but for segments that TCP keeps because something before them
-// is missing.
+// a frame when it is written, so after Inject every frame is free to be used again.
+// TCP's receive path runs inside the write, on this CPU, and has given its verdicts
+// by then, as a rule: segments wait where something before them is missing, and where
+// the kernel hands what comes in on the NIC to another CPU or to a thread.
 //
 // It belongs to one goroutine, which must not let a frame be used again before
 // Inject.
