@@ -106,7 +106,7 @@ func writeSummary(w io.Writer, s *demo.Summary) error {
 	fmt.Fprintf(w, "   acknowledged writes found again after kill -9   %d of %d: %s\n", s.Found, s.Acknowledged, verdict)
 	fmt.Fprintf(w, "   from kill -9 until the next server was ready    %d ms\n", s.RestartMS)
 	if total := s.InPlaceBytes + s.CopiedBytes; total > 0 {
-		fmt.Fprintf(w, "   payload received in its packet buffer           %.2f %% (the rest by the copy path)\n",
+		fmt.Fprintf(w, "   payload received in its packet buffer           %.2f %% (the rest was copied or read)\n",
 			100*float64(s.InPlaceBytes)/float64(total))
 	}
 	if t := s.Throughput; t != nil {

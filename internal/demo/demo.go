@@ -59,7 +59,7 @@ type Summary struct {
 	RestartMS      int64  `json:"restart_ms"` // from the kill until the new server was ready
 	UploadBytes    int64  `json:"upload_bytes"`
 	InPlaceBytes   uint64 `json:"in_place_bytes"` // received without a copy, by the server that was restarted
-	CopiedBytes    uint64 `json:"copied_bytes"`   // received by the copy path, same server
+	CopiedBytes    uint64 `json:"copied_bytes"`   // copied or read, same server
 
 	// Throughput is nil when the comparison was not possible.
 	Throughput *Throughput `json:"throughput"`

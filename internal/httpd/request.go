@@ -9,7 +9,7 @@ import (
 type segment struct {
 	payload []byte
 	slot    *pasteapi.Slot // nil if it was kept earlier
-	copied  bool           // it came the copy path
+	copied  bool           // it was copied or read, see NS_COPIED
 	doff    int            // of payload in the frame
 	frame   uint32         // if kept
 	kept    bool           // the frame is out of the ring

@@ -17,7 +17,7 @@ func (l *loop) collect(c *conn, seg *segment, off int, payload []byte, last bool
 		return nil
 	}
 	// What is copied anyway, the log copies past the caches. So it does with a
-	// payload that the copy path has just brought, which is in the cache still,
+	// payload that was just copied or read, which is in the cache still,
 	// in a buffer that had better go back to the ring: to keep it means to fetch
 	// another one that is in no cache.
 	if last && len(c.body.frags) == 0 && l.handler == nil &&
