@@ -193,6 +193,43 @@ INLINE int tcp(struct xdp_md *ctx, void *at, void *end, __u32 len, struct conn_k
 	return count(STEER_REDIRECT, verdict);
 }
 
+INLINE int ip4(struct xdp_md *ctx, void *at, void *end, __u32 vid, const struct nic_config *cfg)
+{
+	struct iphdr *ip = at;
+	if ((void *)(ip + 1) > end)
+		return count(STEER_PASS_MALFORMED, XDP_PASS);
+	if (ip->protocol != IPPROTO_TCP)
+		return count(STEER_PASS_NOT_TCP, XDP_PASS);
+	if (ip->ihl_version != 0x45)
+		return count(STEER_PASS_OPTIONS, XDP_PASS);
+	if (ip->frag_off & bpf_htons(IP_MF_OR_OFFSET))
+		return count(STEER_PASS_FRAGMENT, XDP_PASS);
+	__u32 len = bpf_ntohs(ip->tot_len);
+	if (len < sizeof(*ip))
+		return count(STEER_PASS_MALFORMED, XDP_PASS);
+	struct conn_key key = {};
+	key.peer[2] = key.local[2] = bpf_htonl(0xffff);
+	key.peer[3] = ip->saddr;
+	key.local[3] = ip->daddr;
+	return tcp(ctx, ip + 1, end, len - sizeof(*ip), &key, mix(mix(0, ip->saddr), ip->daddr), vid, cfg);
+}
+
+INLINE int ip6(struct xdp_md *ctx, void *at, void *end, __u32 vid, const struct nic_config *cfg)
+{
+	struct ipv6hdr *ip = at;
+	if ((void *)(ip + 1) > end || *(__u8 *)ip >> 4 != 6)
+		return count(STEER_PASS_MALFORMED, XDP_PASS);
+	if (ip->nexthdr != IPPROTO_TCP)
+		return count(STEER_PASS_OPTIONS, XDP_PASS);
+	struct conn_key key = {};
+	__u32 addrs = 0, *word = (__u32 *)ip->saddr;
+	for (int i = 0; i < 8; i++) { // the destination follows
+		addrs = mix(addrs, word[i]);
+		(i < 4 ? key.peer : key.local)[i & 3] = word[i];
+	}
+	return tcp(ctx, ip + 1, end, bpf_ntohs(ip->payload_len), &key, addrs, vid, cfg);
+}
+
 SEC("xdp")
 int paste_steer(struct xdp_md *ctx)
 {
@@ -237,36 +274,5 @@ int paste_steer(struct xdp_md *ctx)
 	if (outer == bpf_htons(ETH_P_8021AD) || !(cfg->vlans[vid >> 6] >> (vid & 63) & 1))
 		return count(STEER_PASS_VLAN, XDP_PASS);
 
-	struct conn_key key = {};
-	if (proto == bpf_htons(ETH_P_IP)) {
-		struct iphdr *ip = at;
-		if ((void *)(ip + 1) > end)
-			return count(STEER_PASS_MALFORMED, XDP_PASS);
-		if (ip->protocol != IPPROTO_TCP)
-			return count(STEER_PASS_NOT_TCP, XDP_PASS);
-		if (ip->ihl_version != 0x45)
-			return count(STEER_PASS_OPTIONS, XDP_PASS);
-		if (ip->frag_off & bpf_htons(IP_MF_OR_OFFSET))
-			return count(STEER_PASS_FRAGMENT, XDP_PASS);
-		__u32 len = bpf_ntohs(ip->tot_len);
-		if (len < sizeof(*ip))
-			return count(STEER_PASS_MALFORMED, XDP_PASS);
-		key.peer[2] = key.local[2] = bpf_htonl(0xffff);
-		key.peer[3] = ip->saddr;
-		key.local[3] = ip->daddr;
-		return tcp(ctx, ip + 1, end, len - sizeof(*ip), &key, mix(mix(0, ip->saddr), ip->daddr),
-			   vid, cfg);
-	}
-
-	struct ipv6hdr *ip6 = at;
-	if ((void *)(ip6 + 1) > end || *(__u8 *)ip6 >> 4 != 6)
-		return count(STEER_PASS_MALFORMED, XDP_PASS);
-	if (ip6->nexthdr != IPPROTO_TCP)
-		return count(STEER_PASS_OPTIONS, XDP_PASS);
-	__u32 addrs = 0, *word = (__u32 *)ip6->saddr;
-	for (int i = 0; i < 8; i++) { // the destination follows
-		addrs = mix(addrs, word[i]);
-		(i < 4 ? key.peer : key.local)[i & 3] = word[i];
-	}
-	return tcp(ctx, ip6 + 1, end, bpf_ntohs(ip6->payload_len), &key, addrs, vid, cfg);
+	return proto == bpf_htons(ETH_P_IP) ? ip4(ctx, at, end, vid, cfg) : ip6(ctx, at, end, vid, cfg);
 }

@@ -140,6 +140,71 @@ INLINE void forget(struct control *ctl, const __u64 *cookie)
 		__sync_fetch_and_add(&ctl->passing, -1);
 }
 
+// unread returns what is known of a socket with bytes that wait for recv(), or 0.
+INLINE struct passed *unread(struct control *ctl, const __u64 *cookie, __u32 consumed)
+{
+	if (!*(volatile __u32 *)&ctl->passing)
+		return 0;
+	struct passed *p = bpf_map_lookup_elem(&ticket_passed, cookie);
+	if (p && !p->lost && (int)(consumed - p->next) >= 0) {
+		forget(ctl, cookie); // all of it was read
+		return 0;
+	}
+	return p;
+}
+
+// cut_repeated takes away the first `overlap` of an skb's `len` bytes, if there are
+// any, and returns how many it took.
+INLINE __u32 cut_repeated(struct __sk_buff *ctx, struct passed *p, __u32 overlap, __u32 len)
+{
+	if ((int)overlap <= 0)
+		return 0;
+	if (!cut(ctx, overlap, len))
+		return overlap;
+	if (p)
+		p->overlaps++;
+	return 0;
+}
+
+// lose notes that a record could not be written.
+INLINE void lose(struct control *ctl, const __u64 *cookie, struct passed *p, __u32 seq, __u32 len)
+{
+	struct passed lost = { .first = seq, .next = seq + len, .lost = 1 };
+	if (p)
+		*p = lost;
+	else
+		remember(ctl, cookie, &lost);
+	__sync_fetch_and_add(&ctl->overflows, 1);
+	count(TICKET_STRAY_OVERFLOW);
+}
+
+// record makes the record for an skb, with its ticket, or its bytes, if that can be.
+// It returns 0 where there is no room.
+INLINE struct delivery *record(struct __sk_buff *ctx, __u64 cookie, __u32 seq, __u32 len, __u32 *ticket,
+			       __u32 *flags, __u32 *outcome)
+{
+	struct delivery *d = 0;
+	if (*ticket & 0xffff) {
+		// The record's place comes before the claim, which cannot be undone.
+		d = bpf_ringbuf_reserve(&ticket_deliveries, sizeof(*d), 0);
+		if (d)
+			*outcome = claim(*ticket, cookie, seq, len);
+	}
+	if (*outcome == TICKET_CLAIMED)
+		return d;
+	*ticket = 0;
+	if (len > 0 && len <= COPY_MAX) {
+		// In one place with what replaces it: older verifiers do not see
+		// that two comparisons of len come to the same.
+		if (d)
+			bpf_ringbuf_discard(d, BPF_RB_NO_WAKEUP);
+		d = copied(ctx, len);
+		if (d)
+			*flags |= DELIVERY_DATA;
+	}
+	return d ? d : bpf_ringbuf_reserve(&ticket_deliveries, sizeof(*d), 0);
+}
+
 SEC("sk_skb/stream_verdict")
 int paste_verdict(struct __sk_buff *ctx)
 {
@@ -156,22 +221,10 @@ int paste_verdict(struct __sk_buff *ctx)
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 	__u32 len = ctx->len;
 
-	struct passed *passed = 0;
-	if (*(volatile __u32 *)&ctl->passing)
-		passed = bpf_map_lookup_elem(&ticket_passed, &cookie);
-	if (passed && !passed->lost && (int)(consumed - passed->next) >= 0) {
-		forget(ctl, &cookie); // all of it was read
-		passed = 0;
-	}
-	__u32 overlap = (passed ? passed->next : consumed) - seq;
-	if ((int)overlap > 0) {
-		if (!cut(ctx, overlap, len)) {
-			seq += overlap;
-			len -= overlap;
-		} else if (passed) {
-			passed->overlaps++;
-		}
-	}
+	struct passed *passed = unread(ctl, &cookie, consumed);
+	__u32 repeated = cut_repeated(ctx, passed, (passed ? passed->next : consumed) - seq, len);
+	seq += repeated;
+	len -= repeated;
 	if (passed) {
 		passed->next = seq + len;
 		if (passed->lost) {
@@ -180,38 +233,11 @@ int paste_verdict(struct __sk_buff *ctx)
 		}
 	}
 
-	__u32 ticket = ctx->priority;
-	__u32 outcome = TICKET_STRAY_NONE;
-	struct delivery *d = 0;
+	__u32 ticket = ctx->priority, outcome = TICKET_STRAY_NONE;
 	__u32 flags = tcp_flags & TCP_FIN ? DELIVERY_FIN : 0;
-	if (ticket & 0xffff) {
-		// The record's place comes before the claim, which cannot be undone.
-		d = bpf_ringbuf_reserve(&ticket_deliveries, sizeof(*d), 0);
-		if (d)
-			outcome = claim(ticket, cookie, seq, len);
-	}
-	if (outcome != TICKET_CLAIMED) {
-		ticket = 0;
-		if (len > 0 && len <= COPY_MAX) {
-			// In one place with what replaces it: older verifiers do not see
-			// that two comparisons of len come to the same.
-			if (d)
-				bpf_ringbuf_discard(d, BPF_RB_NO_WAKEUP);
-			d = copied(ctx, len);
-			if (d)
-				flags |= DELIVERY_DATA;
-		}
-		if (!d)
-			d = bpf_ringbuf_reserve(&ticket_deliveries, sizeof(*d), 0);
-	}
+	struct delivery *d = record(ctx, cookie, seq, len, &ticket, &flags, &outcome);
 	if (!d) {
-		struct passed lost = { .first = seq, .next = seq + len, .lost = 1 };
-		if (passed)
-			*passed = lost;
-		else
-			remember(ctl, &cookie, &lost);
-		__sync_fetch_and_add(&ctl->overflows, 1);
-		count(TICKET_STRAY_OVERFLOW);
+		lose(ctl, &cookie, passed, seq, len);
 		return SK_PASS;
 	}
 	count(outcome);

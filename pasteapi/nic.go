@@ -148,6 +148,19 @@ func (e *nicEnd) zeroCopy() bool {
 	return false
 }
 
+// copybreak is the one in effect on a NIC.
+func (o *Options) copybreak(nic *nicEnd) int {
+	switch {
+	case o.DurableAck || o.Copybreak < 0:
+		return 0
+	case o.Copybreak > 0:
+		return o.Copybreak
+	case nic.zeroCopy():
+		return copybreakZeroCopy
+	}
+	return copybreakCopy
+}
+
 // close gives everything back. The rings must have been detached.
 func (e *nicEnd) close() error {
 	var errs []error

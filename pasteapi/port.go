@@ -128,19 +128,6 @@ func (p *Port) Steer(port uint16) error {
 	return nil
 }
 
-// copybreak is the one in effect on a NIC.
-func (o *Options) copybreak(nic *nicEnd) int {
-	switch {
-	case o.DurableAck || o.Copybreak < 0:
-		return 0
-	case o.Copybreak > 0:
-		return o.Copybreak
-	case nic.zeroCopy():
-		return copybreakZeroCopy
-	}
-	return copybreakCopy
-}
-
 // Unsteer ends Steer. Connections stay registered, and are copied.
 func (p *Port) Unsteer(port uint16) error {
 	p.mu.Lock()
