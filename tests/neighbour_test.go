@@ -209,7 +209,7 @@ func TestNeighbourOnTheSameMAC(t *testing.T) {
 	n := newNeighbour(t, l, true)
 	addr := n.echoes(t, 8080)
 	s := serve(t, l, poolFile(t), "--copybreak", "-1")
-	_, err := post(newClient(t, l), s.url, random(500_000, 1))
+	_, err := post(newClient(t, l), s.url, random(8<<20, 1))
 	qt.Assert(t, qt.IsNil(err))
 	s.stopped(func() { qt.Check(t, qt.IsNil(tripFrom(l, addr, random(100_000, 1), 4000))) })
 	e := s.stop()
