@@ -316,7 +316,7 @@ func TestDescriptorNotASocketAnyMore(t *testing.T) {
 // TestRegisterAgain: deliveries that were on their way when a connection was
 // unregistered are not taken for those of its next registration.
 func TestRegisterAgain(t *testing.T) {
-	r, _ := newTestRing(t)
+	r, _ := newTestRing(t, func(o *Options) { o.Receive = ReceiveCopied })
 	fd, peer := tcpPair(t)
 	defer unix.Close(fd)
 	for i := range 20 {

@@ -15,7 +15,7 @@ import (
 // TestCloseRemovesDevices: when Close has returned, no injection device is left.
 func TestCloseRemovesDevices(t *testing.T) {
 	l := newLab(t, netlab.Config{})
-	o := pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20), Rings: 2}
+	o := pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20), Rings: 2, Receive: pasteapi.ReceiveSteered}
 	devices := func() (names []string) {
 		all, err := net.Interfaces()
 		qt.Assert(t, qt.IsNil(err))

@@ -30,6 +30,8 @@ type Options struct {
 	// it is given up; 0 = 4 MiB. From a quarter of it on the connection's
 	// received segments are held back.
 	TxLimit int
+	// Receive says which ways in are used.
+	Receive ReceiveMode
 	// XDPMode is used when the Port attaches the NIC itself.
 	XDPMode bpf.XDPMode
 	// BindMode of the AF_XDP sockets on the NIC; Auto takes zero-copy where the
@@ -91,6 +93,15 @@ func (o *Options) complete() error {
 	}
 	if o.MaxConns < 1 || o.MaxConns > maxConns {
 		return fmt.Errorf("open port: %d connections: need 1 to %d", o.MaxConns, maxConns)
+	}
+	if o.Receive < ReceiveAuto || o.Receive > ReceiveCopied {
+		return fmt.Errorf("open port: unknown way to receive %v", o.Receive)
+	}
+	if o.Receive == ReceiveCopied && o.DurableAck {
+		return errors.New("open port: DurableAck covers what is steered, and ReceiveCopied steers nothing: leave one of them out")
+	}
+	if o.Receive == ReceiveCopied && o.Copybreak != 0 {
+		return errors.New("open port: Copybreak is about what is steered, and ReceiveCopied steers nothing: leave one of them out")
 	}
 	if o.TxLimit < 1 {
 		return fmt.Errorf("open port: limit of %d bytes to send: must be positive", o.TxLimit)

@@ -24,7 +24,7 @@ func TestOverlapAfterOverflow(t *testing.T) {
 	var port *pasteapi.Port
 	var lfd int
 	err := l.InServer(func() (err error) {
-		if port, err = pasteapi.Open(context.Background(), pasteapi.Options{Pool: pool}); err != nil {
+		if port, err = pasteapi.Open(context.Background(), pasteapi.Options{Pool: pool, Receive: pasteapi.ReceiveCopied}); err != nil {
 			return err
 		}
 		if lfd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {

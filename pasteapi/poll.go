@@ -44,7 +44,7 @@ func (r *Ring) Poll(timeout time.Duration) (int, error) {
 	}
 	r.checks++
 	if n > 0 || timeout == 0 {
-		if r.checks < checkEvery {
+		if r.checks < checkEvery && !r.in.Reading() {
 			return n, nil
 		}
 		if _, err := r.look(0); err != nil {
@@ -63,7 +63,10 @@ func (r *Ring) sleep(timeout time.Duration) (int, error) {
 		if timeout >= 0 {
 			block = max(timeout-spinning.Elapsed(), 0)
 		}
-		outcome := r.wait.Spin(&spinning, r.in, timeout)
+		outcome := wait.Over
+		if !r.in.Reading() {
+			outcome = r.wait.Spin(&spinning, r.in, timeout)
+		}
 		if r.wait.Ending() {
 			return 0, ErrClosed
 		}

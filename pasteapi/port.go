@@ -17,7 +17,8 @@ type Port struct {
 	opts    Options
 	rings   []*Ring
 	release func()    // lets go of the pool
-	follow  *follower // of the NIC; nil without one
+	why     string    // the NIC's frames are steered, or not
+	follow  *follower // of the NIC; nil if it is not steered
 
 	mu      sync.Mutex
 	control *control
@@ -74,9 +75,6 @@ func Open(ctx context.Context, o Options) (_ *Port, err error) {
 		if err := p.openNIC(ctx); err != nil {
 			return nil, fmt.Errorf("open port on %s: %w", o.NIC, err)
 		}
-		if p.follow, err = startFollow(p); err != nil {
-			return nil, fmt.Errorf("open port on %s: %w", o.NIC, err)
-		}
 	}
 	p.mu.Lock()
 	p.opened = true
@@ -87,10 +85,14 @@ func Open(ctx context.Context, o Options) (_ *Port, err error) {
 // openNIC claims the NIC and makes the way of a packet from it.
 func (p *Port) openNIC(ctx context.Context) (err error) {
 	// What is wrong with the NIC is told before who has it.
-	if _, err := findNIC(&p.opts); err != nil {
+	link, err := findNIC(&p.opts)
+	if err != nil {
 		return err
 	}
 	if p.control, err = claimNIC(p.opts.NIC, p.Status); err != nil {
+		return err
+	}
+	if steers, err := p.decide(ctx, link.Attrs().Index); !steers || err != nil {
 		return err
 	}
 	if p.nic, err = openNIC(ctx, &p.opts, true); err != nil {
@@ -101,7 +103,11 @@ func (p *Port) openNIC(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	return p.nic.start()
+	if err := p.nic.start(); err != nil {
+		return err
+	}
+	p.follow, err = startFollow(p)
+	return err
 }
 
 // Steer brings the segments of a local TCP port through the rings, for

@@ -81,14 +81,19 @@ func (r *Ring) register(fd int, owner syscall.Conn) error {
 	if err != nil {
 		return err
 	}
+	if err := conns.Claim(id.Cookie); err != nil {
+		return err
+	}
 	c := &conn{owner: owner}
 	c.in.Conn = id
 	c.out.Init(fd)
 	if err := r.in.Add(&c.in); err != nil {
+		conns.Release(id.Cookie)
 		return err
 	}
 	r.own.Syscalls++
 	if err := r.wait.WatchConn(fd); err != nil {
+		conns.Release(id.Cookie)
 		return errors.Join(err, r.in.Remove(&c.in))
 	}
 	r.conns.Put(fd, c)
@@ -101,7 +106,9 @@ func (r *Ring) register(fd int, owner syscall.Conn) error {
 // Unregister takes a connection from the ring. Slots that are already in the
 // RX ring stay valid; bytes that were not given out yet, and replies that the
 // kernel has not taken yet (see TxQueued), are dropped. Call it before
-// close(2).
+// close(2). Bytes that arrive while it is called may be lost, as the kernel drops
+// what it is about to hand to the verdict at that moment: a socket that is to be
+// used on must be unregistered while its peer sends nothing.
 func (r *Ring) Unregister(fd int) error {
 	if r.closed {
 		return ErrClosed
@@ -120,6 +127,7 @@ func (r *Ring) unregister(c *conn) error {
 	fd := c.in.FD
 	c.gone = true
 	r.conns.Delete(fd)
+	conns.Release(c.in.Cookie)
 	err := r.in.Remove(&c.in)
 	r.out.Drop(&c.out)
 	r.own.Syscalls++

@@ -83,7 +83,7 @@ func newRing(o *Options, id int) (_ *Ring, err error) {
 	if r.out, err = send.New(r.frames, &r.pair.tx, o.Slots, o.TxLimit); err != nil {
 		return nil, err
 	}
-	r.in = receive.New(r.frames, r.tk, r.wait, o.DurableAck)
+	r.in = receive.New(r.frames, r.tk, r.wait, receive.Options{Durable: o.DurableAck, ReadFirst: o.Receive == ReceiveAuto})
 	return r, nil
 }
 

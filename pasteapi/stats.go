@@ -37,6 +37,7 @@ type ReceiveStats struct {
 	Read         uint64 `json:"read"` // payloads read from their socket
 	ReadBytes    uint64 `json:"read_bytes"`
 	Reclaimed    uint64 `json:"reclaimed"`    // tickets that TCP never claimed
+	Joined       uint64 `json:"joined"`       // connections that are copied after they were read
 	Overflowed   uint64 `json:"overflowed"`   // connections that are read for good
 	Held         uint64 `json:"held"`         // frames held back: their connection takes no replies
 	HeldDropped  uint64 `json:"held_dropped"` // frames dropped instead of held
@@ -99,7 +100,7 @@ func (r *Ring) count() Stats {
 			InjectFailed: in.InjectFailed, Malformed: in.Malformed,
 			Steered: in.Steered, SteeredBytes: in.SteeredBytes,
 			Copied: in.Copied, CopiedBytes: in.CopiedBytes, Read: in.Read, ReadBytes: in.ReadBytes,
-			Reclaimed: in.Reclaimed, Overflowed: in.Overflowed,
+			Reclaimed: in.Reclaimed, Overflowed: in.Overflowed, Joined: in.Joined,
 			Held: in.Held, HeldDropped: in.HeldDropped, WakeErrors: in.WakeErrors, Unsteered: in.Unsteered,
 		},
 		SendStats: SendStats{

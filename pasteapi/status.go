@@ -57,6 +57,13 @@ type PoolStatus struct {
 	Free       int    `json:"free"`
 }
 
+// ReceiveStatus says which ways in a port uses.
+type ReceiveStatus struct {
+	Mode    ReceiveMode `json:"mode"`    // that was asked for
+	Steered bool        `json:"steered"` // the NIC's frames are
+	Why     string      `json:"why"`     // in words
+}
+
 // Status describes a port, for people and for `pastectl status`.
 type Status struct {
 	NIC      string            `json:"nic"` // "": none, and then the next two mean nothing
@@ -65,6 +72,7 @@ type Status struct {
 	Attached Attachment        `json:"attached"`
 	Injected string            `json:"injected"`       // where payload comes in: "nic", or "device" where that cannot be
 	Lost     string            `json:"lost,omitempty"` // why everything is copied at the moment, although there should be a NIC
+	Receive  ReceiveStatus     `json:"receive"`
 	Ports    []uint16          `json:"ports"`
 	Queues   []QueueStatus     `json:"queues"`
 	Pool     PoolStatus        `json:"pool"`
@@ -82,6 +90,7 @@ func (p *Port) Status() Status {
 	if p.closed || !p.opened {
 		return s
 	}
+	s.Receive = ReceiveStatus{Mode: p.opts.Receive, Steered: p.nic != nil, Why: p.why}
 	s.Ports = append(s.Ports, p.ports...)
 	s.Lost = p.lost
 	for _, r := range p.rings {

@@ -21,10 +21,12 @@ func (r *Ring) RxSync() (int, error) {
 		r.own.RingErrors++
 		return 0, err
 	}
-	v.head = v.ring.Head
-	if given > 0 {
+	for i := v.head; given > 0; i, given = v.next(i), given-1 {
+		v.bufs[i] = r.frames.Trade(v.bufs[i])
+		v.ring.slot(i).BufIdx = v.bufs[i]
 		r.in.Room()
 	}
+	v.head = v.ring.Head
 	if err := r.in.Fetch(); err != nil {
 		return 0, err
 	}

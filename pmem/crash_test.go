@@ -161,7 +161,12 @@ func (m *crashModel) work(p *Pool, rng *rand.Rand) error {
 		payload := randomPayload(rng, rng.IntN(5000))
 		m.records[m.staged] = payload
 		m.staged++
-		if seq, err = l.AppendCopy(payload); err == nil && seq != m.staged-1 {
+		if rng.IntN(2) == 0 {
+			seq, err = appendPieces(p, payload)
+		} else {
+			seq, err = l.AppendCopy(payload)
+		}
+		if err == nil && seq != m.staged-1 {
 			return fmt.Errorf("sequence number %d, want %d", seq, m.staged-1)
 		}
 	case 2, 3:

@@ -19,7 +19,7 @@ import (
 func TestCorruptRing(t *testing.T) {
 	l := newLab(t, netlab.Config{})
 	pool := newPool(t, 64<<20)
-	a := new(ringapp.App).Start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: pool}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
+	a := new(ringapp.App).Start(t, l, pasteapi.Options{NIC: l.ServerDev, Receive: pasteapi.ReceiveSteered, Pool: pool}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
 	qt.Assert(t, qt.IsNil(tripFrom(l, a.Addr, random(1<<20, 1), 1<<15)))
 	free := pool.Frames() - 1
 	qt.Assert(t, qt.Equals(pool.Refs(free), 0))
@@ -100,7 +100,7 @@ func TestCorruptRingRandomly(t *testing.T) {
 	// lose those whose index is overwritten on the way.
 	a := &ringapp.App{}
 	a.OnData = func(a *ringapp.App, s *pasteapi.Slot) error { return a.Send(s.Fd(), a.Ring.RX().Payload(s)) }
-	a.Start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20)}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
+	a.Start(t, l, pasteapi.Options{NIC: l.ServerDev, Receive: pasteapi.ReceiveSteered, Pool: newPool(t, 64<<20)}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
 	rng := rand.New(rand.NewSource(1))
 	wild := []func() uint32{
 		func() uint32 { return rng.Uint32() },

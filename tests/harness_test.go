@@ -102,6 +102,11 @@ func start(t testing.TB, l *netlab.Lab, kind, pool string, args ...string) (*ser
 	if _, err := os.Stat(pool); err != nil { // one that exists has its size
 		defaults = append(defaults, "--pool-size", "64MiB")
 	}
+	// What a server does by default on a veth, which has no zero-copy, is the
+	// impairment tests' subject. The others are about the steered way.
+	if !slices.Contains(args, "--receive") && !slices.Contains(args, "--copybreak") {
+		defaults = append(defaults, "--receive", "steered")
+	}
 	p, err := childproc.Start(l.ServerCommand(context.Background(), pastectl,
 		append([]string{"serve", kind, "--json"}, override(defaults, args)...)...))
 	if err != nil {

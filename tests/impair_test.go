@@ -62,7 +62,8 @@ var waysIn = []struct {
 	options func(nic string) pasteapi.Options
 }{
 	{"steered", true, func(nic string) pasteapi.Options { return pasteapi.Options{NIC: nic, Copybreak: -1} }},
-	{"default", true, func(nic string) pasteapi.Options { return pasteapi.Options{NIC: nic} }},
+	{"mixed", true, func(nic string) pasteapi.Options { return pasteapi.Options{NIC: nic, Receive: pasteapi.ReceiveSteered} }},
+	{"default", false, func(nic string) pasteapi.Options { return pasteapi.Options{NIC: nic} }},
 	{"without a NIC", false, func(string) pasteapi.Options { return pasteapi.Options{} }},
 }
 

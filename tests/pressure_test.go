@@ -148,7 +148,7 @@ func TestHoarder(t *testing.T) {
 		delete(hashes, fd)
 		return a.Send(fd, sum)
 	}
-	a.Start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: pool}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
+	a.Start(t, l, pasteapi.Options{NIC: l.ServerDev, Receive: pasteapi.ReceiveSteered, Pool: pool}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
 	upload := func(n int) func(i int) error {
 		return func(i int) error {
 			data := random(n, int64(i))
@@ -247,7 +247,7 @@ func TestTxOverflow(t *testing.T) {
 		}
 		return nil
 	}
-	a.Start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20), TxLimit: 1 << 20}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
+	a.Start(t, l, pasteapi.Options{NIC: l.ServerDev, Receive: pasteapi.ReceiveSteered, Pool: newPool(t, 64<<20), TxLimit: 1 << 20}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
 	deaf := dial(t, l, a.Addr)
 	qt.Assert(t, qt.IsNil(deaf.SetReadBuffer(4096)))
 	_, err := deaf.Write([]byte("*"))

@@ -37,7 +37,7 @@ func startEcho(t testing.TB, l *netlab.Lab) *ringapp.App {
 
 func startEchoCopybreak(t testing.TB, l *netlab.Lab, copybreak int) *ringapp.App {
 	t.Helper()
-	return new(ringapp.App).Start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20), Copybreak: copybreak},
+	return new(ringapp.App).Start(t, l, pasteapi.Options{NIC: l.ServerDev, Receive: pasteapi.ReceiveSteered, Pool: newPool(t, 64<<20), Copybreak: copybreak},
 		net.JoinHostPort(l.ServerIP4.String(), "7000"))
 }
 

@@ -162,7 +162,7 @@ func TestVLAN(t *testing.T) {
 func TestSentBeforeRegistration(t *testing.T) {
 	l := newLab(t, netlab.Config{})
 	a := &ringapp.App{Late: true}
-	a.Start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20)}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
+	a.Start(t, l, pasteapi.Options{NIC: l.ServerDev, Receive: pasteapi.ReceiveSteered, Pool: newPool(t, 64<<20)}, net.JoinHostPort(l.ServerIP4.String(), "7000"))
 	// Not steered until later, these come past the rings altogether.
 	qt.Assert(t, qt.IsNil(a.Port.Unsteer(7000)))
 	parallel(t, 10, func(i int) error { return tripFrom(l, a.Addr, random(300_000, int64(i)), 10_000) })
@@ -227,7 +227,7 @@ func TestLoopback(t *testing.T) {
 func TestForgedTickets(t *testing.T) {
 	l := newLab(t, netlab.Config{})
 	a := new(ringapp.App)
-	a.Start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: newPool(t, 64<<20)}, "0.0.0.0:7000")
+	a.Start(t, l, pasteapi.Options{NIC: l.ServerDev, Receive: pasteapi.ReceiveSteered, Pool: newPool(t, 64<<20)}, "0.0.0.0:7000")
 	addr := net.JoinHostPort(l.ServerIP4.String(), "7000")
 	ctx := context.Background()
 	parallel(t, 12, func(i int) error {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/pastenet/paste/bpf"
+	"github.com/pastenet/paste/pasteapi"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
@@ -54,6 +55,11 @@ func refuseRepeats(cmd *cobra.Command) {
 	for _, sub := range cmd.Commands() {
 		refuseRepeats(sub)
 	}
+}
+
+// receiveFlag makes mode a flag's value.
+func receiveFlag(mode *pasteapi.ReceiveMode) pflag.Value {
+	return choice[pasteapi.ReceiveMode]{mode, pasteapi.ParseReceiveMode, "auto|steered|copied"}
 }
 
 // xdpModeFlag makes mode a flag's value.

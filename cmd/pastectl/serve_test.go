@@ -158,10 +158,12 @@ func TestServeWithoutNIC(t *testing.T) {
 }
 
 func TestDescribeNIC(t *testing.T) {
-	qt.Check(t, qt.Equals(describeNIC(&pasteapi.Status{}), "none (every payload is copied)"))
+	qt.Check(t, qt.Equals(describeNIC(&pasteapi.Status{}), "none (nothing is steered)"))
 	qt.Check(t, qt.Equals(describeNIC(&pasteapi.Status{
-		NIC: "eth0", XDP: bpf.ModeNative, Queues: []pasteapi.QueueStatus{{Mode: xsk.Copy}, {Queue: 1, Mode: xsk.Copy}},
+		NIC: "eth0", Receive: pasteapi.ReceiveStatus{Steered: true}, XDP: bpf.ModeNative, Queues: []pasteapi.QueueStatus{{Mode: xsk.Copy}, {Queue: 1, Mode: xsk.Copy}},
 	}), "eth0 (native, copy)"))
+	qt.Check(t, qt.Equals(describeNIC(&pasteapi.Status{NIC: "eth0", Receive: pasteapi.ReceiveStatus{Why: "so it is"}}),
+		"eth0 (not steered: so it is)"))
 }
 
 // What a user asks of a pool that exists is true of it, or refused.

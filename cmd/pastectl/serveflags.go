@@ -37,7 +37,7 @@ func newServeOptions(bodyLimit sizeFlag) *serveOptions {
 // define adds the flags to a command.
 func (o *serveOptions) define(cmd *cobra.Command) {
 	f, http, port := cmd.Flags(), &o.cfg.HTTP, &o.cfg.Port
-	f.StringVar(&port.NIC, "nic", "", "interface to receive from; without it all payload is copied")
+	f.StringVar(&port.NIC, "nic", "", "interface to receive from; without it nothing is steered")
 	f.StringVar(&http.Addr, "listen", "", "address and port to listen on: 10.0.0.1:8080, [fd00::1]:8080; :8080 or [::]:8080 for all of both kinds, 0.0.0.0:8080 for all of IPv4")
 	f.StringVar(&o.cfg.Pool.Path, "pool", "", "pool file on tmpfs, hugetlbfs, DAX or an ordinary disk, or a device-DAX device")
 	f.Var(&o.poolSize, "pool-size", "size of the pool if it has to be created, of a device all of it by default; one that exists must have it if it is given")
@@ -56,6 +56,7 @@ func (o *serveOptions) define(cmd *cobra.Command) {
 	f.BoolVar(&o.busyPoll, "busy-poll", false, "never sleep: lower latency for a whole CPU")
 	f.IntVar(&port.Rings, "rings", 1, "ring pairs, each with a thread")
 	f.IntVar(&o.cpu, "cpu", -1, "CPU of the first ring's thread, the next ones on the following CPUs; -1: not pinned")
+	f.Var(receiveFlag(&port.Receive), "receive", "ways in: auto steers where the driver has zero-copy or the interface is attached, else it copies small messages and reads large ones")
 	f.Var(xdpModeFlag(&port.XDPMode), "xdp-mode", "how to attach the interface")
 	f.BoolVar(&o.json, "json", false, "print JSON, one object per line")
 }

@@ -45,14 +45,17 @@ func eventLine(ev *serve.Event) string {
 		fmt.Fprintf(&b, ", %d bodies stored (%s)", ev.HTTP.Stored, sizeFlag(min(ev.HTTP.StoredBytes, math.MaxInt64)).Human())
 	}
 	s := ev.Port.Stats
-	fmt.Fprintf(&b, "; %d payloads received in place, %d copied; %d system calls", s.Steered, s.Copied+s.Read, s.Syscalls)
+	fmt.Fprintf(&b, "; %d payloads steered, %d copied, %d read; %d system calls", s.Steered, s.Copied, s.Read, s.Syscalls)
 	return b.String()
 }
 
 // describeNIC says which way payload comes.
 func describeNIC(s *pasteapi.Status) string {
 	if s.NIC == "" {
-		return "none (every payload is copied)"
+		return "none (nothing is steered)"
+	}
+	if !s.Receive.Steered {
+		return fmt.Sprintf("%s (not steered: %s)", s.NIC, s.Receive.Why)
 	}
 	var modes []string
 	for _, q := range s.Queues {

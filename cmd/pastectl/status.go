@@ -188,6 +188,11 @@ func printPort(w io.Writer, p pasteapi.LivePort, pinned bool) {
 	default:
 		fmt.Fprintln(w, "  mode           detached meanwhile: everything arrives by the kernel's ordinary path")
 	}
+	way := "not steered"
+	if s.Receive.Steered {
+		way = "steered"
+	}
+	fmt.Fprintf(w, "  receive        %s: %s\n", way, s.Receive.Why)
 	if len(s.Ports) > 0 {
 		fmt.Fprintf(w, "  ports          %s\n", join(s.Ports))
 	}

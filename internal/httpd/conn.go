@@ -183,7 +183,7 @@ func (l *loop) destroy(c *conn) {
 	unix.Close(c.fd)
 	l.open--
 	c.parser.Reset()
-	*c = conn{parser: c.parser, body: pieces{frags: c.body.frags[:0]}, state: c.state}
+	*c = conn{parser: c.parser, body: pieces{frags: c.body.frags[:0], sums: c.body.sums[:0]}, state: c.state}
 	if len(l.free) < 1024 {
 		l.free = append(l.free, c)
 	}

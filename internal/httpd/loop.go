@@ -31,6 +31,7 @@ type loop struct {
 	free    []*conn
 	closing []*conn
 	budget  budget
+	stash   []uint32 // frames for payload that is copied, from the pool
 	timer   timer
 
 	handler Handler // nil: the log's
@@ -81,6 +82,7 @@ func newLoop(s *Server, i int, r Ring, replies *replies) *loop {
 		notes:    notes{log: logger(s.cfg.Logger, i)},
 		timer:    newTimer(&s.cfg),
 		budget:   budget{limit: s.maxFrames},
+		stash:    make([]uint32, 0, stashSize),
 	}
 	if l.x.l = l; s.handler != nil {
 		l.handler = s.handler()
@@ -142,9 +144,12 @@ func (l *loop) run() error {
 	return nil
 }
 
-// earlyReplies is after how many slots of a batch its replies leave, so that the
+// earlyReplies is after how many answers of a batch its replies leave, so that the
 // clients work while the rest is processed. A push costs a system call.
 const earlyReplies = 32
+
+// stashSize is how many frames for copies are taken from the pool at once.
+const stashSize = 128
 
 // batch processes all RX slots.
 func (l *loop) batch() error {
@@ -154,7 +159,7 @@ func (l *loop) batch() error {
 	}
 	// Where a commit is a sync of a disk, the whole batch shares one.
 	early := l.s.pool.Backing() != pmem.BackingFile
-	done := 0
+	pushed := l.n.Requests
 	for ; i != l.rx.Tail; i = l.rx.Next(i) {
 		slot := l.rx.Slot(i)
 		c := l.find(slot.Fd())
@@ -173,7 +178,8 @@ func (l *loop) batch() error {
 			return err
 		}
 		l.seg = segment{}
-		if done++; early && done%earlyReplies == 0 {
+		if early && l.n.Requests-pushed >= earlyReplies {
+			pushed = l.n.Requests
 			if err := l.push(); err != nil {
 				return err
 			}
@@ -249,8 +255,8 @@ func (l *loop) shut() {
 		unix.Close(l.spare)
 	}
 	// Stored values that TX slots hold are the ring's to give up.
-	l.drop = append(l.drop, l.home...)
-	l.home = nil
+	l.drop = append(append(l.drop, l.home...), l.stash...)
+	l.home, l.stash = nil, nil
 	l.dropFrames()
 	l.n.Connections = 0
 	l.pubMu.Lock()

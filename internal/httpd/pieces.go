@@ -13,8 +13,9 @@ import (
 // what came behind a request whose answer is still being sent.
 type pieces struct {
 	frags []pmem.Fragment
-	room  int // bytes left in the frame of the last fragment, if that is filled by copying
-	front int // bytes in front of the first fragment that nobody needs
+	sums  []uint32 // of frags, if all were copied past the caches
+	room  int      // bytes left in the frame of the last fragment, if that is filled by copying
+	front int      // bytes in front of the first fragment that nobody needs
 }
 
 // budget is what unfinished input may take of the pool, of one loop.
@@ -83,6 +84,35 @@ func (l *loop) keepCopy(c *conn, p *pieces, payload []byte) (ok bool, err error)
 	return true, nil
 }
 
+// keepSummed adds a copy of payload in a frame of its own, past the caches and with
+// its checksum: what was copied or read before is in a buffer that is warm, and had
+// better stay with the ring.
+func (l *loop) keepSummed(c *conn, p *pieces, payload []byte) (ok bool, err error) {
+	if !l.makeWay(c) {
+		return false, nil
+	}
+	for len(l.stash) == 0 {
+		// Many at once: each lock waits for the stores of the payload before it.
+		l.stash = l.stash[:cap(l.stash)]
+		if l.stash = l.stash[:l.s.pool.Alloc(l.stash)]; len(l.stash) > 0 {
+			break
+		}
+		if found, err := l.findFrames(c); err != nil || !found {
+			return false, err
+		}
+	}
+	frame := l.stash[len(l.stash)-1]
+	sum, err := l.s.pool.CopyIn(frame, payload)
+	if err != nil {
+		return false, err
+	}
+	l.stash = l.stash[:len(l.stash)-1]
+	l.addFragment(c, p, pmem.Fragment{Frame: frame, Len: uint16(len(payload))})
+	p.sums = append(p.sums, sum)
+	p.room = 0
+	return true, nil
+}
+
 // longList is the capacity from which on a fragment list is shared among
 // connections instead of staying with one.
 const longList = 64
@@ -108,7 +138,7 @@ func (l *loop) dropPieces(p *pieces) {
 	for _, f := range p.frags {
 		l.drop = append(l.drop, f.Frame)
 	}
-	p.room = 0
+	p.room, p.sums = 0, p.sums[:0]
 	if cap(p.frags) < longList {
 		p.frags = p.frags[:0]
 		return

@@ -30,7 +30,9 @@ func (l *loop) collect(c *conn, seg *segment, off int, payload []byte, last bool
 	}
 	var ok bool
 	var err error
-	if l.copies(c, payload, last) {
+	if l.passesBy(c, seg, payload, last) {
+		ok, err = l.keepSummed(c, &c.body, payload)
+	} else if l.copies(c, payload, last) {
 		ok, err = l.keepCopy(c, &c.body, payload)
 	} else {
 		ok, err = l.keepFrame(c, &c.body, seg, off, len(payload))
@@ -45,6 +47,17 @@ func (l *loop) collect(c *conn, seg *segment, off int, payload []byte, last bool
 		l.dropBody(c)
 	}
 	return nil
+}
+
+// passesBy says whether a piece is copied past the caches, into a frame of its own.
+// A short one is only as the first or the last, so that a body that comes by the
+// byte does not take a frame for each.
+func (l *loop) passesBy(c *conn, seg *segment, payload []byte, last bool) bool {
+	b := &c.body
+	if l.handler != nil || !seg.copied || len(b.sums) != len(b.frags) || len(b.frags)+l.framesLeft(c)+3 > l.s.maxFrames {
+		return false
+	}
+	return len(payload) >= l.s.pool.FrameSize()/4 || last || len(b.frags) == 0 && l.framesLeft(c) > 0
 }
 
 // copies decides whether a piece is copied instead of kept where it lies: when
@@ -113,6 +126,9 @@ func (l *loop) append(c *conn) (uint64, error) {
 	defer l.s.unlockLog()
 	if c.whole != nil {
 		return l.s.pool.Log().AppendCopy(c.whole)
+	}
+	if len(c.body.sums) > 0 && len(c.body.sums) == len(c.body.frags) {
+		return l.s.pool.Log().AppendSummed(c.body.frags, c.body.sums)
 	}
 	return l.s.pool.Log().Append(c.body.frags, true)
 }

@@ -83,7 +83,7 @@ func (s *site) start(ctx context.Context, nic string, cfg Config) (err error) {
 	if s.srv, err = New(cfg, s.pool); err != nil {
 		return err
 	}
-	s.port, err = pasteapi.Open(ctx, pasteapi.Options{NIC: nic, Pool: s.pool, Logger: cfg.Logger})
+	s.port, err = pasteapi.Open(ctx, pasteapi.Options{NIC: nic, Receive: pasteapi.ReceiveSteered, Pool: s.pool, Logger: cfg.Logger})
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ func serveOn(ctx context.Context, store *kv.Store, addr, nic string) (*running, 
 	if err != nil {
 		return nil, err
 	}
-	port, err := pasteapi.Open(ctx, pasteapi.Options{NIC: nic, Pool: store.Pool(), TxLimit: 64 << 20, Logger: log})
+	port, err := pasteapi.Open(ctx, pasteapi.Options{NIC: nic, Receive: pasteapi.ReceiveSteered, Pool: store.Pool(), TxLimit: 64 << 20, Logger: log})
 	if err == nil {
 		err = port.Steer(srv.Addr().Port())
 	}

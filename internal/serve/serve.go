@@ -83,7 +83,7 @@ func openPort(ctx context.Context, cfg *Config, pool *pmem.Pool, svc *service) (
 
 // checkPort refuses a port that is not as asked for.
 func checkPort(cfg *Config, s pasteapi.Status) error {
-	if s.NIC == "" {
+	if !s.Receive.Steered {
 		return nil
 	}
 	if n := len(s.Queues); cfg.Port.Rings > n {

@@ -68,6 +68,9 @@ func Open(fd int) (Conn, error) {
 	if c.Cookie, err = unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE); err != nil {
 		return c, os.NewSyscallError("getsockopt", err)
 	}
+	if _, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO); err != nil {
+		return c, fmt.Errorf("%w: %w", ErrNotConnected, os.NewSyscallError("getsockopt", err)) // a raw socket
+	}
 	c.Flow = flowOf(c.Peer, c.Local)
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return c, os.NewSyscallError("fcntl", err)

@@ -35,7 +35,8 @@ type Frames struct {
 	shift   uint
 	owned   set
 	posted  []uint64 // bit by frame: with a NIC
-	free    []uint32 // those that circulate and are nowhere at the moment
+	free    []uint32 // those that circulate and are nowhere at the moment, the warmest last
+	cold    []uint32 // the same, but it is some time since anybody touched them
 	reserve []uint32 // for Replace, straight from the pool
 
 	// Empty counts how often the pool had no frame.
@@ -66,12 +67,21 @@ func (f *Frames) At(addr uint64) (frame uint32, off uint16) {
 
 // Take takes a frame into circulation. It fails when the pool is empty.
 func (f *Frames) Take() (frame uint32, ok bool) {
-	if len(f.free) == 0 && f.fetch(64) == 0 {
+	if len(f.free) == 0 && !f.thaw(1) && f.fetch(64) == 0 {
 		return 0, false
 	}
 	frame = f.free[len(f.free)-1]
 	f.free = f.free[:len(f.free)-1]
 	return frame, true
+}
+
+// thaw has at least one and up to n cold frames used next.
+func (f *Frames) thaw(n int) bool {
+	n = min(n, len(f.cold))
+	rest := len(f.cold) - n
+	f.free = append(f.free, f.cold[rest:]...)
+	f.cold = f.cold[:rest]
+	return n > 0
 }
 
 // fetch takes up to n frames, at most 256, from the pool.
@@ -83,18 +93,42 @@ func (f *Frames) fetch(n int) int {
 	return n
 }
 
-// Give takes a frame back that does not hold anything any more.
-func (f *Frames) Give(frame uint32) {
-	f.free = append(f.free, frame)
-	if len(f.free) >= spareMost {
-		f.owned.removeAll(f.free[spareLeast:])
-		f.pool.UnrefAll(f.free[spareLeast:])
-		f.free = f.free[:spareLeast]
+// Give takes a frame back that does not hold anything any more. It is the next one
+// to be taken: what was used a moment ago is in the CPU's cache.
+func (f *Frames) Give(frame uint32) { f.free = f.trim(append(f.free, frame)) }
+
+// Shelve takes back the buffer of a slot that gets another one. It was put there
+// when the slot was filled the last time, a whole ring ago.
+func (f *Frames) Shelve(frame uint32) { f.cold = f.trim(append(f.cold, frame)) }
+
+// Trade takes back the buffer of a slot that the application has done with, and
+// gives the slot one from the shelf: without it a ring of 1024 slots would go
+// through 2 MiB of memory, however few of its slots are in use at a time.
+func (f *Frames) Trade(frame uint32) (other uint32) {
+	if len(f.cold) == 0 {
+		return frame
 	}
+	other = f.cold[len(f.cold)-1]
+	f.cold = f.cold[:len(f.cold)-1]
+	f.Give(frame)
+	return other
+}
+
+// trim gives what is too much of a list back to the pool.
+func (f *Frames) trim(list []uint32) []uint32 {
+	if len(list) >= spareMost {
+		f.owned.removeAll(list[spareLeast:])
+		f.pool.UnrefAll(list[spareLeast:])
+		list = list[:spareLeast]
+	}
+	return list
 }
 
 // Ensure says whether the next n calls of Take will succeed.
 func (f *Frames) Ensure(n int) bool {
+	if len(f.free) < n {
+		f.thaw(n - len(f.free))
+	}
 	if len(f.free) < n {
 		f.fetch(max(n-len(f.free), 64))
 	}
@@ -108,7 +142,11 @@ func (f *Frames) Ensure(n int) bool {
 // Post takes up to want frames for a NIC to receive into. They come back by
 // Arrived, or by Recall. What is returned is valid until the next call.
 func (f *Frames) Post(want int) []uint32 {
-	if need := want + floor; len(f.free) < need {
+	need := want + floor
+	if len(f.free) < need {
+		f.thaw(need - len(f.free))
+	}
+	if len(f.free) < need {
 		f.fetch(need - len(f.free))
 	}
 	n := min(want, len(f.free)-floor)
@@ -197,5 +235,5 @@ func (f *Frames) Fence() error { return f.pool.Fence() }
 func (f *Frames) Close() {
 	f.pool.UnrefAll(f.owned.all(f.pool.Refs))
 	f.pool.UnrefAll(f.reserve)
-	f.owned, f.free, f.reserve = nil, nil, nil
+	f.owned, f.free, f.cold, f.reserve = nil, nil, nil, nil
 }

@@ -51,6 +51,18 @@ func TestEveryFrameInOnePlace(t *testing.T) {
 				}
 				out = out[n:]
 			},
+			"shelve": func(t *rapid.T) { // a slot is filled
+				if len(out) > 0 {
+					i := rapid.IntRange(0, len(slots)-1).Draw(t, "slot")
+					f.Shelve(slots[i])
+					slots[i] = out[0]
+					out = out[1:]
+				}
+			},
+			"trade": func(t *rapid.T) { // and given back
+				i := rapid.IntRange(0, len(slots)-1).Draw(t, "slot")
+				slots[i] = f.Trade(slots[i])
+			},
 			"replace": func(t *rapid.T) {
 				i := rapid.IntRange(0, len(slots)-1).Draw(t, "slot")
 				other, err := f.Replace(slots[i])
@@ -69,7 +81,7 @@ func TestEveryFrameInOnePlace(t *testing.T) {
 			},
 			"": func(t *rapid.T) {
 				seen := map[uint32]bool{}
-				for _, place := range [][]uint32{f.free, f.reserve, slots, out, kept} {
+				for _, place := range [][]uint32{f.free, f.cold, f.reserve, slots, out, kept} {
 					for _, frame := range place {
 						if seen[frame] {
 							t.Fatalf("frame %d is in two places", frame)

@@ -29,6 +29,7 @@ type copied struct {
 	watch    Watcher
 	byCookie map[uint64]*Stream
 	removed  map[uint64]struct{} // cookies of which deliveries may be on their way
+	sockets  int                 // how many connections are read from their sockets
 	lost     uint32              // deliveries lost so far
 	short    bool                // there were no frames for a delivery that may wait
 }
@@ -68,8 +69,9 @@ func (w *copied) readDeliveries() bool {
 // the making, and buffers to copy into may be short.
 func (w *copied) readRing() bool {
 	room := w.frames.Size() - CopiedDoff
+	need := (bpf.DeliveryMax + room - 1) / room
 	for {
-		if w.short = !w.frames.Ensure((bpf.DeliveryMax + room - 1) / room); w.short {
+		if w.short = !w.frames.Ensure(need); w.short {
 			break
 		}
 		d := w.tk.Next()
@@ -195,12 +197,25 @@ func (w *copied) copy(s *Stream, data []byte) {
 	}
 }
 
+// fromSocket says whether the bytes of a connection wait in its socket.
+func (w *copied) fromSocket(s *Stream, yes bool) {
+	if s.socket == yes {
+		return
+	}
+	s.socket = yes
+	if yes {
+		w.sockets++
+	} else {
+		w.sockets--
+	}
+}
+
 // overflowed finds the connections that lost deliveries because the ring of
 // deliveries was full.
 func (w *copied) overflowed() []*Stream {
 	var streams []*Stream
 	for _, s := range w.byCookie {
-		if _, yes := w.tk.Overflowed(s.Cookie); yes && !s.socket {
+		if _, yes := w.tk.Overflowed(s.Cookie); yes && !s.lost {
 			streams = append(streams, s)
 		}
 	}
@@ -210,7 +225,8 @@ func (w *copied) overflowed() []*Stream {
 // overflow goes on without deliveries: from the first lost one on, all bytes of
 // the connection stay in the socket, so they are read there.
 func (w *copied) overflow(s *Stream) {
-	s.socket = true
+	s.lost = true
+	w.fromSocket(s, true)
 	w.count.Overflowed++
 	if o, _ := w.tk.Overflowed(s.Cookie); s.wants() {
 		if s.synced && int32(s.next-o.First) > 0 {
@@ -220,14 +236,14 @@ func (w *copied) overflow(s *Stream) {
 	}
 	w.count.Syscalls++
 	// Only memory can be short for it, and then the sweep finds the bytes.
-	_ = w.watch.WantInput(s.FD)
+	_ = w.watch.WantInput(s.FD, true)
 	w.ready.add(s)
 }
 
 // repeats says whether what was read from a socket may contain bytes twice: a
 // retransmission reached back, and nothing says where.
 func (w *copied) repeats(s *Stream) bool {
-	if !s.socket {
+	if !s.lost {
 		return false
 	}
 	o, _ := w.tk.Overflowed(s.Cookie)
@@ -260,7 +276,7 @@ func (w *copied) add(s *Stream) error {
 
 // leave has a connection that is not under the verdict read from its socket.
 func (w *copied) leave(s *Stream) {
-	s.socket = true
+	w.fromSocket(s, true)
 	s.push(piece{kind: allSocket})
 	w.byCookie[s.Cookie] = s
 }
@@ -284,5 +300,6 @@ func (w *copied) forget(cookie uint64) error {
 func (w *copied) remove(s *Stream) error {
 	delete(w.byCookie, s.Cookie)
 	w.removed[s.Cookie] = struct{}{}
+	w.fromSocket(s, false)
 	return w.tk.RemoveSocket(s.Cookie)
 }

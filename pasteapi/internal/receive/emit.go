@@ -13,6 +13,9 @@ type Slots interface {
 	End(fd int)
 }
 
+// readLeast is the least number of bytes that are asked for when nothing is known.
+const readLeast = 8 << 10
+
 // Emit fills slots, connection by connection.
 func (r *Receiver) Emit(to Slots) {
 	done := 0
@@ -36,7 +39,7 @@ func (r *Receiver) emit(s *Stream, to Slots) bool {
 		}
 		switch p := &s.pieces[s.first]; p.kind {
 		case inFrame:
-			r.frames.Give(to.Fill(s.FD, p.frame, int(p.off), int(p.len), p.flags))
+			r.frames.Shelve(to.Fill(s.FD, p.frame, int(p.off), int(p.len), p.flags))
 			s.pop()
 		case closing:
 			to.End(s.FD)
@@ -61,7 +64,7 @@ func (r *Receiver) emitSocket(s *Stream, p *piece, to Slots) bool {
 	}
 	want := int(p.len)
 	if p.kind == allSocket {
-		want = 1 << 30
+		want = max(s.hint, readLeast)
 	}
 	if want == 0 {
 		s.pop()
@@ -75,10 +78,19 @@ func (r *Receiver) emitSocket(s *Stream, p *piece, to Slots) bool {
 	for i, left := 0, l.n; left > 0; i++ {
 		n := min(r.frames.Size()-CopiedDoff, left)
 		left -= n
-		r.frames.Give(to.Fill(s.FD, l.frames[i], CopiedDoff, n, flagCopied))
+		r.frames.Shelve(to.Fill(s.FD, l.frames[i], CopiedDoff, n, flagCopied))
 	}
 	r.Read += uint64(l.used)
 	r.ReadBytes += uint64(max(l.n, 0))
+	if p.kind == allSocket && l.n > 0 {
+		// Less than was asked for is all there was; an event tells of more.
+		all := l.n < l.want
+		if all {
+			s.pop()
+		}
+		r.switcher.noted(s, l.n, all)
+		return true
+	}
 	return r.afterRead(s, p, max(l.n, 0), l.n > 0, l.errno)
 }
 

@@ -51,15 +51,11 @@ func (r *Receiver) CheckEnds() {
 // run over segments that were queued before registration. The result is false
 // when it has ended but bytes may be ahead that cannot be read yet: look again.
 func (r *Receiver) peek(s *Stream) (known bool) {
-	var b [1]byte
-	n, errno := r.read.recv(s.FD, b[:], unix.MSG_PEEK)
+	n, errno := r.read.look(s)
 	// What the verdict has seen up to the end of stream is in the ring by now.
 	all := r.copied.readDeliveries()
 	if errno == unix.EAGAIN || n > 0 {
 		return all
-	}
-	if errno != 0 {
-		s.cause = errno // the socket tells it once
 	}
 	if all {
 		s.end(s.cause)

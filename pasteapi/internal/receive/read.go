@@ -40,6 +40,7 @@ func (w *read) wait(s *Stream) { w.waiting = append(w.waiting, s) }
 // last are full from CopiedDoff on.
 type lot struct {
 	frames [readBatch]uint32
+	want   int // bytes asked for
 	used   int
 	n      int
 	errno  unix.Errno
@@ -63,6 +64,7 @@ func (w *read) fill(s *Stream, want, slots int) (l lot) {
 		iov[n].SetLen(min(room, want-n*room))
 		n++
 	}
+	l.want = min(n*room, want)
 	if n == 0 {
 		w.frames.Empty++
 		l.n, l.errno = -1, unix.ENOBUFS
@@ -90,8 +92,19 @@ func (w *read) skip(s *Stream, n uint32) (int, unix.Errno) {
 	return w.recv(s.FD, b[:min(uint32(len(b)), n)], 0)
 }
 
+// look has the verdict run over segments that came between the reading of a socket
+// and its registration. An error is told once, so it is noted.
+func (w *read) look(s *Stream) (n int, errno unix.Errno) {
+	var b [1]byte
+	n, errno = w.recv(s.FD, b[:], unix.MSG_PEEK)
+	if errno != 0 && errno != unix.EAGAIN {
+		s.cause = errno
+	}
+	return n, errno
+}
+
 // rest reads what waits in a socket that is not under the verdict yet. An end of
-// stream or an error is left to be found again by the first event.
+// stream is left to be found again by the first event.
 func (w *read) rest(s *Stream) error {
 	for {
 		f, ok := w.frames.Take()
@@ -100,6 +113,9 @@ func (w *read) rest(s *Stream) error {
 		}
 		n, errno := w.recv(s.FD, w.frames.Bytes(f)[CopiedDoff:], 0)
 		if errno != 0 || n <= 0 {
+			if errno != 0 && errno != unix.EAGAIN {
+				s.cause = errno // the socket tells it once
+			}
 			w.frames.Give(f)
 			return nil
 		}

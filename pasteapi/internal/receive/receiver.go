@@ -13,28 +13,38 @@ import (
 // Watcher is told of a socket whose input is to wake the ring up. Others may
 // not: the verdict takes bytes away without telling poll.
 type Watcher interface {
-	WantInput(fd int) error
+	WantInput(fd int, yes bool) error
 }
 
 // Receiver joins the ways in of one ring. It belongs to the ring's goroutine.
 type Receiver struct {
 	Counters
-	frames  *frames.Frames
-	steered steered
-	copied  copied
-	read    read
-	ways    [3]way // those, in the order in which they are asked
-	ready   ready
-	hungup  []*Stream // an event says that they ended
+	frames    *frames.Frames
+	steered   steered
+	copied    copied
+	read      read
+	ways      [4]way // those, and the switcher, in the order in which they are asked
+	switcher  switcher
+	ready     ready
+	readFirst bool      // Options.ReadFirst
+	hungup    []*Stream // an event says that they ended
+}
+
+// Options of a Receiver.
+type Options struct {
+	// Durable has payload of registered connections flushed before it is injected.
+	Durable bool
+	// ReadFirst has connections that are not steered read from their sockets, until
+	// they have brought little for a while.
+	ReadFirst bool
 }
 
 // New returns a receiver without a NIC. The programs behind tk stay the
-// caller's. durable has payload of registered connections flushed before it is
-// injected.
-func New(f *frames.Frames, tk *bpf.Ticket, w Watcher, durable bool) *Receiver {
-	r := &Receiver{frames: f}
+// caller's.
+func New(f *frames.Frames, tk *bpf.Ticket, w Watcher, o Options) *Receiver {
+	r := &Receiver{frames: f, readFirst: o.ReadFirst}
 	r.steered = steered{
-		frames: f, count: &r.Counters, durable: durable,
+		frames: f, count: &r.Counters, durable: o.Durable,
 		tickets: newTickets(tk.Table()), flows: conns.NewFlows[Stream](), holders: map[*Stream]struct{}{}, scratch: make([]xsk.Desc, harvestBatch),
 	}
 	r.copied = copied{
@@ -42,7 +52,8 @@ func New(f *frames.Frames, tk *bpf.Ticket, w Watcher, durable bool) *Receiver {
 		ready: &r.ready, watch: w, byCookie: map[uint64]*Stream{}, removed: map[uint64]struct{}{},
 	}
 	r.read = read{frames: f, count: &r.Counters, ready: &r.ready}
-	r.ways = [...]way{&r.steered, &r.copied, &r.read}
+	r.switcher = switcher{copied: &r.copied, read: &r.read, watch: w, ready: &r.ready}
+	r.ways = [...]way{&r.steered, &r.copied, &r.switcher, &r.read}
 	return r
 }
 
@@ -71,6 +82,10 @@ func (r *Receiver) Recall() { r.frames.Recall() }
 
 // Queues is the number of NIC queues.
 func (r *Receiver) Queues() int { return len(r.steered.nics) }
+
+// Reading says whether there are connections that are read from their sockets: what
+// comes of them shows in events only.
+func (r *Receiver) Reading() bool { return r.copied.sockets > 0 }
 
 // Starved says whether a NIC queue has hardly a frame to receive into.
 func (r *Receiver) Starved() bool { return r.steered.starved }
@@ -115,10 +130,11 @@ func (r *Receiver) Room() { r.steered.full = false }
 // Add puts a connection under the receiver: bytes that wait in its socket come
 // first. Call Start when everything else is ready for it.
 func (r *Receiver) Add(s *Stream) error {
-	if r.copied.byCookie[s.Cookie] != nil {
-		return conns.ErrRegistered
-	}
 	err := r.read.rest(s)
+	if err == nil && r.readFirst && r.steered.steer == nil {
+		r.copied.leave(s)
+		return nil
+	}
 	if err == nil {
 		err = r.copied.add(s)
 	}
@@ -141,11 +157,15 @@ func (r *Receiver) Start(s *Stream) error {
 	r.ready.add(s)
 	if s.socket {
 		r.Syscalls++
-		return r.copied.watch.WantInput(s.FD)
+		return r.copied.watch.WantInput(s.FD, true)
 	}
 	r.peek(s)
 	return nil
 }
+
+// Join puts a connection that is read under the verdict at the next Fetch, if that
+// can be done then.
+func (r *Receiver) Join(s *Stream) { r.switcher.joining = append(r.switcher.joining, s) }
 
 // Remove takes a connection out; what was not given out is dropped.
 func (r *Receiver) Remove(s *Stream) error {
@@ -186,12 +206,3 @@ func (r *Receiver) Sweep() { r.steered.sweep() }
 
 // Verdict returns the verdict's counters.
 func (r *Receiver) Verdict() (map[string]uint64, error) { return r.copied.tk.Counters() }
-
-// Close takes all connections out.
-func (r *Receiver) Close() error {
-	var errs []error
-	for _, s := range r.copied.byCookie {
-		errs = append(errs, r.Remove(s))
-	}
-	return errors.Join(errs...)
-}

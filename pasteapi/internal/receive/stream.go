@@ -18,15 +18,25 @@ type Stream struct {
 	listed bool // among those that are ready
 	mute   bool // the application wants nothing more of it
 
-	ended  bool  // the close notice is among the pieces, or was given out
-	cause  error // why it ended; nil = FIN
-	socket bool  // it comes by the read way for good: its bytes wait in the socket
+	ended bool  // the close notice is among the pieces, or was given out
+	cause error // why it ended; nil = FIN
 
+	reading
 	tickets ticketList // in flight, oldest first
 	merge   mergeKey   // where its next segment may be added
 	held    []heldFrame
 	holding bool // nothing of it is injected, nor may it pass the NIC queue
 	gone    bool // it was removed
+}
+
+// reading is what there is to know of a connection that is not steered: whether
+// the verdict copies it, or it is read.
+type reading struct {
+	socket bool  // its bytes wait in the socket, to be read
+	lost   bool  // for good: deliveries of it were lost
+	large  bool  // for good: it has brought much at once
+	small  uint8 // so many small reads in a row
+	hint   int   // bytes that a read may bring
 }
 
 // mergeKey says where a connection's last segment is.

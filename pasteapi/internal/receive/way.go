@@ -29,6 +29,7 @@ type Counters struct {
 	Read         uint64 // payloads read from the socket
 	ReadBytes    uint64
 	Reclaimed    uint64 // tickets that TCP never claimed
+	Joined       uint64 // connections that are copied after they were read
 	Overflowed   uint64 // connections that are read for good
 	Held         uint64 // frames held back: their connection takes no replies
 	HeldDropped  uint64 // frames dropped instead of held

@@ -88,9 +88,13 @@ func (w *Waiter) WatchConn(fd int) error {
 	return w.control(unix.EPOLL_CTL_ADD, fd, Connection, connEvents)
 }
 
-// WantInput has Wait tell of input of a connection, too.
-func (w *Waiter) WantInput(fd int) error {
-	return w.control(unix.EPOLL_CTL_MOD, fd, Connection, connEvents|unix.EPOLLIN)
+// WantInput has Wait tell of input of a connection, too, or not any more.
+func (w *Waiter) WantInput(fd int, yes bool) error {
+	events := uint32(connEvents)
+	if yes {
+		events |= unix.EPOLLIN
+	}
+	return w.control(unix.EPOLL_CTL_MOD, fd, Connection, events)
 }
 
 // Unwatch ends Watch and WatchConn.

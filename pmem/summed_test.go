@@ -1,0 +1,65 @@
+package pmem
+
+import (
+	"bytes"
+	"testing"
+
+	"github.com/go-quicktest/qt"
+)
+
+// appendPieces appends a payload that comes piece by piece.
+func appendPieces(p *Pool, payload []byte) (seq uint64, err error) {
+	var frags []Fragment
+	var sums []uint32
+	defer func() {
+		for _, f := range frags {
+			p.Unref(f.Frame)
+		}
+	}()
+	for len(payload) > 0 {
+		piece := payload[:min(len(payload), p.FrameSize()-64)]
+		payload = payload[len(piece):]
+		var frame [1]uint32
+		if p.Alloc(frame[:]) == 0 {
+			return 0, p.Log().noFrames(1, 0)
+		}
+		frags = append(frags, Fragment{Frame: frame[0], Len: uint16(len(piece))})
+		sum, err := p.CopyIn(frame[0], piece)
+		if err != nil {
+			return 0, err
+		}
+		sums = append(sums, sum)
+	}
+	return p.Log().AppendSummed(frags, sums)
+}
+
+// TestAppendSummed: pieces of all lengths come back as one record whose checksums
+// hold, and the frames are the log's alone.
+func TestAppendSummed(t *testing.T) {
+	p, err := NewMemory("summed", Options{Size: 8 << 20})
+	qt.Assert(t, qt.IsNil(err))
+	defer p.Close()
+	free := p.Free()
+	for n := 0; n < 9000; n += 61 {
+		payload := bytes.Repeat([]byte{byte(n), 3, 5}, n)[:n]
+		seq, err := appendPieces(p, payload)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Assert(t, qt.IsNil(p.Log().Commit()))
+		r, err := p.Log().Record(seq)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.IsNil(r.Verify()))
+		var got bytes.Buffer
+		_, err = r.WriteTo(&got)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.IsTrue(bytes.Equal(got.Bytes(), payload)), qt.Commentf("%d bytes", n))
+		qt.Assert(t, qt.IsNil(p.Log().Truncate(seq)))
+	}
+	qt.Check(t, qt.Equals(p.Free(), free))
+
+	_, err = p.CopyIn(p.FirstFrame(), make([]byte, p.FrameSize()+1))
+	qt.Check(t, qt.ErrorIs(err, ErrSize))
+	_, err = p.CopyIn(0, nil)
+	qt.Check(t, qt.ErrorIs(err, ErrFragment))
+	_, err = p.Log().AppendSummed(make([]Fragment, 1), nil)
+	qt.Check(t, qt.ErrorMatches(err, "append to log: 1 fragments with 0 checksums"))
+}
