@@ -24,6 +24,9 @@ import (
 // flood takes of the pool is bounded, and comes back.
 func TestHostileFlood(t *testing.T) {
 	const packets = 5000 // of each kind
+	// Tickets, a NIC queue that has not been looked at, slots of both rings, and
+	// what a ring takes at once.
+	const mostTaken = 8192 + 2048 + 2*1024 + 1024
 	for _, way := range waysIn {
 		t.Run(way.name, func(t *testing.T) {
 			l := newLab(t, netlab.Config{})
@@ -53,7 +56,7 @@ func TestHostileFlood(t *testing.T) {
 			close(stop)
 			low := <-least
 			t.Logf("of %d frames %d were free before, and %d at the worst", o.Pool.Frames(), idle, low)
-			qt.Check(t, qt.IsTrue(low > int(o.Pool.Frames())/2), qt.Commentf("%d free", low))
+			qt.Check(t, qt.IsTrue(idle-low < mostTaken), qt.Commentf("%d frames taken", idle-low))
 			waitFor(t, func() bool { return o.Pool.Free() >= idle-1024 })
 			for _, cause := range a.Causes {
 				qt.Check(t, qt.IsNil(cause))
