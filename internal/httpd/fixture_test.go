@@ -18,12 +18,12 @@ import (
 
 // fixture is a server over a fake ring, on the loopback device.
 type fixture struct {
-	t    *testing.T
-	pool *pmem.Pool
-	ring *fakeRing
-	srv  *Server
-	addr string
-	base int // free frames at the start
+	t     *testing.T
+	pool  *pmem.Pool
+	rings []*fakeRing
+	srv   *Server
+	addr  string
+	base  int // free frames at the start
 
 	cancel func() // begins the server's end
 	stop   func() // waits for it
@@ -63,18 +63,27 @@ func prepare(t *testing.T, o setup) *fixture {
 	}
 	pool, err := pmem.NewMemory("httpd-test", pmem.Options{Size: o.poolSize, FrameSize: 2048})
 	qt.Assert(t, qt.IsNil(err))
-	ring := newFakeRing(pool, o.slots, o.mss)
+	f := &fixture{t: t, pool: pool, cancel: func() {}}
+	o.cfg.Rings = max(o.cfg.Rings, 1)
+	for range o.cfg.Rings {
+		f.rings = append(f.rings, newFakeRing(pool, o.slots, o.mss))
+	}
 	o.cfg.Addr = "127.0.0.1:0"
 	o.cfg.Logger = slog.New(slog.DiscardHandler)
-	srv, err := New(o.cfg, pool)
+	f.srv, err = New(o.cfg, pool)
 	qt.Assert(t, qt.IsNil(err))
-	return &fixture{t: t, pool: pool, ring: ring, srv: srv, addr: srv.Addr().String(), base: pool.Free(), cancel: func() {}}
+	f.addr, f.base = f.srv.Addr().String(), pool.Free()
+	return f
 }
 
 // run serves until ctx is done, or stop is called.
 func (f *fixture) run(ctx context.Context) {
 	done := make(chan error, 1)
-	go func() { done <- f.srv.Run(ctx, f.ring) }()
+	var rings []Ring
+	for _, r := range f.rings {
+		rings = append(rings, r)
+	}
+	go func() { done <- f.srv.Run(ctx, rings...) }()
 	t, pool := f.t, f.pool
 	f.stop = sync.OnceFunc(func() {
 		f.cancel()
@@ -89,7 +98,9 @@ func (f *fixture) run(ctx context.Context) {
 			qt.Check(t, qt.IsNil(pool.Log().Truncate(n-1)))
 		}
 		qt.Check(t, qt.Equals(pool.Free(), f.base))
-		f.ring.close()
+		for _, r := range f.rings {
+			r.close()
+		}
 		qt.Check(t, qt.IsNil(pool.Close()))
 	})
 }

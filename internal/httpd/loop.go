@@ -81,9 +81,9 @@ func newLoop(s *Server, i int, r Ring, replies *replies) *loop {
 		sender:   sender{tx: r.TX(), syncs: 1, lent: make([]uint32, r.TX().NumSlots)},
 		notes:    notes{log: logger(s.cfg.Logger, i)},
 		timer:    newTimer(&s.cfg),
-		budget:   budget{limit: s.maxFrames},
 		stash:    make([]uint32, 0, stashSize),
 	}
+	l.budget.limit = s.maxFrames
 	if l.x.l = l; s.handler != nil {
 		l.handler = s.handler()
 	}
@@ -195,11 +195,11 @@ func (l *loop) endBatch() error {
 	if err := l.commit(); err != nil {
 		return err
 	}
+	l.trimHome()
+	l.dropFrames()
 	if err := l.keepReserve(); err != nil {
 		return err
 	}
-	l.trimHome()
-	l.dropFrames()
 	l.n.Connections = uint64(l.open)
 	l.pubMu.Lock()
 	l.pub = l.n
@@ -224,6 +224,10 @@ func (l *loop) dropFrames() bool {
 		l.s.pool.UnrefAll(l.drop)
 	}
 	l.drop = append(l.drop[:0], kept...)
+	if b := &l.budget; b.dropped > 0 {
+		b.held.Add(-int64(b.dropped))
+		b.dropped = 0
+	}
 	return any
 }
 

@@ -151,7 +151,7 @@ func (l *loop) postpone(c *conn, seg *segment, off int, payload []byte) error {
 		ok, err = l.keepFrame(c, &c.late, seg, off, len(payload))
 	}
 	if err == nil && !ok {
-		l.n.Full++
+		l.n.Evicted++
 		l.abort(c) // it has sent more than the pool can hold, and reads too slowly
 	}
 	return err
@@ -161,7 +161,6 @@ func (l *loop) postpone(c *conn, seg *segment, off int, payload []byte) error {
 func (l *loop) resume(c *conn) error {
 	late := c.late
 	c.late = pieces{}
-	l.budget.held -= len(late.frags)
 	for i, f := range late.frags {
 		if c.phase != serving || c.sending() {
 			l.putBack(c, late.frags[i:], late.room)
@@ -171,6 +170,7 @@ func (l *loop) resume(c *conn) error {
 		err := l.input(c, &l.seg)
 		l.seg = segment{}
 		l.drop = append(l.drop, f.Frame)
+		l.budget.dropped++
 		if err != nil {
 			return err
 		}
@@ -187,6 +187,7 @@ func (l *loop) putBack(c *conn, rest []pmem.Fragment, room int) {
 		for _, f := range rest {
 			l.drop = append(l.drop, f.Frame)
 		}
+		l.budget.dropped += len(rest)
 		return
 	}
 	if c.held() == 0 {
@@ -194,7 +195,6 @@ func (l *loop) putBack(c *conn, rest []pmem.Fragment, room int) {
 	}
 	c.late.frags = append(c.late.frags, rest...)
 	c.late.room = room
-	l.budget.held += len(rest)
 }
 
 // dropOutput gives up what was not sent.

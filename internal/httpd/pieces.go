@@ -3,6 +3,7 @@ package httpd
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/pastenet/paste/pasteapi"
@@ -20,10 +21,16 @@ type pieces struct {
 
 // budget is what unfinished input may take of the pool, of one loop.
 type budget struct {
-	held  int // fragments in all pieces; at least as many as frames
-	limit int
-	lists [][]pmem.Fragment // long fragment lists to be used again
+	// held counts fragments, which are at least as many as frames, until their
+	// references have been given up. Other loops read it.
+	held    atomic.Int64
+	dropped int // of held, to be given up at the end of the batch
+	limit   int
+	lists   [][]pmem.Fragment // long fragment lists to be used again
 }
+
+// used is how many fragments there are in all pieces.
+func (b *budget) used() int { return int(b.held.Load()) - b.dropped }
 
 // keepFrame adds a part of a segment where it was received. ok is false if
 // there is no room.
@@ -128,13 +135,13 @@ func (l *loop) addFragment(c *conn, p *pieces, f pmem.Fragment) {
 		b.lists = b.lists[:n]
 	}
 	p.frags = append(p.frags, f)
-	b.held++
+	b.held.Add(1)
 }
 
-// drop gives up the frames of pieces, at the end of the batch.
+// dropPieces gives up the frames of pieces, at the end of the batch.
 func (l *loop) dropPieces(p *pieces) {
 	b := &l.budget
-	b.held -= len(p.frags)
+	b.dropped += len(p.frags)
 	for _, f := range p.frags {
 		l.drop = append(l.drop, f.Frame)
 	}
@@ -155,7 +162,7 @@ func (c *conn) held() int { return len(c.body.frags) + len(c.late.frags) }
 // makeWay makes room in the budget for a fragment of c. It reports whether
 // there is room.
 func (l *loop) makeWay(c *conn) bool {
-	for l.budget.held >= l.budget.limit {
+	for l.budget.used() >= l.budget.limit {
 		if !l.evict(c) {
 			return false
 		}
@@ -177,7 +184,7 @@ func (l *loop) findFrames(c *conn) (bool, error) {
 	if l.evict(c) {
 		return true, nil
 	}
-	l.warn("pool is full", "free_frames", l.s.pool.Free(), "held_by_unfinished_requests", l.budget.held)
+	l.warn("pool is full", "free_frames", l.s.pool.Free(), "held_by_unfinished_requests", l.budget.used())
 	return false, nil
 }
 

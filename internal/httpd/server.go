@@ -45,7 +45,7 @@ type Stats struct {
 	StoredBytes uint64 `json:"stored_bytes"`
 	Malformed   uint64 `json:"malformed"` // requests refused by the parser
 	Full        uint64 `json:"full"`      // answered with 507
-	Evicted     uint64 `json:"evicted"`   // of these or cut off: they held too much of the pool for too long
+	Evicted     uint64 `json:"evicted"`   // lost what they had sent: it held too much of the pool for too long
 	TimedOut    uint64 `json:"timed_out"` // connections that kept the server waiting
 	Batches     uint64 `json:"batches"`
 	Commits     uint64 `json:"commits"`

@@ -42,7 +42,13 @@ func TestUnfinishedBodies(t *testing.T) {
 // TestWrapKeepsAcknowledged: with a log that wraps, bodies that do not end make
 // no acknowledged record go.
 func TestWrapKeepsAcknowledged(t *testing.T) {
-	f := serve(t, setup{cfg: Config{OnFull: Wrap}, poolSize: 8 << 20})
+	for rings := 1; rings <= 2; rings++ {
+		t.Run(fmt.Sprint(rings), func(t *testing.T) { wrapKeeps(t, rings) })
+	}
+}
+
+func wrapKeeps(t *testing.T, rings int) {
+	f := serve(t, setup{cfg: Config{OnFull: Wrap, Rings: rings}, poolSize: 8 << 20})
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
 	const n = 100
@@ -52,7 +58,7 @@ func TestWrapKeepsAcknowledged(t *testing.T) {
 		resp.Body.Close()
 		qt.Assert(t, qt.Equals(resp.StatusCode, 201))
 	}
-	f.hold(8, int(f.srv.cfg.BodyLimit)/2)
+	f.hold(8*rings, int(f.srv.cfg.BodyLimit)/2)
 	got := f.records()
 	qt.Assert(t, qt.HasLen(got, n))
 	qt.Assert(t, qt.Equals(got[0], fmt.Sprintf("%02000d", 0)))

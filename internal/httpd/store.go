@@ -44,6 +44,7 @@ func (l *loop) collect(c *conn, seg *segment, off int, payload []byte, last bool
 		// The rest of the body is still read, so that the answer finds a
 		// client that listens.
 		c.status = stFull
+		l.n.Evicted++
 		l.dropBody(c)
 	}
 	return nil
@@ -172,12 +173,22 @@ func (l *loop) keepReserve() error {
 	if l.s.cfg.OnFull != Wrap || l.s.cfg.Persist == PersistNone || l.handler != nil {
 		return nil
 	}
-	for l.s.pool.Free() < l.s.reserve-l.budget.held {
+	for l.s.pool.Free() < l.s.reserve-l.s.held() {
 		if made, err := l.s.wrap(); err != nil || !made {
 			return err
 		}
 	}
 	return nil
+}
+
+// held is how many frames unfinished input has, on all rings.
+func (s *Server) held() (n int) {
+	for _, l := range s.loops {
+		if l != nil {
+			n += int(l.budget.held.Load())
+		}
+	}
+	return n
 }
 
 // wrap drops the older half of the log, of which everything is committed, and
