@@ -27,12 +27,12 @@ var steerCounters = [...]string{
 
 // ticketCounters are the names of enum ticket_counter.
 var ticketCounters = [...]string{
-	ticketTicketCounterTICKET_CLAIMED:        "ticket_claimed",
-	ticketTicketCounterTICKET_STRAY_NONE:     "stray_no_ticket",
-	ticketTicketCounterTICKET_STRAY_STALE:    "stray_stale",
-	ticketTicketCounterTICKET_STRAY_RANGE:    "stray_range",
-	ticketTicketCounterTICKET_STRAY_OVERFLOW: "stray_overflow",
-	ticketTicketCounterTICKET_STRAY_COPIED:   "stray_copied",
+	ticketTicketCounterTICKET_CLAIMED:   "claimed",
+	ticketTicketCounterTICKET_NO_TICKET: "no_ticket",
+	ticketTicketCounterTICKET_STALE:     "stale",
+	ticketTicketCounterTICKET_RANGE:     "range",
+	ticketTicketCounterTICKET_OVERFLOW:  "overflow",
+	ticketTicketCounterTICKET_COPIED:    "copied",
 }
 
 // Neither enum has a counter without a name: these do not compile then.

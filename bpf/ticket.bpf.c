@@ -10,7 +10,7 @@
 // where it moves to skb->priority. The kernel's TCP does all of its work. When it has accepted
 // the segment in order, paste_verdict sees it, claims the ticket, tells user
 // space through the ring buffer and drops the kernel's copy. Bytes that come
-// without a valid ticket ("stray") are copied into the ring buffer if they are
+// without a valid ticket are copied into the ring buffer if they are
 // few; else they stay in the kernel and user space is told to recv() them.
 // Every byte is in exactly one of these places.
 #include "ticket.h"
@@ -51,20 +51,20 @@ INLINE __u32 claim(__u32 ticket, __u64 cookie, __u32 seq, __u32 len)
 {
 	__u32 slot = ticket & 0xffff;
 	if (!slot)
-		return TICKET_STRAY_NONE;
+		return TICKET_NO_TICKET;
 	struct ticket *t = bpf_map_lookup_elem(&ticket_table, &slot);
 	if (!t)
-		return TICKET_STRAY_NONE;
+		return TICKET_NO_TICKET;
 
 	__u32 mine = (ticket >> 16) << 2 | TICKET_IN_FLIGHT;
 	if (*(volatile __u32 *)&t->state != mine || t->cookie != cookie)
-		return TICKET_STRAY_STALE;
+		return TICKET_STALE;
 	__u32 skip = seq - t->seq;
 	if (skip > t->len || len > t->len - skip)
-		return TICKET_STRAY_RANGE;
+		return TICKET_RANGE;
 	__u32 delivered = (ticket >> 16) << 2 | TICKET_DELIVERED;
 	if (__sync_val_compare_and_swap(&t->state, mine, delivered) != mine)
-		return TICKET_STRAY_STALE;
+		return TICKET_STALE;
 	return TICKET_CLAIMED;
 }
 
@@ -175,7 +175,7 @@ INLINE void lose(struct control *ctl, const __u64 *cookie, struct passed *p, __u
 	else
 		remember(ctl, cookie, &lost);
 	__sync_fetch_and_add(&ctl->overflows, 1);
-	count(TICKET_STRAY_OVERFLOW);
+	count(TICKET_OVERFLOW);
 }
 
 // record makes the record for an skb, with its ticket, or its bytes, if that can be.
@@ -228,12 +228,12 @@ int paste_verdict(struct __sk_buff *ctx)
 	if (passed) {
 		passed->next = seq + len;
 		if (passed->lost) {
-			count(TICKET_STRAY_OVERFLOW);
+			count(TICKET_OVERFLOW);
 			return SK_PASS;
 		}
 	}
 
-	__u32 ticket = ctx->priority, outcome = TICKET_STRAY_NONE;
+	__u32 ticket = ctx->priority, outcome = TICKET_NO_TICKET;
 	__u32 flags = tcp_flags & TCP_FIN ? DELIVERY_FIN : 0;
 	struct delivery *d = record(ctx, cookie, seq, len, &ticket, &flags, &outcome);
 	if (!d) {
@@ -242,7 +242,7 @@ int paste_verdict(struct __sk_buff *ctx)
 	}
 	count(outcome);
 	if (flags & DELIVERY_DATA)
-		count(TICKET_STRAY_COPIED);
+		count(TICKET_COPIED);
 	d->cookie = cookie;
 	d->ticket = ticket;
 	d->seq = seq;

@@ -38,7 +38,7 @@ type TicketEntry ticketTicket
 const DeliveryMax = int(ticketDeliveryLimitCOPY_MAX)
 
 // Delivery says what TCP accepted, in order for each socket: either the bytes
-// of a ticket (the frame is user space's) or stray bytes (Ticket is 0), which
+// of a ticket (the frame is user space's) or bytes without one (Ticket is 0), which
 // stand behind the record (DeliveryData) or wait in the socket for recv.
 // Ticket is slot | generation<<16, Seq the sequence number of the first byte,
 // Consumed the socket's copied_seq before this delivery (struct delivery in
@@ -223,7 +223,7 @@ func (t *Ticket) RemoveSocket(cookie uint64) error {
 // Release.
 func (t *Ticket) Next() *Delivery { return (*Delivery)(t.ring.next()) }
 
-// Data is the stray bytes behind a delivery with DeliveryData, in the ring.
+// Data is the bytes behind a delivery with DeliveryData, in the ring.
 func (d *Delivery) Data() []byte {
 	return unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(d), unsafe.Sizeof(*d))), d.Len)
 }

@@ -28,7 +28,7 @@ struct ticket {
 // One per skb that TCP hands over, in order for each socket.
 struct delivery {
 	__u64 cookie;
-	__u32 ticket; // 0: stray
+	__u32 ticket; // 0: none
 	__u32 seq;    // of the first byte
 	__u32 len;
 	__u32 consumed; // first byte that the socket had not consumed before
@@ -61,11 +61,11 @@ struct control {
 
 enum ticket_counter {
 	TICKET_CLAIMED,
-	TICKET_STRAY_NONE,   // came without a ticket
-	TICKET_STRAY_STALE,  // ticket was reclaimed, or is another one by now
-	TICKET_STRAY_RANGE,  // ticket does not cover the bytes (coalesced skb)
-	TICKET_STRAY_OVERFLOW, // ring buffer was full
-	TICKET_STRAY_COPIED, // of these: copied into the ring buffer
+	TICKET_NO_TICKET, // came without a ticket
+	TICKET_STALE,	  // ticket was reclaimed, or is another one by now
+	TICKET_RANGE,	  // ticket does not cover the bytes (coalesced skb)
+	TICKET_OVERFLOW,  // ring buffer was full
+	TICKET_COPIED,	  // of these: copied into the ring buffer
 	TICKET_COUNTERS,
 };
 

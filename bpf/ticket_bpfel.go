@@ -65,13 +65,13 @@ type ticketTicket struct {
 type ticketTicketCounter uint32
 
 const (
-	ticketTicketCounterTICKET_CLAIMED        ticketTicketCounter = 0
-	ticketTicketCounterTICKET_STRAY_NONE     ticketTicketCounter = 1
-	ticketTicketCounterTICKET_STRAY_STALE    ticketTicketCounter = 2
-	ticketTicketCounterTICKET_STRAY_RANGE    ticketTicketCounter = 3
-	ticketTicketCounterTICKET_STRAY_OVERFLOW ticketTicketCounter = 4
-	ticketTicketCounterTICKET_STRAY_COPIED   ticketTicketCounter = 5
-	ticketTicketCounterTICKET_COUNTERS       ticketTicketCounter = 6
+	ticketTicketCounterTICKET_CLAIMED   ticketTicketCounter = 0
+	ticketTicketCounterTICKET_NO_TICKET ticketTicketCounter = 1
+	ticketTicketCounterTICKET_STALE     ticketTicketCounter = 2
+	ticketTicketCounterTICKET_RANGE     ticketTicketCounter = 3
+	ticketTicketCounterTICKET_OVERFLOW  ticketTicketCounter = 4
+	ticketTicketCounterTICKET_COPIED    ticketTicketCounter = 5
+	ticketTicketCounterTICKET_COUNTERS  ticketTicketCounter = 6
 )
 
 type ticketTicketStatus uint32

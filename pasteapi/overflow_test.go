@@ -66,7 +66,7 @@ func TestOverlapAfterOverflow(t *testing.T) {
 			qt.Assert(t, qt.IsTrue(time.Now().Before(end)), qt.Commentf("%d of %d bytes", info.Bytes_received, next))
 		}
 	}
-	overflowed := func() bool { return port.Status().Tickets["stray_overflow"] > 0 }
+	overflowed := func() bool { return port.Status().Tickets["overflow"] > 0 }
 	for !overflowed() {
 		qt.Assert(t, qt.IsTrue(next < 2<<20), qt.Commentf("%v", next))
 		for range 50 {
