@@ -37,8 +37,9 @@ type Options struct {
 	// BindMode of the AF_XDP sockets on the NIC; Auto takes zero-copy where the
 	// driver has it.
 	BindMode xsk.BindMode
-	// Spin is how long Poll looks at the rings before it sleeps; negative: it
-	// never sleeps (busy polling).
+	// Spin is how long Poll looks at the rings at most before it sleeps. It does so
+	// while waits have been shorter than that lately. Negative: it never
+	// sleeps (busy polling).
 	Spin time.Duration
 	// DurableAck makes the payload of a registered connection durable before the
 	// kernel's TCP sees, and so acknowledges, it: every byte that a peer has seen

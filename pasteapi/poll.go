@@ -84,6 +84,9 @@ func (r *Ring) sleep(timeout time.Duration) (int, error) {
 			}
 		}
 		n, err := r.RxSync()
+		if n > 0 {
+			r.wait.Came(&spinning)
+		}
 		if n > 0 || err != nil || woken || len(r.ready) > 0 {
 			return n, err
 		}

@@ -117,6 +117,9 @@ func TestCopyForSmall(t *testing.T) {
 			}
 		}
 	}
+	for range copyFrom - 1 {
+		connect()
+	}
 	small := connect()
 	for range 100 {
 		small(100)
@@ -136,5 +139,8 @@ func TestCopyForSmall(t *testing.T) {
 	qt.Check(t, qt.Equals(n.CopiedBytes, was))
 }
 
-// copyAfter is as in package receive.
-const copyAfter = 16
+// copyAfter and copyFrom are as in package receive.
+const (
+	copyAfter = 16
+	copyFrom  = 5
+)

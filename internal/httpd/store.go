@@ -30,7 +30,7 @@ func (l *loop) collect(c *conn, seg *segment, off int, payload []byte, last bool
 	}
 	var ok bool
 	var err error
-	if l.passesBy(c, seg, payload, last) {
+	if l.passesBy(c, seg, payload) {
 		ok, err = l.keepSummed(c, &c.body, payload)
 	} else if l.copies(c, payload, last) {
 		ok, err = l.keepCopy(c, &c.body, payload)
@@ -51,14 +51,15 @@ func (l *loop) collect(c *conn, seg *segment, off int, payload []byte, last bool
 }
 
 // passesBy says whether a piece is copied past the caches, into a frame of its own.
-// A short one is only as the first or the last, so that a body that comes by the
-// byte does not take a frame for each.
-func (l *loop) passesBy(c *conn, seg *segment, payload []byte, last bool) bool {
+// A few may be short, but a body that comes by the byte does not get a frame for
+// each.
+func (l *loop) passesBy(c *conn, seg *segment, payload []byte) bool {
 	b := &c.body
 	if l.handler != nil || !seg.copied || len(b.sums) != len(b.frags) || len(b.frags)+l.framesLeft(c)+3 > l.s.maxFrames {
 		return false
 	}
-	return len(payload) >= l.s.pool.FrameSize()/4 || last || len(b.frags) == 0 && l.framesLeft(c) > 0
+	const short = 8 // frames more than the body so far would fill
+	return len(payload) >= l.s.pool.FrameSize()/4 || len(b.frags) < int(c.got)/l.s.pool.FrameSize()+short
 }
 
 // copies decides whether a piece is copied instead of kept where it lies: when

@@ -8,6 +8,10 @@ const (
 	// a connection to be copied, which costs no system call for each.
 	copyBelow = 2048
 	copyAfter = 16
+	// copyFrom is from how many connections on that saves more than it costs: to
+	// wake a sleeping ring up the verdict has to send its CPU an interrupt, while a
+	// socket's own wake-up is a function call.
+	copyFrom = 5
 )
 
 // switcher puts connections that are read, but bring little, under the verdict. A
@@ -45,7 +49,8 @@ func (w *switcher) noted(s *Stream, n int, all bool) {
 	case s.large || n >= copyBelow:
 		s.small = 0
 	default:
-		if s.small++; s.small == copyAfter {
+		s.small = min(s.small+1, copyAfter)
+		if s.small == copyAfter && len(w.copied.byCookie) >= copyFrom {
 			w.joining = append(w.joining, s)
 		}
 	}

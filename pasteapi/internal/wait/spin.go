@@ -44,7 +44,7 @@ func (s *Spinning) Elapsed() time.Duration { return time.Duration(Now() - s.star
 // Spin looks at a source until it has something, the waiter's time to spin or
 // the timeout (negative: none) is over, or events should be looked at.
 func (w *Waiter) Spin(s *Spinning, src Source, timeout time.Duration) Outcome {
-	if w.spin == 0 {
+	if !w.pays() {
 		return Over
 	}
 	for {
@@ -62,6 +62,21 @@ func (w *Waiter) Spin(s *Spinning, src Source, timeout time.Duration) Outcome {
 		}
 	}
 }
+
+// pays says whether what is waited for has come soon enough lately: within the time
+// that may be spent. To look for it costs the CPU as long as the wait, to
+// sleep about as much as to be woken up, some ten microseconds.
+func (w *Waiter) pays() bool { return w.spin < 0 || w.gap < w.spin }
+
+// Came notes that a wait has brought something.
+func (w *Waiter) Came(s *Spinning) {
+	const weight = 8
+	w.gap += (min(Now()-s.start, gapMost) - w.gap) / weight
+}
+
+// gapMost is what a wait counts as at the most, nanoseconds, so that a long one is
+// soon forgotten.
+const gapMost = 1_000_000
 
 // over says whether the time to spin is over.
 func (w *Waiter) over(s *Spinning, timeout time.Duration) bool {

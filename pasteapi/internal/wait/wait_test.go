@@ -127,3 +127,22 @@ func TestSpin(t *testing.T) {
 	for busy.Spin(&s, always, 0) != Over {
 	}
 }
+
+// TestSpinPays: a waiter does not spin for what comes late, and begins again when
+// it comes soon.
+func TestSpinPays(t *testing.T) {
+	w := newWaiter(t, 50*time.Microsecond)
+	qt.Check(t, qt.IsTrue(w.pays()))
+	late, soon := Spinning{start: Now() - 200_000}, func() Spinning { return Spinning{start: Now()} }
+	for range 20 {
+		w.Came(&late)
+	}
+	qt.Check(t, qt.IsFalse(w.pays()))
+	s := Start()
+	qt.Check(t, qt.Equals(w.Spin(&s, source(func() bool { return true }), -1), Over))
+	for range 100 {
+		s := soon()
+		w.Came(&s)
+	}
+	qt.Check(t, qt.IsTrue(w.pays()), qt.Commentf("gap of %d ns", w.gap))
+}

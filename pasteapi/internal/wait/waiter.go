@@ -43,6 +43,7 @@ type Waiter struct {
 	raw    []unix.EpollEvent
 	events []Event
 	spin   int64 // nanoseconds; negative: for ever
+	gap    int64 // average of how long waits have taken lately, nanoseconds
 
 	mu     sync.Mutex // of wakeFD, which any goroutine may write to
 	wakeFD int
@@ -50,8 +51,8 @@ type Waiter struct {
 	ending atomic.Bool
 }
 
-// New returns a waiter that spins for a while before it sleeps; negative: it
-// never sleeps.
+// New returns a waiter that spins for as long as spin before it sleeps, while that
+// pays; negative: it never sleeps.
 func New(spin time.Duration) (_ *Waiter, err error) {
 	w := &Waiter{epoll: -1, wakeFD: -1, raw: make([]unix.EpollEvent, 256), spin: int64(spin)}
 	if w.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
