@@ -133,12 +133,11 @@ func TestDropRuleEndsAnUpload(t *testing.T) {
 			nft(t, l, fmt.Sprintf(rules, l.ServerDev))
 			// What was on its way may arrive still, and counters are published late.
 			before, now := uint64(0), received()
-			for range 10 {
-				before, now = now, received()
-				if now == before {
+			for range 20 {
+				time.Sleep(2 * time.Second)
+				if before, now = now, received(); now == before {
 					break
 				}
-				time.Sleep(2 * time.Second)
 			}
 			qt.Check(t, qt.Equals(now, before), qt.Commentf("the upload goes on: %+v", a.Port.Status()))
 			c.Close()
