@@ -258,6 +258,23 @@ func (t *Ticket) Overflows() uint32 { return atomic.LoadUint32(&t.ctl.Overflows)
 // could not be cut (struct passed in ticket.bpf.c).
 type Overflow ticketPassed
 
+// Lost lists the sockets whose deliveries went missing. It looks at the few of which
+// bytes wait, and not at every socket.
+func (t *Ticket) Lost() (cookies []uint64, err error) {
+	var cookie uint64
+	var o Overflow
+	it := t.objs.TicketPassed.Iterate()
+	for it.Next(&cookie, &o) {
+		if o.Lost != 0 {
+			cookies = append(cookies, cookie)
+		}
+	}
+	if err := it.Err(); err != nil {
+		return cookies, fmt.Errorf("list overflowed sockets: %w", err)
+	}
+	return cookies, nil
+}
+
 // Overflowed says whether deliveries of a socket went missing. All bytes of
 // such a socket stay in the kernel from then on.
 func (t *Ticket) Overflowed(cookie uint64) (o Overflow, yes bool) {

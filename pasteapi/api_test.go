@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-quicktest/qt"
 	"github.com/pastenet/paste/internal/testwait"
@@ -375,5 +376,65 @@ func TestRegisterEmptyPool(t *testing.T) {
 		}
 	}
 	qt.Check(t, qt.Equals(string(got), "before, after"))
+	qt.Assert(t, qt.IsNil(r.Unregister(fd)))
+}
+
+// TestUrgentData: a byte of urgent data is one of the stream, by each way in.
+func TestUrgentData(t *testing.T) {
+	for _, mode := range []ReceiveMode{ReceiveAuto, ReceiveCopied} {
+		r, _ := newTestRing(t, func(o *Options) { o.Receive = mode })
+		fd, peer := tcpPair(t)
+		defer unix.Close(fd)
+		qt.Assert(t, qt.IsNil(r.Register(fd)))
+		raw, err := peer.SyscallConn()
+		qt.Assert(t, qt.IsNil(err))
+		_, err = peer.Write([]byte("before "))
+		qt.Assert(t, qt.IsNil(err))
+		qt.Assert(t, qt.IsNil(raw.Control(func(p uintptr) { err = unix.Sendto(int(p), []byte("!"), unix.MSG_OOB, nil) })))
+		qt.Assert(t, qt.IsNil(err))
+		_, err = peer.Write([]byte(" behind"))
+		qt.Assert(t, qt.IsNil(err))
+		var got []byte
+		for len(got) < len("before ! behind") {
+			_, err := r.Poll(time.Second)
+			qt.Assert(t, qt.IsNil(err))
+			for seg := range r.Segments() {
+				got = append(got, seg.Payload()...)
+			}
+		}
+		qt.Check(t, qt.Equals(string(got), "before ! behind"), qt.Commentf("%v", mode))
+		qt.Assert(t, qt.IsNil(r.Unregister(fd)))
+	}
+}
+
+// TestHeldWhileRead: what a peer sends that takes no replies stays in its socket,
+// and comes when it takes them.
+func TestHeldWhileRead(t *testing.T) {
+	r, _ := newTestRing(t, func(o *Options) { o.TxLimit = 400_000 })
+	fd, peer := tcpPair(t)
+	defer unix.Close(fd)
+	qt.Assert(t, qt.IsNil(r.Register(fd)))
+	qt.Assert(t, qt.IsNil(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4096)))
+	for r.TxQueued(fd) <= 100_000 {
+		put(r, fd, make([]byte, 2000))
+		qt.Assert(t, qt.IsNil(r.TxSync()))
+	}
+	_, err := peer.Write([]byte("not now"))
+	qt.Assert(t, qt.IsNil(err))
+	for range 20 {
+		n, err := r.Poll(time.Millisecond)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Assert(t, qt.Equals(n, 0))
+	}
+	go func() { _, _ = io.Copy(io.Discard, peer) }()
+	var got []byte
+	for len(got) < len("not now") {
+		_, err := r.Poll(time.Second)
+		qt.Assert(t, qt.IsNil(err))
+		for seg := range r.Segments() {
+			got = append(got, seg.Payload()...)
+		}
+	}
+	qt.Check(t, qt.Equals(string(got), "not now"))
 	qt.Assert(t, qt.IsNil(r.Unregister(fd)))
 }

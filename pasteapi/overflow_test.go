@@ -83,14 +83,12 @@ func TestOverlapAfterOverflow(t *testing.T) {
 		arrived()
 	}
 	var got []byte
-	rx := ring.RX()
 	for end := time.Now().Add(3 * time.Minute); len(got) < next; {
 		_, err := ring.Poll(time.Second)
 		qt.Assert(t, qt.IsNil(err))
-		for ; !rx.Empty(); rx.Head, rx.Cur = rx.Next(rx.Head), rx.Next(rx.Head) {
-			s := rx.Slot(rx.Head)
-			qt.Assert(t, qt.IsTrue(int(s.Len) > s.Doff()), qt.Commentf("closed: %v, after %d of %d bytes", ring.CloseCause(fd), len(got), next))
-			got = append(got, rx.Payload(s)...)
+		for seg := range ring.Segments() {
+			qt.Assert(t, qt.IsFalse(seg.Closed()), qt.Commentf("closed: %v, after %d of %d bytes", seg.Cause(), len(got), next))
+			got = append(got, seg.Payload()...)
 		}
 		qt.Assert(t, qt.IsTrue(time.Now().Before(end)), qt.Commentf("%d of %d bytes", len(got), next))
 	}

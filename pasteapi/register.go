@@ -13,8 +13,8 @@ import (
 // Register puts a connected TCP socket under the ring: from now on its bytes
 // come as RX slots, those that wait in the socket included, and read(2) must
 // not be used on it. The socket stays the caller's, who calls Unregister
-// before closing it. It is made non-blocking and TCP_NODELAY (as upstream
-// does).
+// before closing it. It is made non-blocking and TCP_NODELAY (as upstream does),
+// and SO_OOBINLINE: urgent data is received as any other, in its place.
 //
 // Errors: ErrNotSocket and ErrNotConnected, which is an ordinary event too, as
 // the peer may have reset it; ErrRegistered, also when another ring has the

@@ -16,7 +16,6 @@ import (
 	"net"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
@@ -87,56 +86,43 @@ func run(ctx context.Context, nic, addr string) error {
 
 // echo serves the ring until ctx is done.
 func echo(ctx context.Context, ring *pasteapi.Ring, accepted <-chan *net.TCPConn) error {
-	// Slots name connections by descriptor; the net.TCPConn owns it.
-	conns := map[int]*net.TCPConn{}
-	ended := map[int]bool{}
-	hangUp := func(fd int) {
-		ring.Unregister(fd)
-		conns[fd].Close()
-		delete(conns, fd)
-		delete(ended, fd)
-	}
+	open := map[int]*net.TCPConn{} // by descriptor, which is how segments name connections
 	defer func() {
-		for fd := range conns {
-			hangUp(fd)
+		for fd, c := range open {
+			ring.Unregister(fd)
+			c.Close()
 		}
 	}()
-	rx, tx := ring.RX(), ring.TX()
 	for ctx.Err() == nil {
-		timeout := time.Duration(-1)
-		if len(ended) > 0 {
-			timeout = 10 * time.Millisecond // then look again at TxQueued
-		}
 		// Poll sends what the last round put into the TX ring, and waits.
-		if _, err := ring.Poll(timeout); err != nil {
+		if _, err := ring.Poll(-1); err != nil {
 			return err
 		}
-		for fd := range ended { // what they were owed has left with Poll
-			if ring.TxQueued(fd) == 0 || ring.CloseCause(fd) != nil {
-				hangUp(fd)
-			}
-		}
-		for ; !rx.Empty() && !tx.Empty(); rx.Head, rx.Cur = rx.Next(rx.Head), rx.Next(rx.Head) {
-			in, out := rx.Slot(rx.Head), tx.Slot(tx.Head)
-			if in.Doff() == int(in.Len) { // no payload: the peer has finished
-				ended[in.Fd()] = true
+		for seg := range ring.Segments() {
+			if seg.Closed() {
+				// The ring closes the connection when its last echo has left.
+				delete(open, seg.Fd())
+				ring.CloseAfterSend(seg.Fd())
 				continue
 			}
-			// The buffers change places: the received one is sent.
-			in.BufIdx, out.BufIdx = out.BufIdx, in.BufIdx
-			in.Flags |= pasteapi.NS_BUF_CHANGED
-			out.Flags |= pasteapi.NS_BUF_CHANGED
-			out.Ptr, out.Len = in.Ptr, in.Len // same connection, same place in the buffer
-			tx.Head = tx.Next(tx.Head)
-			tx.Cur = tx.Head
+			// The buffer in which the payload lies is sent.
+			err := seg.Forward(seg.Fd())
+			if errors.Is(err, pasteapi.ErrTxFull) {
+				if err = ring.TxSync(); err == nil {
+					err = seg.Forward(seg.Fd())
+				}
+			}
+			if err != nil {
+				return err
+			}
 		}
-		// New connections come last, when no slot of a descriptor's former
+		// New connections come last, when no segment of a descriptor's former
 		// owner is left.
-		for n := len(accepted); n > 0 && rx.Empty(); n-- {
+		for n := len(accepted); n > 0; n-- {
 			c := <-accepted
 			fd, err := ring.RegisterConn(c)
 			if err == nil {
-				conns[fd] = c
+				open[fd] = c
 				continue
 			}
 			c.Close()

@@ -37,8 +37,8 @@ type Conn struct {
 	Flow        bpf.Flow // its entry in the order of segments
 }
 
-// Open looks at a connected TCP socket, and makes it non-blocking and
-// TCP_NODELAY. The descriptor stays the caller's.
+// Open looks at a connected TCP socket, and makes it non-blocking, TCP_NODELAY and
+// SO_OOBINLINE. The descriptor stays the caller's.
 func Open(fd int) (Conn, error) {
 	c := Conn{FD: fd}
 	proto, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
@@ -76,6 +76,10 @@ func Open(fd int) (Conn, error) {
 		return c, os.NewSyscallError("fcntl", err)
 	}
 	if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+		return c, os.NewSyscallError("setsockopt", err)
+	}
+	// Else a byte of urgent data would be there or not, by the way that it came.
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_OOBINLINE, 1); err != nil {
 		return c, os.NewSyscallError("setsockopt", err)
 	}
 	return c, nil

@@ -214,8 +214,18 @@ func (w *copied) fromSocket(s *Stream, yes bool) {
 // deliveries was full.
 func (w *copied) overflowed() []*Stream {
 	var streams []*Stream
-	for _, s := range w.byCookie {
-		if _, yes := w.tk.Overflowed(s.Cookie); yes && !s.lost {
+	cookies, err := w.tk.Lost()
+	if err != nil {
+		// The map has changed all the time while it was read: look at everything.
+		cookies = cookies[:0]
+		for cookie := range w.byCookie {
+			if _, yes := w.tk.Overflowed(cookie); yes {
+				cookies = append(cookies, cookie)
+			}
+		}
+	}
+	for _, cookie := range cookies {
+		if s := w.byCookie[cookie]; s != nil && !s.lost {
 			streams = append(streams, s)
 		}
 	}

@@ -45,7 +45,7 @@ func (r *Receiver) emit(s *Stream, to Slots) bool {
 			to.End(s.FD)
 			s.pop()
 		default:
-			if !r.emitSocket(s, p, to) {
+			if s.paused || !r.emitSocket(s, p, to) {
 				return true
 			}
 		}

@@ -181,11 +181,19 @@ func (r *Receiver) Mute(s *Stream) {
 	r.read.free(s)
 }
 
-// Hold has nothing more of a connection acknowledged, as far as it is steered.
-func (r *Receiver) Hold(s *Stream) { r.steered.hold(s) }
+// Hold has nothing more of a connection acknowledged, as far as it is steered, or
+// read: then its socket fills, and its peer has to wait.
+func (r *Receiver) Hold(s *Stream) {
+	r.steered.hold(s)
+	s.paused = true
+}
 
 // Release ends Hold. What was held back comes first.
-func (r *Receiver) Release(s *Stream) error { return r.steered.release(s) }
+func (r *Receiver) Release(s *Stream) error {
+	s.paused = false
+	r.ready.add(s)
+	return r.steered.release(s)
+}
 
 // Held is how many frames are held.
 func (r *Receiver) Held() int { return r.steered.held }
@@ -198,6 +206,8 @@ func (r *Receiver) DropMost() int { return r.steered.dropMost() }
 func (r *Receiver) DropHeld(s *Stream) {
 	r.steered.freeHeld(s)
 	r.steered.letPass(s)
+	s.paused = false
+	r.ready.add(s)
 }
 
 // Sweep is called about once a second: it takes back what the kernel dropped

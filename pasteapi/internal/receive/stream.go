@@ -33,6 +33,7 @@ type Stream struct {
 // the verdict copies it, or it is read.
 type reading struct {
 	socket bool  // its bytes wait in the socket, to be read
+	paused bool  // not now: its peer does not take what is sent to it
 	lost   bool  // for good: deliveries of it were lost
 	large  bool  // for good: it has brought much at once
 	small  uint8 // so many small reads in a row
@@ -77,6 +78,9 @@ func (s *Stream) wants() bool { return !s.mute && !s.ended }
 
 // push queues a piece. Adjoining bytes in the socket become one.
 func (s *Stream) push(p piece) {
+	if p.kind == allSocket && s.pending() && s.pieces[len(s.pieces)-1].kind == allSocket {
+		return
+	}
 	if p.kind == inSocket && p.skip == 0 && s.pending() {
 		if last := &s.pieces[len(s.pieces)-1]; last.kind == inSocket {
 			last.len += p.len

@@ -60,7 +60,7 @@ func (w *switcher) noted(s *Stream, n int, all bool) {
 // the verdict only ever sees whole segments of which nothing was consumed.
 func (w *switcher) join(s *Stream) {
 	s.small = 0
-	if !s.socket || s.lost || s.gone || s.pending() || !s.wants() || w.read.rest(s) != nil {
+	if !s.socket || s.lost || s.paused || s.gone || s.pending() || !s.wants() || w.read.rest(s) != nil {
 		return
 	}
 	w.copied.fromSocket(s, false)
