@@ -54,7 +54,7 @@ func TestStatusOfAnotherUser(t *testing.T) {
 	const caps = "+net_admin,+net_raw,+bpf,+perfmon,+ipc_lock,+dac_override"
 	p, err := childproc.Start(l.ServerCommand(context.Background(), "setpriv",
 		"--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps="+caps, "--ambient-caps="+caps,
-		pastectl, "serve", "http", "--json", "--nic", l.ServerDev,
+		pastectl, "serve", "http", "--json", "--receive", "steered", "--nic", l.ServerDev,
 		"--listen", net.JoinHostPort(l.ServerIP4.String(), "8080"), "--pool", poolFile(t), "--pool-size", "64MiB"))
 	qt.Assert(t, qt.IsNil(err))
 	t.Cleanup(p.Kill)
