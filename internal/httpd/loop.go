@@ -224,9 +224,8 @@ func (l *loop) dropFrames() bool {
 		l.s.pool.UnrefAll(l.drop)
 	}
 	l.drop = append(l.drop[:0], kept...)
-	if b := &l.budget; b.dropped > 0 {
-		b.held.Add(-int64(b.dropped))
-		b.dropped = 0
+	if l.budget.dropped > 0 {
+		l.budget.release()
 	}
 	return any
 }

@@ -21,8 +21,12 @@ type pieces struct {
 
 // budget is what unfinished input may take of the pool, of one loop.
 type budget struct {
-	// held counts fragments, which are at least as many as frames, until their
-	// references have been given up. Other loops read it.
+	// count counts fragments, which are at least as many as frames, until their
+	// references have been given up. held is what other loops know of it: never
+	// less, and up to heldStep more, as to tell them takes a locked instruction,
+	// which waits until the payload that was stored before has left the core.
+	count   int
+	told    int // held, as this loop knows it
 	held    atomic.Int64
 	dropped int // of held, to be given up at the end of the batch
 	limit   int
@@ -30,7 +34,29 @@ type budget struct {
 }
 
 // used is how many fragments there are in all pieces.
-func (b *budget) used() int { return int(b.held.Load()) - b.dropped }
+func (b *budget) used() int { return b.count - b.dropped }
+
+// heldStep is how many fragments other loops may count in advance.
+const heldStep = 64
+
+// add counts one more fragment.
+func (b *budget) add() {
+	if b.count++; b.count > b.told {
+		b.tell(b.count + heldStep)
+	}
+}
+
+// release counts those out that were dropped and have been given up.
+func (b *budget) release() {
+	b.count -= b.dropped
+	b.dropped = 0
+	b.tell(b.count)
+}
+
+func (b *budget) tell(n int) {
+	b.told = n
+	b.held.Store(int64(n))
+}
 
 // keepFrame adds a part of a segment where it was received. ok is false if
 // there is no room.
@@ -135,7 +161,7 @@ func (l *loop) addFragment(c *conn, p *pieces, f pmem.Fragment) {
 		b.lists = b.lists[:n]
 	}
 	p.frags = append(p.frags, f)
-	b.held.Add(1)
+	b.add()
 }
 
 // dropPieces gives up the frames of pieces, at the end of the batch.
