@@ -24,7 +24,7 @@ type nicEnd struct {
 	ingress *bpf.Ingress  // nil: what is injected comes in on the TAPs
 }
 
-// findNIC looks the NIC up and checks that its frames fit the pool's.
+// findNIC looks the NIC up.
 func findNIC(o *Options) (netlink.Link, error) {
 	nic, err := netlink.LinkByName(o.NIC)
 	if errors.As(err, new(netlink.LinkNotFoundError)) {
@@ -33,11 +33,16 @@ func findNIC(o *Options) (netlink.Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look up interface: %w", err)
 	}
+	return nic, nil
+}
+
+// fits checks that a NIC's frames fit the pool's.
+func fits(o *Options, nic netlink.Link) error {
 	if limit := bpf.MaxMTU(o.Pool.FrameSize()); nic.Attrs().MTU > limit {
-		return nil, fmt.Errorf("mtu %d of %s is more than %d, the most for frames of %d bytes (make the pool with larger frames, or `ip link set %s mtu %d`): %w",
+		return fmt.Errorf("mtu %d of %s is more than %d, the most for frames of %d bytes (make the pool with larger frames, or `ip link set %s mtu %d`): %w",
 			nic.Attrs().MTU, o.NIC, limit, o.Pool.FrameSize(), o.NIC, limit, ErrFrameSize)
 	}
-	return nic, nil
+	return nil
 }
 
 // openNIC binds the NIC's queues to the pool's memory and makes the injection
@@ -46,6 +51,9 @@ func findNIC(o *Options) (netlink.Link, error) {
 func openNIC(ctx context.Context, o *Options, attach bool) (_ *nicEnd, err error) {
 	nic, err := findNIC(o)
 	if err != nil {
+		return nil, err
+	}
+	if err := fits(o, nic); err != nil {
 		return nil, err
 	}
 	e := &nicEnd{ifindex: nic.Attrs().Index, veth: nic.Type() == "veth"}

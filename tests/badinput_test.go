@@ -68,7 +68,7 @@ func TestNICOfAnother(t *testing.T) {
 	})))
 	for _, args := range [][]string{
 		{"attach", l.ServerDev},
-		{"serve", "http", "--nic", l.ServerDev, "--listen", l.ServerIP4.String() + ":8080", "--pool", poolFile(t), "--pool-size", "64MiB"},
+		{"serve", "http", "--nic", l.ServerDev, "--receive", "steered", "--listen", l.ServerIP4.String() + ":8080", "--pool", poolFile(t), "--pool-size", "64MiB"},
 	} {
 		_, stderr, err := ctl(l, args...)
 		refused(t, stderr, err, l.ServerDev, "already attached by another")
@@ -94,7 +94,7 @@ func TestMTUTooLarge(t *testing.T) {
 	l := newLab(t, netlab.Config{MTU: 9000})
 	_, stderr, err := ctl(l, "attach", l.ServerDev)
 	refused(t, stderr, err, l.ServerDev, "mtu", "9000")
-	_, stderr, err = ctl(l, "serve", "http", "--nic", l.ServerDev, "--listen", l.ServerIP4.String()+":8080", "--pool", poolFile(t), "--pool-size", "64MiB")
+	_, stderr, err = ctl(l, "serve", "http", "--nic", l.ServerDev, "--receive", "steered", "--listen", l.ServerIP4.String()+":8080", "--pool", poolFile(t), "--pool-size", "64MiB")
 	refused(t, stderr, err, l.ServerDev, "mtu", "9000")
 }
 
