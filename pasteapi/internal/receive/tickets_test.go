@@ -75,3 +75,30 @@ func TestTickets(t *testing.T) {
 		})
 	})
 }
+
+// TestReclaimOld: when all tickets are out, one of an earlier batch is taken back,
+// of whoever has them; those of the batch in the making are not.
+func TestReclaimOld(t *testing.T) {
+	tk := newTickets(make([]bpf.TicketEntry, 16))
+	hoarder, other := &Stream{}, &Stream{}
+	for range 15 {
+		tk.issue(hoarder, 1, 0, 10, 0)
+	}
+	if slot := tk.reclaimOld(); slot != none {
+		t.Fatalf("ticket %d of this batch was taken back", slot)
+	}
+	tk.batch++
+	for range 8 {
+		slot := tk.reclaimOld()
+		if slot == none {
+			t.Fatal("no ticket was taken back")
+		}
+		tk.retire(slot)
+		if tk.issue(other, 1, 0, 10, 0) == 0 {
+			t.Fatal("no ticket after one was taken back")
+		}
+	}
+	if hoarder.tickets.n != 7 || other.tickets.n != 8 {
+		t.Fatalf("%d and %d tickets", hoarder.tickets.n, other.tickets.n)
+	}
+}
