@@ -6,6 +6,8 @@
 //	crash ports N                              print N free TCP ports
 //	crash load -book FILE -kill PID NAME=ADDR...
 //	crash verify -book FILE NAME=POOL...
+//	crash uploads TCP-ADDR UDP-ADDR            send until killed
+//	crash verify-uploads POOL                  compare all records with what uploads sent
 package main
 
 import (
@@ -27,7 +29,7 @@ func main() {
 
 func run(args []string) error {
 	if len(args) == 0 {
-		return errors.New("want ports, load or verify")
+		return errors.New("want ports, load, verify, uploads or verify-uploads")
 	}
 	f := flag.NewFlagSet(args[0], flag.ExitOnError)
 	book := f.String("book", "book", "file with what was acknowledged")
@@ -53,6 +55,13 @@ func run(args []string) error {
 			return err
 		}
 		return verify(targets, *book)
+	case "uploads":
+		if f.NArg() != 2 {
+			return errors.New("uploads wants a TCP and a UDP address")
+		}
+		return uploads(f.Arg(0), f.Arg(1))
+	case "verify-uploads":
+		return verifyUploads(f.Arg(0))
 	}
 	return fmt.Errorf("unknown command %s", args[0])
 }

@@ -3,6 +3,7 @@
 #
 #   job_test      run the tests on each backing
 #   job_packages  run the tests of the packages that deal with the kernel
+#   job_killed    kill the server of the NIC and start it at once, under load
 #   job_load      serve from a pool on each backing until the machine is killed
 #   job_recover   look for what was acknowledged
 
@@ -161,8 +162,30 @@ serve() {
 	local name=$1 pool=$2 port=$3
 	shift 3
 	pastectl serve http --listen "10.0.2.15:$port" --pool "$pool" "$@" >"/tmp/serve-$name" 2>&1 &
-	until [ -s "/tmp/serve-$name" ]; do sleep 1; done
+	until [ -s "/tmp/serve-$name" ]; do sleep 0.1; done
 	echo "vm: $name: $(head -n 1 "/tmp/serve-$name")"
+}
+
+# The NIC may still write to frames that it got from a process that is dead. The
+# next process must not have stored anything there by then: no record is other
+# than what was sent.
+job_killed() {
+	storage || { echo "vm: FAILED mount"; return; }
+	ip addr add 10.0.2.15/24 dev eth0 && ip link set eth0 up
+	pastectl pool create /dev/dax0.0 --size 400MiB --force
+	echo "vm: ready"
+	local round
+	for round in {1..20}; do
+		serve "round $round" /dev/dax0.0 8080 --nic eth0 --durable-ack
+		sleep 0.$((3 + round % 4))
+		kill -KILL $! || echo "vm: FAILED round $round: the server has ended"
+		wait $! 2>/dev/null
+		tail -n +2 "/tmp/serve-round $round"
+		! grep -q 'pool is full' "/tmp/serve-round $round" || echo "vm: FAILED round $round: the pool is full"
+	done
+	show "every record is what was sent" crash verify-uploads /dev/dax0.0
+	check "killed: pool log" pastectl pool log /dev/dax0.0 --verify
+	check "killed: pool check" pastectl pool check /dev/dax0.0
 }
 
 job_load() {
