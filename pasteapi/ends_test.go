@@ -25,10 +25,7 @@ func TestEndWaitsForBytes(t *testing.T) {
 			qt.Assert(t, qt.IsNil(r.Register(fd)))
 			_, err := r.Poll(0)
 			qt.Assert(t, qt.IsNil(err))
-			var rest []uint32
-			for f, ok := r.frames.Take(); ok; f, ok = r.frames.Take() {
-				rest = append(rest, f)
-			}
+			giveBack := takeAll(r)
 
 			_, err = peer.Write([]byte("last words"))
 			qt.Assert(t, qt.IsNil(err))
@@ -41,9 +38,7 @@ func TestEndWaitsForBytes(t *testing.T) {
 				qt.Assert(t, qt.Equals(n, 0))
 			}
 
-			for _, f := range rest {
-				r.frames.Give(f)
-			}
+			giveBack()
 			var got []byte
 			for open := true; open; {
 				_, err := r.Poll(-1)

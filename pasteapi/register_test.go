@@ -213,19 +213,14 @@ func TestRegisterEmptyPool(t *testing.T) {
 	defer unix.Close(fd)
 	_, err := peer.Write([]byte("before"))
 	qt.Assert(t, qt.IsNil(err))
-	var rest []uint32
-	for f, ok := r.frames.Take(); ok; f, ok = r.frames.Take() {
-		rest = append(rest, f)
-	}
+	giveBack := takeAll(r)
 	qt.Assert(t, qt.IsNil(r.Register(fd)))
 	_, err = peer.Write([]byte(", after"))
 	qt.Assert(t, qt.IsNil(err))
 	n, err := r.Poll(0)
 	qt.Assert(t, qt.IsNil(err))
 	qt.Assert(t, qt.Equals(n, 0))
-	for _, f := range rest {
-		r.frames.Give(f)
-	}
+	giveBack()
 	qt.Assert(t, qt.IsNil(peer.CloseWrite()))
 	var got []byte
 	for open := true; open; {

@@ -243,6 +243,8 @@ func (r *Ring) close() error {
 		errs = append(errs, r.tk.Close())
 	}
 	r.pair.settle()
+	r.checkInvariants()
+	errs = append(errs, r.audit())
 	r.frames.Close()
 	errs = append(errs, r.pair.close())
 	return errors.Join(errs...)

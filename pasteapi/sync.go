@@ -36,6 +36,7 @@ func (r *Ring) RxSync() (int, error) {
 		v.ring.Tail = v.tail
 		stamp(v.ring)
 	}
+	r.checkInvariants()
 	return int(v.distance(v.head, v.tail)), nil
 }
 
@@ -74,7 +75,9 @@ func (r *Ring) TxSync() error {
 	}
 	v.ring.Tail = v.tail
 	stamp(v.ring)
-	return errors.Join(err, sendErr, r.closeSent())
+	err = errors.Join(err, sendErr, r.closeSent())
+	r.checkInvariants()
+	return err
 }
 
 // collect hands the slots to the sender. A slot that breaks the rules is

@@ -47,6 +47,7 @@ func TestEveryFrameInOnePlace(t *testing.T) {
 			"give": func(t *rapid.T) {
 				n := min(len(out), rapid.IntRange(0, 2000).Draw(t, "n"))
 				for _, frame := range out[:n] {
+					f.Arrived(frame)
 					f.Give(frame)
 				}
 				out = out[n:]
@@ -55,6 +56,7 @@ func TestEveryFrameInOnePlace(t *testing.T) {
 				if len(out) > 0 {
 					i := rapid.IntRange(0, len(slots)-1).Draw(t, "slot")
 					f.Shelve(slots[i])
+					f.Arrived(out[0])
 					slots[i] = out[0]
 					out = out[1:]
 				}
@@ -91,6 +93,19 @@ func TestEveryFrameInOnePlace(t *testing.T) {
 							t.Fatalf("frame %d has %d references", frame, pool.Refs(frame))
 						}
 					}
+				}
+				err := f.Audit(func(v Visit) {
+					for _, frame := range slots {
+						v(RXSlot, frame)
+					}
+					for _, frame := range out {
+						if f.posted[frame/64]&(1<<(frame%64)) == 0 {
+							v(Ticket, frame)
+						}
+					}
+				})
+				if err != nil {
+					t.Fatal(err)
 				}
 				if len(seen)+pool.Free() != all {
 					t.Fatalf("%d frames in places and %d free, of %d", len(seen), pool.Free(), all)

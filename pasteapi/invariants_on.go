@@ -1,0 +1,5 @@
+//go:build invariants
+
+package pasteapi
+
+const invariants = true
