@@ -213,6 +213,3 @@ func (r *Receiver) DropHeld(s *Stream) {
 // Sweep is called about once a second: it takes back what the kernel dropped
 // silently.
 func (r *Receiver) Sweep() { r.steered.sweep() }
-
-// Verdict returns the verdict's counters.
-func (r *Receiver) Verdict() (map[string]uint64, error) { return r.copied.tk.Counters() }

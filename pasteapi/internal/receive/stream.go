@@ -68,9 +68,6 @@ const (
 // Cause is why the connection ended: nil for an orderly FIN.
 func (s *Stream) Cause() error { return s.cause }
 
-// Ended says whether the close notice is queued, or was given out.
-func (s *Stream) Ended() bool { return s.ended }
-
 func (s *Stream) pending() bool { return s.first < len(s.pieces) }
 
 // wants says whether there is still an application for more pieces.
