@@ -14,6 +14,7 @@ import (
 	"github.com/pastenet/paste/internal/contender"
 	"github.com/pastenet/paste/internal/loadgen"
 	"github.com/pastenet/paste/internal/netlab"
+	"github.com/pastenet/paste/pasteapi"
 	"golang.org/x/sys/unix"
 )
 
@@ -36,7 +37,9 @@ func newCandidate(ctx context.Context, cfg *Config, name, pool string) (_ *candi
 		s.name, s.exe = base, exe
 	}
 	if slices.Contains(cfg.Others, contender.Kind(name)) {
-		s.exe = "/proc/self/exe"
+		if s.exe = cfg.OthersExe; s.exe == "" {
+			s.exe = "/proc/self/exe"
+		}
 	}
 	defer func() {
 		if err != nil {
@@ -198,6 +201,9 @@ func (s *candidate) command() []string {
 			if s.name != PasteCopy {
 				serve.NIC = s.lab.ServerDev
 			}
+			if s.name == PasteSteered {
+				serve.Receive = pasteapi.ReceiveSteered
+			}
 		}
 		if c.Workload == loadgen.WAL || isPaste(s.name) {
 			serve.Pool, serve.PoolSize = s.pool, c.PoolSize
@@ -213,6 +219,9 @@ func (s *candidate) command() []string {
 	}
 	if s.name == PastePersistCopy {
 		args = append(args, "--persist", "copy")
+	}
+	if s.name == PasteSteered {
+		args = append(args, "--receive", "steered")
 	}
 	if s.name == PasteNoSpin {
 		args = append(args, "--spin", "0s")

@@ -32,9 +32,13 @@ const PastePersistCopy = "paste-persist-copy"
 // what latency that wins.
 const PasteNoSpin = "paste-no-spin"
 
+// PasteSteered is PASTE with --receive steered: by XDP, AF_XDP and tickets also where
+// the NIC has no zero-copy, as a veth has not.
+const PasteSteered = "paste-steered"
+
 // Names lists the contenders that take part by default, in the order in which
-// they are shown. Besides them there are PastePersistCopy, PasteNoSpin and, for each name of
-// PASTE's, NAME@PROGRAM, which runs another build of pastectl.
+// they are shown. Besides them there are PastePersistCopy, PasteNoSpin, PasteSteered and, for each
+// name of PASTE's, NAME@PROGRAM, which runs another build of pastectl.
 func Names() []string {
 	names := []string{Paste, PasteCopy}
 	for _, k := range contender.Kinds() {
@@ -60,6 +64,8 @@ type Config struct {
 	// BusyPoll makes servers and client poll without sleeping, for very few
 	// connections.
 	BusyPoll bool
+	// Wire makes the veth pairs behave more like a wire, see netlab.Config.
+	Wire bool
 	// RPS receives by packet steering instead of threaded NAPI, see netlab.Pin.
 	RPS                  bool
 	ServerCPU, ClientCPU int
@@ -69,9 +75,10 @@ type Config struct {
 	// Exe is a program that understands the commands "bench server" (Serve) and
 	// "serve http"; this one when empty.
 	Exe string
-	// Others are contenders, besides ours, that this very program serves by its
-	// command "bench server".
-	Others []contender.Kind
+	// Others are contenders, besides ours, that the program OthersExe, this very one when
+	// empty, serves by its command "bench server".
+	Others    []contender.Kind
+	OthersExe string
 	// Prefix of the lab's names, see netlab.Config.
 	Prefix string
 	// Custom, if set, brings a workload and contenders of its own.
@@ -131,7 +138,7 @@ func (c *Config) fill() error {
 	}
 	for i, n := range c.Contenders {
 		base, exe, other := strings.Cut(n, "@")
-		known := slices.Contains(names, base) || (base == PastePersistCopy || base == PasteNoSpin) && c.Custom == nil && c.raw() == contender.NotRaw
+		known := slices.Contains(names, base) || c.Custom == nil && c.variant(base)
 		if !known || other && (exe == "" || !isPaste(base)) {
 			return fmt.Errorf("unknown contender %q: want %s", n, strings.Join(names, ", "))
 		}
@@ -161,6 +168,12 @@ func (c *Config) fill() error {
 		c.Prefix = "ben"
 	}
 	return nil
+}
+
+// variant says whether a name is one of PASTE's that take part only when asked for.
+func (c *Config) variant(name string) bool {
+	http := c.raw() == contender.NotRaw
+	return name == PasteSteered || http && (name == PastePersistCopy || name == PasteNoSpin)
 }
 
 // maxRaw is the longest message of an echo, or write to a sink.

@@ -50,6 +50,65 @@ type ContenderReport struct {
 	// ServerSaturated is false when the server's CPU had time left: then its
 	// rate is no measure of what it can do.
 	ServerSaturated bool `json:"server_saturated"`
+	// PerRound has the figures that ratios are made of.
+	PerRound []Round `json:"per_round"`
+}
+
+// Round is one measurement.
+type Round struct {
+	RPS       float64 `json:"rps"`
+	ServerCPU float64 `json:"server_cpu_us_per_request"`
+}
+
+// Figure is what of two contenders is compared.
+type Figure string
+
+const (
+	Rate Figure = "rate"
+	CPU  Figure = "cpu" // the server's, per request
+)
+
+// Ratio of a figure of two contenders within each round.
+type Ratio struct {
+	Median float64 `json:"median"`
+	Low    float64 `json:"low"` // a quarter of the rounds was below
+	High   float64 `json:"high"`
+}
+
+// Compare divides who's figure by to's. ok is false unless both were measured.
+func (r *Report) Compare(who, to string, of Figure) (ratio Ratio, ok bool) {
+	var ratios []float64
+	a, b := r.contender(who), r.contender(to)
+	if a == nil || b == nil {
+		return Ratio{}, false
+	}
+	for i := range min(len(a.PerRound), len(b.PerRound)) {
+		if d := b.PerRound[i].figure(of); d > 0 {
+			ratios = append(ratios, a.PerRound[i].figure(of)/d)
+		}
+	}
+	if len(ratios) == 0 {
+		return Ratio{}, false
+	}
+	slices.Sort(ratios)
+	n := len(ratios)
+	return Ratio{Median: median(ratios), Low: ratios[n/4], High: ratios[n-1-n/4]}, true
+}
+
+func (r *Report) contender(name string) *ContenderReport {
+	for i := range r.Contenders {
+		if r.Contenders[i].Name == name {
+			return &r.Contenders[i]
+		}
+	}
+	return nil
+}
+
+func (r *Round) figure(of Figure) float64 {
+	if of == CPU {
+		return r.ServerCPU
+	}
+	return r.RPS
 }
 
 // Spread of a value over the rounds.
@@ -88,28 +147,14 @@ func newReport(cfg *Config, samples map[string][]Sample, syscalls map[string]flo
 		return r
 	}
 	for _, c := range r.Contenders {
-		if c.Name != Paste && c.RPS.Median > 0 {
-			r.Ratios[c.Name] = pairedRatio(samples[Paste], samples[c.Name], func(s *Sample) float64 { return s.RPS })
-			r.CPURatios[c.Name] = pairedRatio(samples[Paste], samples[c.Name], func(s *Sample) float64 { return s.ServerCPU })
+		if rate, ok := r.Compare(Paste, c.Name, Rate); ok && c.Name != Paste {
+			r.Ratios[c.Name] = rate.Median
+		}
+		if cpu, ok := r.Compare(Paste, c.Name, CPU); ok && c.Name != Paste {
+			r.CPURatios[c.Name] = cpu.Median
 		}
 	}
 	return r
-}
-
-// pairedRatio is the median over the rounds of the ratio of a figure of two
-// contenders in the same round. What slows the machine down for seconds, such as a
-// neighbour of a virtual machine, slows both down there.
-func pairedRatio(a, b []Sample, figure func(*Sample) float64) float64 {
-	var ratios []float64
-	for i := range min(len(a), len(b)) {
-		if f := figure(&b[i]); f > 0 {
-			ratios = append(ratios, figure(&a[i])/f)
-		}
-	}
-	if len(ratios) == 0 {
-		return 0
-	}
-	return median(ratios)
 }
 
 func newContenderReport(name string, samples []Sample) ContenderReport {
@@ -137,6 +182,7 @@ func newContenderReport(name string, samples []Sample) ContenderReport {
 		c.Non2xx += s.Non2xx
 		c.Errors += s.Errors
 		c.Queued += s.Queued
+		c.PerRound = append(c.PerRound, Round{s.RPS, s.ServerCPU})
 	}
 	return c
 }

@@ -22,10 +22,10 @@ type ringServer struct {
 }
 
 // runRing serves until ctx ends, by the interface nic or, without one, by copy.
-func runRing(ctx context.Context, cfg *contender.Config, nic string) (err error) {
+func runRing(ctx context.Context, cfg *contender.Config, nic string, receive pasteapi.ReceiveMode) (err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	o := pasteapi.Options{NIC: nic, Pool: cfg.Pool}
+	o := pasteapi.Options{NIC: nic, Pool: cfg.Pool, Receive: receive}
 	if cfg.BusyPoll {
 		o.Spin = -1
 	}

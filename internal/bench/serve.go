@@ -11,6 +11,7 @@ import (
 
 	"github.com/pastenet/paste/internal/contender"
 	"github.com/pastenet/paste/internal/serve"
+	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
 	"golang.org/x/sys/unix"
 )
@@ -23,8 +24,10 @@ type ServeConfig struct {
 	Raw           contender.Raw  `json:"raw,omitempty"`
 	NIC           string         `json:"nic,omitempty"` // of PASTE
 	BusyPoll      bool           `json:"busy_poll"`
-	Pool          string         `json:"pool,omitempty"` // empty: bodies are forgotten
-	PoolSize      int64          `json:"pool_size,omitempty"`
+	// Receive says which ways in PASTE uses.
+	Receive  pasteapi.ReceiveMode `json:"receive"`
+	Pool     string               `json:"pool,omitempty"` // empty: bodies are forgotten
+	PoolSize int64                `json:"pool_size,omitempty"`
 }
 
 // counts is what a server has done in its whole life.
@@ -79,7 +82,7 @@ func Serve(ctx context.Context, args []string, out io.Writer, others ...Server) 
 	cfg := contender.Config{Kind: s.Kind, Addr: s.Addr, ResponseBytes: s.ResponseBytes, Raw: s.Raw, BusyPoll: s.BusyPoll, Stats: stats,
 		Ready: func(a netip.AddrPort) { fmt.Fprintf(out, "listening on %s\n", a) }}
 	if s.Kind == Paste {
-		cfg.Other = func(ctx context.Context, cfg *contender.Config) error { return runRing(ctx, cfg, s.NIC) }
+		cfg.Other = func(ctx context.Context, cfg *contender.Config) error { return runRing(ctx, cfg, s.NIC, s.Receive) }
 	}
 	for _, o := range others {
 		if o.Kind == s.Kind {

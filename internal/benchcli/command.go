@@ -20,7 +20,12 @@ type Setup struct {
 	Others []contender.Kind
 	// Pastectl finds the pastectl to measure; nil: this program is one.
 	Pastectl func() (string, error)
+	// Plot draws the matrix of a JSON file; nil: pastebench does that.
+	Plot func(from, to string) error
 }
+
+// wireUsage explains the flag --wire.
+const wireUsage = "no larger than the MTU, with real checksums, merged again by the receiver (GRO)"
 
 var workloads = map[loadgen.Workload]struct {
 	short, size string
@@ -61,6 +66,7 @@ func NewCmd(w loadgen.Workload, setup Setup) *cobra.Command {
 	AddFlags(f, &cfg, &out, names)
 	f.Var(&size, "size", what.size)
 	f.BoolVar(&cfg.RPS, "rps", false, "receive by packet steering instead of threaded NAPI: XDP then runs on the client's CPU")
+	f.BoolVar(&cfg.Wire, "wire", false, "frames as on a wire: "+wireUsage)
 	f.BoolVar(&cfg.BusyPoll, "busy-poll", false, "servers and client poll without sleeping, for very few connections")
 	if w != loadgen.RPC {
 		f.Var(&poolSize, "pool-size", "size of a pool, on /dev/shm")

@@ -52,7 +52,7 @@ func run(args []string, s streams) int {
 	for _, w := range []loadgen.Workload{loadgen.RPC, loadgen.WAL, loadgen.Echo, loadgen.Sink} {
 		root.AddCommand(newWorkloadCmd(s, w))
 	}
-	root.AddCommand(newMatrixCmd(s), newServerCmd(s), newKVCmd(s), newKVServerCmd(s))
+	root.AddCommand(newMatrixCmd(s), newPlotCmd(), newServerCmd(s), newKVCmd(s), newKVServerCmd(s))
 	cmd, err := root.ExecuteContextC(ctx)
 	switch {
 	case err == nil:

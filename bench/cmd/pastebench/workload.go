@@ -2,6 +2,7 @@ package main
 
 import (
 	"github.com/pastenet/paste/bench/gnetserver"
+	"github.com/pastenet/paste/bench/plot"
 	"github.com/pastenet/paste/internal/bench"
 	"github.com/pastenet/paste/internal/benchcli"
 	"github.com/pastenet/paste/internal/contender"
@@ -35,7 +36,7 @@ func newMatrixCmd(s streams) *cobra.Command {
 // runs.
 func setup(s streams, pastectl *string) benchcli.Setup {
 	return benchcli.Setup{
-		Name: "pastebench", Stdout: s.stdout, Progress: s.stderr, Others: []contender.Kind{gnetserver.Kind},
+		Name: "pastebench", Stdout: s.stdout, Progress: s.stderr, Others: []contender.Kind{gnetserver.Kind}, Plot: plot.Matrix,
 		Pastectl: func() (string, error) { return findPastectl(*pastectl) },
 	}
 }
