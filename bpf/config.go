@@ -17,10 +17,18 @@ func (s *Steer) Configure(room, rings int) error {
 	return s.configure(n, room, rings)
 }
 
-// Attached says whether the program still is on the NIC.
-func (s *Steer) Attached() bool {
+// Holds returns nil while the program is on the NIC. The error wraps ErrNotAttached
+// after somebody has detached it, and ErrReplaced after somebody has put another
+// program into its link.
+func (s *Steer) Holds() error {
 	info, err := s.link.Info()
-	return err == nil && info.XDP() != nil && int(info.XDP().Ifindex) == s.info.Ifindex
+	if err != nil || info.XDP() == nil || int(info.XDP().Ifindex) != s.info.Ifindex {
+		return notAttached(s.info.NIC)
+	}
+	if id := uint32(info.Program); id != s.info.ProgID {
+		return fmt.Errorf("interface %s: %w: XDP program %d (%s) was put into its link", s.info.NIC, ErrReplaced, id, programName(id))
+	}
+	return nil
 }
 
 // Queues returns how many RX queues an interface uses now.

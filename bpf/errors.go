@@ -11,6 +11,9 @@ var (
 	// ErrAttachedByOther means that another XDP program holds the NIC: one of
 	// another tool, or ours in another process or another mount namespace.
 	ErrAttachedByOther = errors.New("already attached by another")
+	// ErrReplaced means that somebody has put another program into the link of the
+	// steering program (BPF_LINK_UPDATE).
+	ErrReplaced = errors.New("the steering program was replaced")
 
 	// ErrOtherMode means that the NIC is attached already, in another mode
 	// than the one asked for.

@@ -193,7 +193,12 @@ func (b *bpffs) open(n *nic) (*Steer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openPins(dir, n.name)
+	s, err := openPins(dir, n.name)
+	if err == nil && s.info.Replaced != "" {
+		err = errors.Join(s.replaced(), s.Close())
+		s = nil
+	}
+	return s, err
 }
 
 // openPins opens the pins in dir and describes them as those of nic.

@@ -37,7 +37,10 @@ type SteerInfo struct {
 	Pinned   bool   `json:"pinned"`
 	// Stale means that the NIC is gone and only its pins are left: the fields
 	// above and below say nothing but the name.
-	Stale  bool   `json:"stale,omitempty"`
+	Stale bool `json:"stale,omitempty"`
+	// Replaced names the program that somebody has put into the link instead of
+	// ours; "" while ours is there.
+	Replaced string `json:"replaced,omitempty"`
 	Queues int    `json:"queues"` // RX queues in use
 	MTU    int    `json:"mtu"`    // bytes
 	ProgID uint32 `json:"prog_id"`
@@ -196,7 +199,30 @@ func (s *Steer) describe(name string) error {
 	s.info.MTU = n.mtu
 	s.info.ProgID = uint32(info.Program)
 	s.info.LinkID = uint32(info.ID)
+	s.info.Replaced = ""
+	if name := programName(uint32(info.Program)); name != steerProgPasteSteer {
+		s.info.Replaced = fmt.Sprintf("XDP program %d (%s)", info.Program, name)
+	}
 	return nil
+}
+
+// replaced is the error for a link that has another program than ours.
+func (s *Steer) replaced() error {
+	return fmt.Errorf("interface %s: %w: %s was put into its link; detach the interface and attach it again", s.info.NIC, ErrReplaced, s.info.Replaced)
+}
+
+// programName returns "?" for a program that is gone or cannot be looked at.
+func programName(id uint32) string {
+	prog, err := ebpf.NewProgramFromID(ebpf.ProgramID(id))
+	if err != nil {
+		return "?"
+	}
+	defer prog.Close()
+	info, err := prog.Info()
+	if err != nil {
+		return "?"
+	}
+	return info.Name
 }
 
 // attachXDP links prog to n and turns the kernel's numbers into sentences.
@@ -233,13 +259,7 @@ func (n *nic) attachedByOther(id uint32) error {
 
 // holder names the XDP program that is on n and how to get rid of it.
 func (n *nic) holder(id uint32) string {
-	name := "?"
-	if prog, err := ebpf.NewProgramFromID(ebpf.ProgramID(id)); err == nil {
-		if info, err := prog.Info(); err == nil {
-			name = info.Name
-		}
-		prog.Close()
-	}
+	name := programName(id)
 	remedy := fmt.Sprintf("remove it first (`ip link set %s xdp off`, or with the tool that attached it)", n.name)
 	switch {
 	case name != steerProgPasteSteer:

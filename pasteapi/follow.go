@@ -138,9 +138,12 @@ func (f *follower) trouble(e *nicEnd) string {
 	if name := link.Attrs().Name; name != p.opts.NIC {
 		p.rename(name)
 	}
-	if !e.steer.Attached() {
+	switch err := e.steer.Holds(); {
+	case errors.Is(err, bpf.ErrNotAttached):
 		f.detached = true
 		return "the steering program was detached"
+	case err != nil:
+		return err.Error()
 	}
 	if n, err := bpf.Queues(p.opts.NIC); err == nil && n != len(e.socks) {
 		return fmt.Sprintf("it has %d queues now, and had %d", n, len(e.socks))

@@ -21,13 +21,21 @@ import (
 // NIC is called at the moment.
 func portStatus(t testing.TB, l *netlab.Lab) (st pasteapi.Status) {
 	t.Helper()
-	qt.Assert(t, qt.IsNil(l.InServer(func() error {
-		ports, err := pasteapi.ListPorts(context.Background())
-		if err == nil && len(ports) == 1 {
-			st = ports[0].Status
+	waitFor(t, func() bool {
+		err := l.InServer(func() error {
+			ports, err := pasteapi.ListPorts(context.Background())
+			if err == nil && len(ports) == 1 {
+				st = ports[0].Status
+			}
+			return err
+		})
+		// It waits for an answer for so long, and the machine may have stood still.
+		if errors.Is(err, context.DeadlineExceeded) {
+			return false
 		}
-		return err
-	})))
+		qt.Assert(t, qt.IsNil(err))
+		return true
+	})
 	return st
 }
 

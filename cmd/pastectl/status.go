@@ -95,7 +95,7 @@ func readStatus(cmd *cobra.Command, nic string) (*status, error) {
 			continue
 		}
 		a := attachedNIC{SteerInfo: info, SteeredPorts: []uint16{}}
-		if !info.Stale {
+		if !info.Stale && info.Replaced == "" {
 			if err := a.read(cmd.Context()); err != nil && !errors.Is(err, bpf.ErrNotAttached) && !errors.Is(err, bpf.ErrNoSuchNIC) {
 				return nil, err
 			} else if err != nil {
@@ -150,6 +150,10 @@ func (st *status) print(out io.Writer) {
 			fmt.Fprintf(w, "%s: the interface is gone; `pastectl detach %s` removes what is left\n", a.NIC, a.NIC)
 			continue
 		}
+		if a.Replaced != "" {
+			fmt.Fprintf(w, "%s: nothing is steered: %s was put into the link of the steering program; `pastectl detach %s` removes both\n", a.NIC, a.Replaced, a.NIC)
+			continue
+		}
 		fmt.Fprintf(w, "%s: attached until detach, %s mode, %s, MTU %d\n", a.NIC, a.Mode, queues(a.Queues), a.MTU)
 		if len(a.SteeredPorts) > 0 {
 			fmt.Fprintf(w, "  steered ports  %s\n", join(a.SteeredPorts))
@@ -160,7 +164,7 @@ func (st *status) print(out io.Writer) {
 		}
 	}
 	for _, p := range st.Ports {
-		pinned := slices.ContainsFunc(st.Attached, func(a attachedNIC) bool { return a.NIC == p.NIC && !a.Stale })
+		pinned := slices.ContainsFunc(st.Attached, func(a attachedNIC) bool { return a.NIC == p.NIC && !a.Stale && a.Replaced == "" })
 		printPort(w, p, pinned)
 	}
 	for _, warning := range st.Warnings {
