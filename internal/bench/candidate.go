@@ -51,9 +51,9 @@ func newCandidate(ctx context.Context, cfg *Config, name, pool string) (_ *candi
 			return nil, err
 		}
 	}
-	// Checksum offload stays on: as with a real NIC, nobody computes or verifies
-	// checksums in software who could leave that to the device.
-	net := netlab.Config{Prefix: cfg.Prefix}
+	// Without Wire checksum offload stays on: as with a real NIC, nobody computes or
+	// verifies checksums in software who could leave that to the device.
+	net := netlab.Config{Prefix: cfg.Prefix, Wire: cfg.Wire}
 	if !cfg.BusyPoll {
 		net.Pin = &netlab.Pin{ServerCPU: cfg.ServerCPU, ClientCPU: cfg.ClientCPU, RPS: cfg.RPS}
 	}

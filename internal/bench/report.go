@@ -17,6 +17,7 @@ type Report struct {
 	Connections int               `json:"connections"`
 	Size        int               `json:"size"`
 	BusyPoll    bool              `json:"busy_poll"`
+	Wire        bool              `json:"wire,omitempty"`
 	Rate        float64           `json:"offered_rps,omitempty"` // 0: a closed loop
 	Rounds      int               `json:"rounds"`
 	Seconds     float64           `json:"seconds_per_round"`
@@ -128,7 +129,7 @@ type Latency struct {
 // newReport sums up; syscalls are those of a server per 1000 requests, where it
 // counts them.
 func newReport(cfg *Config, samples map[string][]Sample, syscalls map[string]float64) *Report {
-	r := &Report{Workload: string(cfg.Workload), Connections: cfg.Connections, Size: cfg.Size, BusyPoll: cfg.BusyPoll,
+	r := &Report{Workload: string(cfg.Workload), Connections: cfg.Connections, Size: cfg.Size, BusyPoll: cfg.BusyPoll, Wire: cfg.Wire,
 		Rate: cfg.Rate, Rounds: cfg.Rounds, Seconds: cfg.Duration.Seconds(), Ratios: map[string]float64{}, CPURatios: map[string]float64{}}
 	for _, name := range cfg.Contenders {
 		c := newContenderReport(name, samples[name])

@@ -12,6 +12,9 @@ func (r *Report) WriteTable(w io.Writer) error {
 	if r.BusyPoll {
 		mode = ", both sides busy-polling"
 	}
+	if r.Wire {
+		mode += ", frames as on a wire"
+	}
 	if r.Rate > 0 {
 		mode += fmt.Sprintf(", %.0f requests/s offered", r.Rate)
 	}

@@ -59,27 +59,44 @@ func addAddr(h *netlink.Handle, dev string, p netip.Prefix, cc string) error {
 	return nil
 }
 
+// feature is a request of ethtool that switches something on or off.
+type feature struct {
+	what  string
+	cmd   uint32
+	value uint32
+}
+
 // offloads sets what the lab wants different from a veth's defaults.
 func (l *Lab) offloads() error {
 	return l.eachEnd(func(dev string, _ int) error {
-		// Without XDP, a veth end receives through NAPI only with GRO on, and
-		// then only what a sender without TSO sends (veth_xmit in
-		// drivers/net/veth.c). Receiving shall be the same with and without.
-		if l.cfg.Pin != nil && !l.cfg.Pin.RPS {
-			if err := ethtoolSet(dev, unix.ETHTOOL_SGRO, 1); err != nil {
-				return fmt.Errorf("switch GRO on for %s: %w", dev, err)
-			}
-			if err := ethtoolSet(dev, unix.ETHTOOL_STSO, 0); err != nil {
-				return fmt.Errorf("switch TSO off for %s: %w", dev, err)
-			}
-		}
-		if l.cfg.NoTxChecksum {
-			if err := ethtoolSet(dev, unix.ETHTOOL_STXCSUM, 0); err != nil {
-				return fmt.Errorf("switch checksum offload off for %s: %w", dev, err)
+		for _, f := range l.features(dev == l.ClientDev) {
+			if err := ethtoolSet(dev, f.cmd, f.value); err != nil {
+				return fmt.Errorf("set %s of %s to %d: %w", f.what, dev, f.value, err)
 			}
 		}
 		return nil
 	})
+}
+
+func (l *Lab) features(client bool) (all []feature) {
+	gro, noTSO := feature{"GRO", unix.ETHTOOL_SGRO, 1}, feature{"TSO", unix.ETHTOOL_STSO, 0}
+	noChecksum := feature{"checksum offload", unix.ETHTOOL_STXCSUM, 0}
+	if l.cfg.Pin != nil && !l.cfg.Pin.RPS {
+		// Without XDP, a veth end receives through NAPI only with GRO on, and
+		// then only what a sender without TSO sends (veth_xmit in
+		// drivers/net/veth.c). Receiving shall be the same with and without.
+		all = append(all, gro, noTSO)
+	}
+	if l.cfg.Wire && client {
+		all = append(all, noTSO, feature{"GSO", unix.ETHTOOL_SGSO, 0})
+	}
+	if l.cfg.Wire && !client {
+		all = append(all, gro)
+	}
+	if l.cfg.NoTxChecksum || l.cfg.Wire && client {
+		all = append(all, noChecksum)
+	}
+	return all
 }
 
 // pin makes NAPI threaded on both ends and binds the threads, or steers what

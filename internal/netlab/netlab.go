@@ -55,6 +55,10 @@ type Config struct {
 	// NoTxChecksum switches transmit checksum offload off on both ends, so
 	// that frames carry complete checksums as on a real wire.
 	NoTxChecksum bool
+	// Wire has the client's end send what a wire would bring: frames no larger than
+	// the MTU, with complete checksums. The server's end merges them again (GRO), as
+	// drivers do. What no veth can: leave the check of checksums to the hardware.
+	Wire bool
 	// CongestionControl of connections over the pair, both ways; "cubic" when
 	// empty. It is a property of the routes: outside of the first namespace the
 	// tcp_congestion_control sysctl takes unrestricted algorithms only, and which
