@@ -32,7 +32,7 @@ func Run(ctx context.Context, cfg *contender.Config) error {
 	go func() {
 		done <- gnet.Run(s, "tcp://"+cfg.Addr.String(),
 			gnet.WithNumEventLoop(1), gnet.WithLockOSThread(true), gnet.WithReuseAddr(true),
-			gnet.WithTCPNoDelay(gnet.TCPNoDelay), gnet.WithReadBufferCap(64<<10), gnet.WithLogger(quiet{}))
+			gnet.WithTCPNoDelay(gnet.TCPNoDelay), gnet.WithReadBufferCap(cfg.Fitting(64<<10)), gnet.WithLogger(quiet{}))
 	}()
 	select {
 	case err := <-done:

@@ -196,6 +196,9 @@ func (s *candidate) command() []string {
 	}
 	if raw := c.raw(); raw != contender.NotRaw || !isPaste(s.name) {
 		serve := ServeConfig{Kind: contender.Kind(s.name), Addr: s.addr, ResponseBytes: s.responseBytes(), Raw: raw, BusyPoll: c.BusyPoll}
+		if c.Workload != loadgen.RPC {
+			serve.MessageBytes = c.Size
+		}
 		if isPaste(s.name) {
 			serve.Kind = Paste
 			if s.name != PasteCopy {

@@ -21,6 +21,7 @@ type ServeConfig struct {
 	Kind          contender.Kind `json:"kind"`
 	Addr          netip.AddrPort `json:"addr"`
 	ResponseBytes int            `json:"response_bytes"`
+	MessageBytes  int            `json:"message_bytes,omitempty"`
 	Raw           contender.Raw  `json:"raw,omitempty"`
 	NIC           string         `json:"nic,omitempty"` // of PASTE
 	BusyPoll      bool           `json:"busy_poll"`
@@ -79,7 +80,7 @@ func Serve(ctx context.Context, args []string, out io.Writer, others ...Server) 
 		return fmt.Errorf("bench server: %w", err)
 	}
 	stats := new(contender.Stats)
-	cfg := contender.Config{Kind: s.Kind, Addr: s.Addr, ResponseBytes: s.ResponseBytes, Raw: s.Raw, BusyPoll: s.BusyPoll, Stats: stats,
+	cfg := contender.Config{Kind: s.Kind, Addr: s.Addr, ResponseBytes: s.ResponseBytes, MessageBytes: s.MessageBytes, Raw: s.Raw, BusyPoll: s.BusyPoll, Stats: stats,
 		Ready: func(a netip.AddrPort) { fmt.Fprintf(out, "listening on %s\n", a) }}
 	if s.Kind == Paste {
 		cfg.Other = func(ctx context.Context, cfg *contender.Config) error { return runRing(ctx, cfg, s.NIC, s.Receive) }

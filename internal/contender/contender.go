@@ -6,9 +6,10 @@
 //
 //   - epoll: one thread, level-triggered, one read and one write per request. A body is
 //     read into a cache-warm buffer and stored once with non-temporal stores.
-//   - io_uring: one thread, multishot accept and receive into provided buffers
-//     that lie in the pool, persisted in place; the buffers that hold bodies are
-//     exchanged for fresh ones; the replies of a batch leave in one system call.
+//   - io_uring: one thread, multishot accept and receive into provided buffers. Where
+//     messages fit a frame these lie in the pool, persisted in place, and those that
+//     hold bodies are exchanged for fresh ones. Else they fit the message, stay warm, and
+//     bodies are stored as epoll's. The replies of a batch leave in one system call.
 //   - go-net: package net, a goroutine per connection.
 //
 // Bodies that arrive in one batch share one commit of the log, and no reply to a
@@ -56,6 +57,9 @@ type Config struct {
 	// a request, if Raw.
 	ResponseBytes int
 	Raw           Raw
+	// MessageBytes is the longest message to be expected, 0 if that is not known:
+	// receive buffers shall fit it.
+	MessageBytes int
 	// Pool takes the bodies of POST and PUT. Nil forgets them; IOUring then
 	// makes a pool in memory for its receive buffers.
 	Pool *pmem.Pool
@@ -78,6 +82,15 @@ type Stats struct {
 
 // bodyLimit is the largest body accepted, in bytes.
 const bodyLimit = 64 << 20
+
+// headerRoom is more than the header of a benchmark's request, in bytes.
+const headerRoom = 512
+
+// Fitting is the length of a buffer that a message and its header fit into, at least so
+// long.
+func (c *Config) Fitting(least int) int {
+	return max(least, (c.MessageBytes+headerRoom+4095)&^4095)
+}
 
 // Run serves until ctx ends, which is not an error.
 func Run(ctx context.Context, cfg Config) error {

@@ -121,39 +121,49 @@ func TestBodiesOfAnySizeAreStoredInOrder(t *testing.T) {
 }
 
 func TestEveryAcknowledgedWriteIsInTheLog(t *testing.T) {
+	each(t, func(t *testing.T, k Kind) { everyWriteIsInTheLog(t, Config{Kind: k}, 1000, 3000) })
+}
+
+// The same with bodies that fit no frame, in buffers that fit them.
+func TestEveryLongWriteIsInTheLog(t *testing.T) {
 	each(t, func(t *testing.T, k Kind) {
-		pool := newPool(t, 64<<20)
-		addr, stats, stop := start(t, Config{Kind: k, Pool: pool})
-		type key struct {
-			conn int
-			n    uint64
-		}
-		acked := map[key]bool{}
-		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-		defer cancel()
-		res, err := loadgen.Run(ctx, loadgen.Config{Addr: addr, Workload: loadgen.WAL, Connections: 50, Size: 1000,
-			Duration: time.Hour, CPU: -1, Run: 9,
-			OnAck: func(conn int, n uint64) {
-				if acked[key{conn, n}] = true; len(acked) == 3000 {
-					cancel()
-				}
-			}})
-		qt.Assert(t, qt.IsNil(err))
-		qt.Check(t, qt.Equals(res.Non2xx+res.Errors, 0))
-		stop()
-		qt.Check(t, qt.IsTrue(stats.Requests.Load() >= 3000), qt.Commentf("%v", stats.Requests.Load()))
-		for rec, err := range pool.Log().Records() {
-			qt.Assert(t, qt.IsNil(err))
-			var b bytes.Buffer
-			_, err := rec.WriteTo(&b)
-			qt.Assert(t, qt.IsNil(err))
-			run, conn, n, err := loadgen.ParseBody(b.Bytes())
-			qt.Assert(t, qt.IsNil(err))
-			qt.Check(t, qt.Equals(run, 9))
-			delete(acked, key{conn, n})
-		}
-		qt.Assert(t, qt.HasLen(acked, 0))
+		everyWriteIsInTheLog(t, Config{Kind: k, MessageBytes: 70_000}, 70_000, 300)
 	})
+}
+
+func everyWriteIsInTheLog(t *testing.T, cfg Config, size, writes int) {
+	pool := newPool(t, 64<<20)
+	cfg.Pool = pool
+	addr, stats, stop := start(t, cfg)
+	type key struct {
+		conn int
+		n    uint64
+	}
+	acked := map[key]bool{}
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	res, err := loadgen.Run(ctx, loadgen.Config{Addr: addr, Workload: loadgen.WAL, Connections: 50, Size: size,
+		Duration: time.Hour, CPU: -1, Run: 9,
+		OnAck: func(conn int, n uint64) {
+			if acked[key{conn, n}] = true; len(acked) == writes {
+				cancel()
+			}
+		}})
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.Equals(res.Non2xx+res.Errors, 0))
+	stop()
+	qt.Check(t, qt.IsTrue(stats.Requests.Load() >= uint64(writes)), qt.Commentf("%v", stats.Requests.Load()))
+	for rec, err := range pool.Log().Records() {
+		qt.Assert(t, qt.IsNil(err))
+		var b bytes.Buffer
+		_, err := rec.WriteTo(&b)
+		qt.Assert(t, qt.IsNil(err))
+		run, conn, n, err := loadgen.ParseBody(b.Bytes())
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.Equals(run, 9))
+		delete(acked, key{conn, n})
+	}
+	qt.Assert(t, qt.HasLen(acked, 0))
 }
 
 func TestAFullLogDropsItsOlderHalf(t *testing.T) {

@@ -62,7 +62,7 @@ func runEpoll(ctx context.Context, cfg *Config) error {
 	}
 	defer unix.Close(ep)
 	s := &epollServer{Config: cfg, store: store{pool: cfg.Pool, stats: cfg.Stats}, replies: newReplies(cfg),
-		ep: ep, ln: ln, wake: wake, buf: make([]byte, readSize)}
+		ep: ep, ln: ln, wake: wake, buf: make([]byte, cfg.Fitting(readSize))}
 	defer func() {
 		for _, c := range s.conns {
 			if c != nil {
@@ -190,19 +190,7 @@ func (s *epollServer) serve(c *epollConn, events uint32) {
 // piece implements sink: a body that is in one piece goes from the receive buffer
 // straight into the log.
 func (c *epollConn) piece(p []byte, last bool) error {
-	if len(c.body) == 0 && last {
-		return c.srv.store.appendCopy(p)
-	}
-	c.body = append(c.body, p...)
-	if !last {
-		return nil
-	}
-	err := c.srv.store.appendCopy(c.body)
-	if cap(c.body) > 1<<20 {
-		c.body = nil
-	}
-	c.body = c.body[:0]
-	return err
+	return c.srv.store.appendPiece(&c.body, p, last)
 }
 
 // reply implements sink.

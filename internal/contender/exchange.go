@@ -47,21 +47,13 @@ func (c *Exchange) Handle(in []byte) (out []byte, more bool, err error) {
 
 // piece implements sink.
 func (c *Exchange) piece(p []byte, last bool) error {
-	if len(c.body) > 0 || !last {
+	if !last { // nothing that others share
 		c.body = append(c.body, p...)
-		p = c.body
-	}
-	if !last {
 		return nil
 	}
 	c.x.mu.Lock()
-	err := c.x.store.appendCopy(p)
-	c.x.mu.Unlock()
-	c.body = c.body[:0]
-	if cap(c.body) > 1<<20 {
-		c.body = nil
-	}
-	return err
+	defer c.x.mu.Unlock()
+	return c.x.store.appendPiece(&c.body, p, last)
 }
 
 // reply implements sink.

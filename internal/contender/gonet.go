@@ -10,7 +10,8 @@ import (
 // goNet is the server that a Go programmer writes: a goroutine and a buffer per
 // connection, the log behind a mutex.
 type goNet struct {
-	x *Exchanger
+	x       *Exchanger
+	readLen int // of each connection's buffer
 
 	connMu sync.Mutex
 	conns  map[net.Conn]struct{}
@@ -24,7 +25,7 @@ func runGoNet(ctx context.Context, cfg *Config) error {
 	if err != nil {
 		return err
 	}
-	s := &goNet{x: NewExchanger(cfg), conns: map[net.Conn]struct{}{}}
+	s := &goNet{x: NewExchanger(cfg), readLen: cfg.Fitting(16 << 10), conns: map[net.Conn]struct{}{}}
 	defer context.AfterFunc(ctx, func() { s.shut(ln) })()
 	cfg.Ready(netip.MustParseAddrPort(ln.Addr().String()))
 	var wg sync.WaitGroup
@@ -77,7 +78,7 @@ func (s *goNet) serve(nc net.Conn) {
 		s.connMu.Unlock()
 	}()
 	c := s.x.Connect()
-	buf := make([]byte, 16<<10)
+	buf := make([]byte, s.readLen)
 	for {
 		n, err := nc.Read(buf)
 		if n > 0 {

@@ -22,6 +22,24 @@ func (s *store) appendCopy(body []byte) error {
 	return s.retry(func() error { _, err := s.pool.Log().AppendCopy(body); return err })
 }
 
+// appendPiece appends a body that comes in parts, collected in body; one that is in one
+// part goes straight into the log.
+func (s *store) appendPiece(body *[]byte, p []byte, last bool) error {
+	if len(*body) == 0 && last {
+		return s.appendCopy(p)
+	}
+	*body = append(*body, p...)
+	if !last {
+		return nil
+	}
+	err := s.appendCopy(*body)
+	if cap(*body) > 1<<20 {
+		*body = nil
+	}
+	*body = (*body)[:0]
+	return err
+}
+
 func (s *store) appendFrames(frags []pmem.Fragment) error {
 	return s.retry(func() error { _, err := s.pool.Log().Append(frags, true); return err })
 }

@@ -3,10 +3,8 @@ package contender
 import (
 	"context"
 	"errors"
-	"math/bits"
 	"net/netip"
 	"runtime"
-	"unsafe"
 
 	"github.com/pastenet/paste/internal/uring"
 	"github.com/pastenet/paste/pmem"
@@ -22,10 +20,6 @@ const (
 	opSystem        // descriptor: listener or waker
 )
 
-// ringBuffers is the number of frames given to the kernel to receive into: few,
-// so that replies to requests without a body stay within the caches.
-const ringBuffers = 1024
-
 // uringServer is one thread's event loop: take a batch of completions, commit
 // once, hand over replies and wait in one system call.
 type uringServer struct {
@@ -40,6 +34,8 @@ type uringServer struct {
 	fresh   []uint32 // frames to put in the place of those kept
 	spent   []uint32 // references to give up
 	missing []uint16 // buffers for which there was no frame
+	warm    []byte   // the buffers, if they are not frames
+	bufLen  int      // of one of them
 
 	conns   []*uringConn          // by descriptor
 	orphans map[uint64]*uringConn // gone, with a send still in the kernel
@@ -94,18 +90,9 @@ func (s *uringServer) setup() (err error) {
 	if s.ring, err = uring.New(2048, uring.Options{DeferTaskrun: true, CQEntries: 8192}); err != nil {
 		return err
 	}
-	n := min(ringBuffers, 1<<(bits.Len(uint(s.pool.Free()/4))-1))
-	if n < 1 {
-		return errors.New("pool too small to receive into")
-	}
-	if s.bufs, err = s.ring.RegisterBufRing(0, uint32(n)); err != nil {
+	if err := s.makeBuffers(); err != nil {
 		return err
 	}
-	s.frame = make([]uint32, n)
-	for i := range s.frame {
-		s.missing = append(s.missing, uint16(i))
-	}
-	s.refill()
 	if err := s.accept(); err != nil {
 		return err
 	}
@@ -264,18 +251,11 @@ func (s *uringServer) arm(c *uringConn) error {
 func (s *uringServer) received(c *uringConn, q *uring.CQE) error {
 	if q.Flags&uring.CQEBuffer != 0 {
 		bid := q.BufferID()
-		s.cur, s.kept = s.frame[bid], false
+		b := s.take(bid)
 		if c != nil && q.Res > 0 && !c.close {
-			b := s.pool.Frame(s.cur)
-			s.base = uintptr(unsafe.Pointer(&b[0]))
 			s.reqs += c.feed(b[:q.Res], &s.replies, c)
 		}
-		if s.kept {
-			s.spent = append(s.spent, s.cur)
-			s.missing = append(s.missing, bid)
-		} else {
-			s.provide(bid, s.cur)
-		}
+		s.giveBack(bid)
 	}
 	if c == nil || q.More() || s.conns[c.fd] != c {
 		return nil

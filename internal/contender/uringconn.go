@@ -16,6 +16,7 @@ type uringConn struct {
 	fd      int
 	gen     uint32
 	frags   []pmem.Fragment // of an unfinished body, each with a reference
+	body    []byte          // the same, if it is copied
 	quick   []byte          // one reply in static memory, to be sent if unsent is set
 	unsent  bool
 	last    []byte // the quick reply that went to the kernel last
@@ -36,6 +37,9 @@ func (c *uringConn) piece(p []byte, last bool) error {
 	s := c.srv
 	if s.store.pool == nil {
 		return nil
+	}
+	if s.warm != nil {
+		return s.store.appendPiece(&c.body, p, last)
 	}
 	if len(p) > 0 {
 		s.kept = true
