@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pastenet/paste/internal/tcplisten"
 	"github.com/pastenet/paste/pasteapi"
 )
 
@@ -25,7 +26,7 @@ func (l *loop) accept() {
 
 // acceptAll takes all that are waiting.
 func (l *loop) acceptAll() {
-	for range backlog {
+	for range tcplisten.Backlog {
 		if !l.acceptOne() {
 			return
 		}

@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pastenet/paste/internal/cpupin"
+	"github.com/pastenet/paste/internal/tcplisten"
 	"github.com/pastenet/paste/pmem"
 )
 
@@ -73,7 +75,7 @@ func New(cfg Config, pool *pmem.Pool) (*Server, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, fmt.Errorf("new http server: %w", err)
 	}
-	if err := tryPin(cfg.CPUs); err != nil {
+	if err := cpupin.Try(cfg.CPUs); err != nil {
 		return nil, fmt.Errorf("new http server: %w", err)
 	}
 	s := &Server{pool: pool, maxFrames: inputFrames(&cfg, pool)}
@@ -81,7 +83,7 @@ func New(cfg Config, pool *pmem.Pool) (*Server, error) {
 	if err := cfg.fitBody(pool); err != nil {
 		return nil, fmt.Errorf("new http server: %w", err)
 	}
-	fd, addr, err := listen(cfg.Addr, false)
+	fd, addr, err := tcplisten.Listen(cfg.Addr, false)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +126,7 @@ func (s *Server) Run(ctx context.Context, rings ...Ring) error {
 		s.mu.Unlock()
 		return errors.New("run http server: closed or running already")
 	}
-	fds, err := s.spread(rings)
+	fds, err := tcplisten.Spread(s.fd, s.addr, rings)
 	if err != nil {
 		s.mu.Unlock()
 		return fmt.Errorf("run http server: %w", errors.Join(err, s.Close()))
@@ -150,7 +152,7 @@ func (s *Server) Run(ctx context.Context, rings ...Ring) error {
 			runtime.LockOSThread()
 			if len(s.cfg.CPUs) == 0 {
 				defer runtime.UnlockOSThread()
-			} else if errs[i] = pin(s.cfg.CPUs[i%len(s.cfg.CPUs)]); errs[i] != nil {
+			} else if errs[i] = cpupin.Pin(s.cfg.CPUs[i%len(s.cfg.CPUs)]); errs[i] != nil {
 				s.enter(stopped)
 				return
 			}
@@ -188,36 +190,6 @@ func (s *Server) watchPool(halt func()) (end func()) {
 		close(ended)
 		<-done
 	}
-}
-
-// tryPin finds out in time whether Run can have the CPUs, on a thread that
-// ends with it.
-func tryPin(cpus []int) error {
-	if len(cpus) == 0 {
-		return nil
-	}
-	result := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		var err error
-		for _, cpu := range cpus {
-			err = errors.Join(err, pin(cpu))
-		}
-		result <- err
-	}()
-	return <-result
-}
-
-func pin(cpu int) error {
-	var set unix.CPUSet
-	set.Set(cpu)
-	switch err := unix.SchedSetaffinity(0, &set); {
-	case errors.Is(err, unix.EINVAL):
-		return fmt.Errorf("pin thread to cpu %d: there is no such CPU online that this process may use; /sys/devices/system/cpu/online lists them", cpu)
-	case err != nil:
-		return fmt.Errorf("pin thread to cpu %d: %w", cpu, err)
-	}
-	return nil
 }
 
 // Stats may be called from any goroutine.

@@ -15,6 +15,7 @@ import (
 	"github.com/go-quicktest/qt"
 	"go.uber.org/goleak"
 
+	"github.com/pastenet/paste/internal/tcplisten"
 	"github.com/pastenet/paste/pmem"
 )
 
@@ -255,7 +256,7 @@ func TestStop(t *testing.T) {
 func TestAddressInUse(t *testing.T) {
 	f := serve(t, setup{})
 	_, err := New(Config{Addr: f.addr}, f.pool)
-	qt.Assert(t, qt.ErrorIs(err, ErrAddrInUse))
+	qt.Assert(t, qt.ErrorIs(err, tcplisten.ErrAddrInUse))
 }
 
 func TestListenErrors(t *testing.T) {

@@ -1,4 +1,6 @@
-package httpd
+// Package tcplisten makes the listening sockets of servers whose connections are
+// registered to rings.
+package tcplisten
 
 import (
 	"errors"
@@ -6,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"slices"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -15,9 +16,9 @@ import (
 // ErrAddrInUse says that somebody else listens on the address.
 var ErrAddrInUse = errors.New("address already in use")
 
-// backlog of connections that wait to be accepted; the kernel caps it at
+// Backlog of connections that wait to be accepted; the kernel caps it at
 // net.core.somaxconn.
-const backlog = 8192
+const Backlog = 8192
 
 // endpoint is what to listen on.
 type endpoint struct {
@@ -26,13 +27,13 @@ type endpoint struct {
 	any  bool // of whatever kinds the kernel has
 }
 
-// listen makes a non-blocking listening socket. It is not net.Listen because
+// Listen makes a non-blocking listening socket. It is not net.Listen because
 // that makes multipath TCP listeners, which a sockmap does not take, and
 // because an event loop has no use for the runtime's poller.
 //
-// With share, sockets for which allowSharing was called may have the same
+// With share, sockets for which Spread was called may have the same
 // address.
-func listen(addr string, share bool) (fd int, bound netip.AddrPort, err error) {
+func Listen(addr string, share bool) (fd int, bound netip.AddrPort, err error) {
 	e, err := parseAddr(addr)
 	if err != nil {
 		return -1, bound, fmt.Errorf("listen on %q: %w", addr, err)
@@ -98,7 +99,7 @@ func (e *endpoint) listen(share bool) (fd int, bound netip.AddrPort, err error) 
 		return fd, bound, os.NewSyscallError("bind", err)
 	}
 	// With SO_REUSEADDR two sockets may be bound; only one may listen.
-	if err := unix.Listen(fd, backlog); err != nil {
+	if err := unix.Listen(fd, Backlog); err != nil {
 		return fd, bound, os.NewSyscallError("listen", err)
 	}
 	got, err := unix.Getsockname(fd)
@@ -135,14 +136,29 @@ func allowSharing(fd int) error {
 	return os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1))
 }
 
-// spread makes a listening socket for each ring of several, and has the kernel
+// Placer is a ring of several, to which connections are to come.
+type Placer interface {
+	// Queues is how many NIC queues belong to it.
+	Queues() int
+	// PlaceConnections has the kernel give a new connection to one of several
+	// listening sockets, in the order of the rings.
+	PlaceConnections(listeners ...int) error
+}
+
+// Spread makes a listening socket for each ring of several, and has the kernel
 // give a new connection to the one whose ring its frames arrive at. The first
-// is the server's, and the only one if that is of no use. It was bound alone, so
-// that two servers on one address are still found out.
-func (s *Server) spread(rings []Ring) (fds []int, err error) {
-	fds = []int{s.fd}
-	if len(rings) == 1 || slices.ContainsFunc(rings, func(r Ring) bool { return r.Queues() == 0 }) {
+// is the server's, bound to addr, and the only one if that is of no use. It was
+// bound alone, so that two servers on one address are still found out. The others
+// are the caller's to close.
+func Spread[R Placer](first int, addr netip.AddrPort, rings []R) (fds []int, err error) {
+	fds = []int{first}
+	if len(rings) == 1 {
 		return fds, nil
+	}
+	for _, r := range rings {
+		if r.Queues() == 0 {
+			return fds, nil
+		}
 	}
 	defer func() {
 		if err != nil {
@@ -151,11 +167,11 @@ func (s *Server) spread(rings []Ring) (fds []int, err error) {
 			}
 		}
 	}()
-	if err := allowSharing(s.fd); err != nil {
+	if err := allowSharing(first); err != nil {
 		return fds, err
 	}
 	for range rings[1:] {
-		fd, _, err := listen(s.addr.String(), true)
+		fd, _, err := Listen(addr.String(), true)
 		if err != nil {
 			return fds, err
 		}

@@ -1,4 +1,4 @@
-package httpd
+package tcplisten
 
 import (
 	"fmt"
@@ -23,7 +23,7 @@ func TestListenFamilies(t *testing.T) {
 		{"localhost:0", true, false},
 	} {
 		t.Run(tc.addr, func(t *testing.T) {
-			fd, bound, err := listen(tc.addr, false)
+			fd, bound, err := Listen(tc.addr, false)
 			qt.Assert(t, qt.IsNil(err))
 			defer unix.Close(fd)
 			for host, want := range map[string]bool{"127.0.0.1": tc.v4, "::1": tc.v6} {
@@ -34,7 +34,7 @@ func TestListenFamilies(t *testing.T) {
 				}
 			}
 			// Another server on the same address is found out.
-			_, _, err = listen(bound.String(), false)
+			_, _, err = Listen(bound.String(), false)
 			qt.Check(t, qt.ErrorIs(err, ErrAddrInUse))
 		})
 	}
