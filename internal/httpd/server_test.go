@@ -261,11 +261,11 @@ func TestAddressInUse(t *testing.T) {
 
 func TestListenErrors(t *testing.T) {
 	for _, addr := range []string{"", "1.2.3.4", "1.2.3.4:http", "1.2.3.4:70000", "example.org:80", "192.0.2.1:80", "[fe80::1%nowhere]:80"} {
-		fd, _, err := listen(addr, false)
+		fd, _, err := tcplisten.Listen(addr, false)
 		qt.Check(t, qt.IsNotNil(err), qt.Commentf("%s", addr))
 		qt.Check(t, qt.Equals(fd, -1))
 	}
-	_, _, err := listen("nonsense", false)
+	_, _, err := tcplisten.Listen("nonsense", false)
 	qt.Assert(t, qt.ErrorMatches(err, `listen on "nonsense": want ADDRESS:PORT.*`))
 }
 
