@@ -32,6 +32,8 @@ type Options struct {
 	TxLimit int
 	// Receive says which ways in are used.
 	Receive ReceiveMode
+	// Send says how replies are sent.
+	Send SendMode
 	// XDPMode is used when the Port attaches the NIC itself.
 	XDPMode bpf.XDPMode
 	// BindMode of the AF_XDP sockets on the NIC; Auto takes zero-copy where the
@@ -103,6 +105,9 @@ func (o *Options) complete() error {
 	}
 	if o.Receive == ReceiveCopied && o.Copybreak != 0 {
 		return errors.New("open port: Copybreak is about what is steered, and ReceiveCopied steers nothing: leave one of them out")
+	}
+	if o.Send < SendAuto || o.Send > SendURing {
+		return fmt.Errorf("open port: unknown way to send %v", o.Send)
 	}
 	if o.TxLimit < 1 {
 		return fmt.Errorf("open port: limit of %d bytes to send: must be positive", o.TxLimit)

@@ -71,6 +71,9 @@ func Open(ctx context.Context, o Options) (_ *Port, err error) {
 		}
 		p.rings = append(p.rings, r)
 	}
+	if m := o.Send.means(); m.Missing != nil {
+		o.Logger.Info("replies are sent by a system call for each connection", "why", m.Missing)
+	}
 	if o.NIC != "" {
 		if err := p.openNIC(ctx); err != nil {
 			return nil, fmt.Errorf("open port on %s: %w", o.NIC, err)

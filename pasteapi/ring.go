@@ -80,7 +80,7 @@ func newRing(o *Options, id int) (_ *Ring, err error) {
 	if err := r.wait.Watch(r.tk.PollFd(), wait.NIC); err != nil {
 		return nil, err
 	}
-	if r.out, err = send.New(r.frames, &r.pair.tx, o.Slots, o.TxLimit); err != nil {
+	if r.out, err = send.New(r.frames, &r.pair.tx, o.Slots, o.TxLimit, o.Send.means()); err != nil {
 		return nil, err
 	}
 	r.in = receive.New(r.frames, r.tk, r.wait, receive.Options{Durable: o.DurableAck, ReadFirst: o.Receive == ReceiveAuto})

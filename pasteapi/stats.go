@@ -47,8 +47,8 @@ type ReceiveStats struct {
 
 // SendStats count what goes out.
 type SendStats struct {
-	TxBatches   uint64 `json:"tx_batches"`   // io_uring submissions
-	TxSends     uint64 `json:"tx_sends"`     // sends in them, and single ones
+	TxBatches   uint64 `json:"tx_batches"`   // sent by io_uring
+	TxSends     uint64 `json:"tx_sends"`     // sends, in batches and by themselves
 	TxSlots     uint64 `json:"tx_slots"`     // slots in these
 	TxBytes     uint64 `json:"tx_bytes"`     // taken by the kernel
 	TxPostponed uint64 `json:"tx_postponed"` // slots that waited for their peer

@@ -64,6 +64,13 @@ type ReceiveStatus struct {
 	Why     string      `json:"why"`     // in words
 }
 
+// SendStatus says how a port sends.
+type SendStatus struct {
+	Mode SendMode `json:"mode"` // that was asked for
+	Used SendMode `json:"used"` // SendPlain or SendURing
+	Why  string   `json:"why"`  // in words
+}
+
 // Status describes a port, for people and for `pastectl status`.
 type Status struct {
 	NIC      string            `json:"nic"` // "": none, and then the next two mean nothing
@@ -73,6 +80,7 @@ type Status struct {
 	Injected string            `json:"injected"`       // where payload comes in: "nic", or "device" where that cannot be
 	Lost     string            `json:"lost,omitempty"` // why everything is copied at the moment, although there should be a NIC
 	Receive  ReceiveStatus     `json:"receive"`
+	Send     SendStatus        `json:"send"`
 	Ports    []uint16          `json:"ports"`
 	Queues   []QueueStatus     `json:"queues"`
 	Pool     PoolStatus        `json:"pool"`
@@ -91,6 +99,7 @@ func (p *Port) Status() Status {
 		return s
 	}
 	s.Receive = ReceiveStatus{Mode: p.opts.Receive, Steered: p.nic != nil, Why: p.why}
+	s.Send = p.opts.Send.status()
 	s.Ports = append(s.Ports, p.ports...)
 	s.Lost = p.lost
 	for _, r := range p.rings {

@@ -40,8 +40,10 @@ func (r *Ring) RxSync() (int, error) {
 	return int(v.distance(v.head, v.tail)), nil
 }
 
-// TxSync sends the slots from the last sync up to Head: all of them in one
-// system call, one send per connection, in order for each. It never blocks.
+// TxSync sends the slots from the last sync up to Head: one send per connection, in
+// order for each, all of them in one system call with io_uring (Options.Send), and
+// with all slots of a connection as one message. The kernel has copied what was sent
+// when TxSync returns. It never blocks.
 //
 // What a full socket does not take leaves the ring too: its buffer is
 // exchanged for a free one (NS_BUF_CHANGED), or copied when the pool has none,

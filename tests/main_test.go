@@ -29,6 +29,9 @@ func run(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "tests: "+format+"\n", args...)
 		return 1
 	}
+	if len(os.Args) > 2 && os.Args[1] == withoutURing {
+		return fail("%v", runWithoutURing(os.Args[2:]))
+	}
 	if os.Geteuid() != 0 {
 		return fail("the end-to-end tests make network namespaces: run them as root")
 	}

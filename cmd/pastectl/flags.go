@@ -62,6 +62,11 @@ func receiveFlag(mode *pasteapi.ReceiveMode) pflag.Value {
 	return choice[pasteapi.ReceiveMode]{mode, pasteapi.ParseReceiveMode, "auto|steered|copied"}
 }
 
+// sendFlag makes mode a flag's value.
+func sendFlag(mode *pasteapi.SendMode) pflag.Value {
+	return choice[pasteapi.SendMode]{mode, pasteapi.ParseSendMode, "auto|plain|io_uring"}
+}
+
 // xdpModeFlag makes mode a flag's value.
 func xdpModeFlag(mode *bpf.XDPMode) pflag.Value {
 	return choice[bpf.XDPMode]{mode, bpf.ParseXDPMode, "auto|native|generic"}

@@ -45,6 +45,7 @@ func TestServeUsage(t *testing.T) {
 		{"http --listen :0", "missing --pool.*"},
 		{"http --listen :0 --pool x --persist maybe", `.*unknown persistence "maybe".*`},
 		{"http --listen :0 --pool x --on-full maybe", `.*unknown choice "maybe".*`},
+		{"http --listen :0 --pool x --send maybe", `.*unknown way to send "maybe": must be auto, plain or io_uring.*`},
 		{"http --listen :0 --pool x --rings 0", ".*must be positive.*"},
 		{"http --listen :0 --pool x --busy-poll --spin 1ms", ".*nothing for --spin to say.*"},
 		{"http --listen :0 --pool x --copybreak 100", ".*give --nic too.*"},

@@ -57,6 +57,7 @@ func (o *serveOptions) define(cmd *cobra.Command) {
 	f.IntVar(&port.Rings, "rings", 1, "ring pairs, each with a thread")
 	f.IntVar(&o.cpu, "cpu", -1, "CPU of the first ring's thread, the next ones on the following CPUs; -1: not pinned")
 	f.Var(receiveFlag(&port.Receive), "receive", "ways in: auto steers where the driver has zero-copy or the interface is attached, else it copies small messages and reads large ones")
+	f.Var(sendFlag(&port.Send), "send", "how replies are sent: a system call for each connection, one for many by io_uring, or what costs less on this machine")
 	f.Var(xdpModeFlag(&port.XDPMode), "xdp-mode", "how to attach the interface")
 	f.BoolVar(&o.json, "json", false, "print JSON, one object per line")
 }

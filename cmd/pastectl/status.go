@@ -197,6 +197,9 @@ func printPort(w io.Writer, p pasteapi.LivePort, pinned bool) {
 		way = "steered"
 	}
 	fmt.Fprintf(w, "  receive        %s: %s\n", way, s.Receive.Why)
+	if s.Send.Why != "" {
+		fmt.Fprintf(w, "  send           %s: %s\n", s.Send.Used, s.Send.Why)
+	}
 	if len(s.Ports) > 0 {
 		fmt.Fprintf(w, "  ports          %s\n", join(s.Ports))
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"unsafe"
 
 	"github.com/pastenet/paste/bpf"
 	"github.com/pastenet/paste/internal/uring"
@@ -30,8 +31,8 @@ type Injector struct {
 	tap     *Tap
 	mac     *[6]byte // the device's; nil: packets come in on the NIC
 	order   *bpf.Order
-	partial bool // frames may carry partial checksums (the NIC is a veth)
-	io      *uring.Ring
+	partial bool        // frames may carry partial checksums (the NIC is a veth)
+	io      *uring.Ring // nil where there is none: every packet is a write
 	batch   []packet
 	iovecs  []unix.Iovec // of the merged packets, in the order of the batch
 	serial  uint64       // of the batch
@@ -52,14 +53,19 @@ func New(t *Tap, order *bpf.Order, onNIC, partial bool) (*Injector, error) {
 	if onNIC {
 		mac = nil
 	}
+	j := &Injector{tap: t, mac: mac, order: order, partial: partial, batch: make([]packet, 0, Size), serial: 1}
 	io, err := uring.New(Size, uring.Options{})
+	if errors.Is(err, uring.ErrNotAvailable) {
+		return j, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("create io_uring for injection: %w", err)
 	}
 	if err := io.RegisterFiles(int32(t.fd)); err != nil {
 		return nil, errors.Join(fmt.Errorf("create io_uring for injection: %w", err), io.Close())
 	}
-	return &Injector{tap: t, mac: mac, order: order, partial: partial, io: io, batch: make([]packet, 0, Size), serial: 1}, nil
+	j.io = io
+	return j, nil
 }
 
 // OnNIC says whether packets come in on the NIC, not on the device.
@@ -95,6 +101,8 @@ func (j *Injector) Inject() (failed uint64, err error) {
 	switch {
 	case j.broken != nil:
 		return uint64(len(batch)), j.broken
+	case j.io == nil:
+		failed, err = j.writeAll(batch)
 	case len(batch) == 1 && len(batch[0].more) == 0:
 		failed, err = j.write(&batch[0])
 	default:
@@ -125,14 +133,45 @@ func fatal(errno unix.Errno) error {
 	return nil
 }
 
+// writeAll injects packets one after the other.
+func (j *Injector) writeAll(batch []packet) (failed uint64, err error) {
+	for i := range batch {
+		n, e := uint64(0), error(nil)
+		if p := &batch[i]; len(p.more) > 0 {
+			n, e = j.writev(p)
+		} else {
+			n, e = j.write(p)
+		}
+		failed += n
+		err = errors.Join(err, e)
+	}
+	return failed, err
+}
+
+// writev injects a lone packet that was merged.
+func (j *Injector) writev(p *packet) (failed uint64, err error) {
+	j.iovecs = j.iovecs[:0]
+	j.gather(p)
+	_, _, errno := unix.RawSyscall(unix.SYS_WRITEV, uintptr(j.tap.fd), uintptr(unsafe.Pointer(&j.iovecs[0])), uintptr(len(j.iovecs)))
+	if errno == 0 {
+		return 0, nil
+	}
+	return 1, fatal(errno)
+}
+
+// gather adds the parts of a merged packet to the iovecs.
+func (j *Injector) gather(p *packet) {
+	p.finish()
+	iov := unix.Iovec{Base: (*byte)(p.header)}
+	iov.SetLen(int(p.len))
+	j.iovecs = append(append(j.iovecs, iov), p.more...)
+}
+
 func (j *Injector) submit(batch []packet) (failed uint64, err error) {
 	j.iovecs = j.iovecs[:0]
 	for i := range batch {
 		if p := &batch[i]; len(p.more) > 0 {
-			p.finish()
-			iov := unix.Iovec{Base: (*byte)(p.header)}
-			iov.SetLen(int(p.len))
-			j.iovecs = append(append(j.iovecs, iov), p.more...)
+			j.gather(p)
 		}
 	}
 	at := 0

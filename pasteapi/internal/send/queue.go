@@ -71,6 +71,8 @@ type backlog struct {
 	held    int // frames that wait
 	blocked map[*Queue]struct{}
 	events  []Event
+	iov     []unix.Iovec // of the message that resume sends
+	msg     unix.Msghdr
 }
 
 // postpone takes the buffer of a slot, n bytes from off on, into the
@@ -110,11 +112,13 @@ func (b *backlog) postpone(q *Queue, frame uint32, off, n int) (other uint32) {
 	return other
 }
 
+// resumeBatch is how many items one system call sends when a socket has room again.
+const resumeBatch = 128
+
 // resume continues a queue when its socket has room again.
 func (b *backlog) resume(q *Queue) {
 	for len(q.items) > 0 {
-		i := &q.items[0]
-		n := b.send(q.fd, b.bytesOf(i))
+		n := b.sendMsg(q.fd, b.message(q.items[:min(len(q.items), resumeBatch)]))
 		if busy(n) {
 			return // an event follows, or Retry tries again
 		}
@@ -124,17 +128,41 @@ func (b *backlog) resume(q *Queue) {
 		}
 		b.Bytes += uint64(n)
 		q.bytes -= n
-		i.off += uint16(n)
-		if i.len -= uint16(n); i.len == 0 {
-			b.free(i)
-			q.items = q.items[1:]
-		}
+		b.consume(q, n)
 	}
 	q.items = nil
 	delete(b.blocked, q)
 	if q.stuck {
 		q.stuck = false
 		b.events = append(b.events, Event{FD: q.fd, Kind: Free})
+	}
+}
+
+// message makes one message of items. It is valid until the next call.
+func (b *backlog) message(items []item) *unix.Msghdr {
+	b.iov = b.iov[:0]
+	for k := range items {
+		bytes := b.bytesOf(&items[k])
+		iov := unix.Iovec{Base: &bytes[0]}
+		iov.SetLen(len(bytes))
+		b.iov = append(b.iov, iov)
+	}
+	b.msg = unix.Msghdr{Iov: &b.iov[0]}
+	b.msg.SetIovlen(len(b.iov))
+	return &b.msg
+}
+
+// consume takes n bytes that the kernel has taken out of a queue.
+func (b *backlog) consume(q *Queue, n int) {
+	for n > 0 {
+		i := &q.items[0]
+		taken := min(n, int(i.len))
+		n -= taken
+		i.off += uint16(taken)
+		if i.len -= uint16(taken); i.len == 0 {
+			b.free(i)
+			q.items = q.items[1:]
+		}
 	}
 }
 

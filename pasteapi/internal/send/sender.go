@@ -33,25 +33,29 @@ var noChain = chain{-1, -1}
 type Sender struct {
 	backlog
 	slots  Slots
-	io     *uring.Ring
-	ready  []*Queue // that have a chain
-	next   []int32  // by slot: the next one of the same connection
+	io     *uring.Ring // nil: every send is a system call
+	ready  []*Queue    // that have a chain
+	next   []int32     // by slot: the next one of the same connection
 	iovecs []unix.Iovec
 	msgs   []unix.Msghdr
 }
 
 // New returns a sender for a ring of n slots. limit is the most bytes that may
 // wait for one connection.
-func New(f *frames.Frames, s Slots, n, limit int) (*Sender, error) {
-	io, err := uring.New(uint32(min(n, 1024)), uring.Options{})
-	if err != nil {
+func New(f *frames.Frames, s Slots, n, limit int, m Means) (*Sender, error) {
+	out := &Sender{
+		backlog: backlog{frames: f, limit: limit, blocked: map[*Queue]struct{}{}},
+		slots:   s, next: make([]int32, n),
+		iovecs: make([]unix.Iovec, 0, n), msgs: make([]unix.Msghdr, 0, n),
+	}
+	if !m.URing {
+		return out, nil
+	}
+	var err error
+	if out.io, err = uring.New(uint32(min(n, 1024)), uring.Options{}); err != nil {
 		return nil, fmt.Errorf("create io_uring: %w", err)
 	}
-	return &Sender{
-		backlog: backlog{frames: f, limit: limit, blocked: map[*Queue]struct{}{}},
-		slots:   s, io: io, next: make([]int32, n),
-		iovecs: make([]unix.Iovec, 0, n), msgs: make([]unix.Msghdr, 0, n),
-	}, nil
+	return out, nil
 }
 
 // Add puts a slot that is not empty into the batch.
@@ -82,15 +86,16 @@ func (s *Sender) keep(q *Queue, i uint32, taken int) {
 	}
 }
 
-// Send sends the batch, one send for each connection, in one system call. It
-// never blocks. What a full socket does not take is taken out of its slots.
+// Send sends the batch, one send for each connection. It never blocks. What a full
+// socket does not take is taken out of its slots.
 func (s *Sender) Send() error {
 	rest := s.ready
 	s.ready = s.ready[:0]
-	if len(rest) == 1 && rest[0].chain.first == rest[0].chain.last {
-		// A plain send is quicker than a batch of one.
-		v := s.slots.Slot(uint32(rest[0].chain.first))
-		s.sent(rest[0], s.send(rest[0].fd, s.frames.Bytes(v.Frame)[v.Off:v.End]))
+	if s.io == nil || len(rest) == 1 {
+		// Of one send a system call of its own is quicker than a batch.
+		for _, q := range rest {
+			s.sent(q, s.plain(q))
+		}
 		return nil
 	}
 	for len(rest) > 0 {
@@ -101,6 +106,16 @@ func (s *Sender) Send() error {
 		rest = rest[n:]
 	}
 	return nil
+}
+
+// plain sends a connection's chain in a system call of its own.
+func (s *Sender) plain(q *Queue) int {
+	if q.chain.first == q.chain.last {
+		v := s.slots.Slot(uint32(q.chain.first))
+		return s.send(q.fd, s.frames.Bytes(v.Frame)[v.Off:v.End])
+	}
+	s.iovecs, s.msgs = s.iovecs[:0], s.msgs[:0]
+	return s.sendMsg(q.fd, s.gather(q))
 }
 
 // submit sends the chains of as many connections as one system call may. With
@@ -147,6 +162,11 @@ func (s *Sender) prepare(q *Queue, sqe *uring.SQE) {
 		sqe.Send(q.fd, unsafe.Pointer(&s.frames.Bytes(v.Frame)[v.Off]), uint32(v.End-v.Off), sendFlags)
 		return
 	}
+	sqe.SendMsg(q.fd, s.gather(q), sendFlags)
+}
+
+// gather makes a message of a chain.
+func (s *Sender) gather(q *Queue) *unix.Msghdr {
 	first := len(s.iovecs)
 	for i := q.chain.first; i >= 0; i = s.next[i] {
 		v := s.slots.Slot(uint32(i))
@@ -160,7 +180,7 @@ func (s *Sender) prepare(q *Queue, sqe *uring.SQE) {
 	s.msgs = append(s.msgs, unix.Msghdr{Iov: &s.iovecs[first]})
 	m := &s.msgs[len(s.msgs)-1]
 	m.SetIovlen(len(s.iovecs) - first)
-	sqe.SendMsg(q.fd, m, sendFlags)
+	return m
 }
 
 // sent accounts for the result of a connection's chain: bytes taken, or a
@@ -233,5 +253,10 @@ func (s *Sender) Events() []Event {
 	return e
 }
 
-// Close releases the io_uring. Queues must have been dropped.
-func (s *Sender) Close() error { return s.io.Close() }
+// Close releases what sends. Queues must have been dropped.
+func (s *Sender) Close() error {
+	if s.io == nil {
+		return nil
+	}
+	return s.io.Close()
+}

@@ -2,12 +2,14 @@ package send
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"testing"
 
 	"github.com/go-quicktest/qt"
+	"github.com/pastenet/paste/internal/uring"
 	"github.com/pastenet/paste/pasteapi/internal/frames"
 	"github.com/pastenet/paste/pmem"
 	"golang.org/x/sys/unix"
@@ -26,7 +28,7 @@ type bench struct {
 	out    *Sender
 }
 
-func newBench(t *testing.T, limit int) *bench {
+func newBench(t *testing.T, limit int, m Means) *bench {
 	t.Helper()
 	b := &bench{slots: make(slots, 64)}
 	var err error
@@ -39,7 +41,7 @@ func newBench(t *testing.T, limit int) *bench {
 	for i := range b.slots {
 		b.slots[i].Frame = bufs[i]
 	}
-	b.out, err = New(b.frames, b.slots, len(b.slots), limit)
+	b.out, err = New(b.frames, b.slots, len(b.slots), limit, m)
 	qt.Assert(t, qt.IsNil(err))
 	t.Cleanup(func() {
 		qt.Check(t, qt.IsNil(b.out.Close()))
@@ -49,6 +51,12 @@ func newBench(t *testing.T, limit int) *bench {
 		qt.Check(t, qt.IsNil(b.pool.Close()))
 	})
 	return b
+}
+
+// byEach runs a test with each means.
+func byEach(t *testing.T, test func(*testing.T, Means)) {
+	t.Run("plain", func(t *testing.T) { test(t, Means{}) })
+	t.Run("io_uring", func(t *testing.T) { test(t, Means{URing: true}) })
 }
 
 // put writes a payload into slot i, at off.
@@ -73,8 +81,10 @@ func pair(t *testing.T) (*Queue, net.Conn) {
 }
 
 // TestOrder: the slots of several connections, mixed, arrive in order for each.
-func TestOrder(t *testing.T) {
-	b := newBench(t, 1<<20)
+func TestOrder(t *testing.T) { byEach(t, testOrder) }
+
+func testOrder(t *testing.T, m Means) {
+	b := newBench(t, 1<<20, m)
 	var queues [3]*Queue
 	var peers [3]net.Conn
 	for i := range queues {
@@ -100,8 +110,10 @@ func TestOrder(t *testing.T) {
 
 // TestFullSocket: what a full socket does not take waits in its order, delays
 // nobody else, and its connection is stuck until all of it was taken.
-func TestFullSocket(t *testing.T) {
-	b := newBench(t, 1<<20)
+func TestFullSocket(t *testing.T) { byEach(t, testFullSocket) }
+
+func testFullSocket(t *testing.T, m Means) {
+	b := newBench(t, 1<<20, m)
 	slow, slowPeer := pair(t)
 	quick, quickPeer := pair(t)
 	var want []byte
@@ -141,8 +153,10 @@ func TestFullSocket(t *testing.T) {
 
 // TestOverflowAndDeath: a peer that does not read is given up at the limit, one
 // that has gone at once, and what they had waiting goes back.
-func TestOverflowAndDeath(t *testing.T) {
-	b := newBench(t, 100_000)
+func TestOverflowAndDeath(t *testing.T) { byEach(t, testOverflowAndDeath) }
+
+func testOverflowAndDeath(t *testing.T, m Means) {
+	b := newBench(t, 100_000, m)
 	slow, _ := pair(t)
 	dead, deadPeer := pair(t)
 	deadPeer.Close()
@@ -165,4 +179,85 @@ func TestOverflowAndDeath(t *testing.T) {
 	dropped := b.out.Dropped
 	b.out.Add(slow, 0)
 	qt.Check(t, qt.Equals(b.out.Dropped, dropped+1))
+}
+
+// TestOneSend: many slots of one connection are one message, sent from where they
+// are, and more than a message can have leave in their order all the same.
+func TestOneSend(t *testing.T) { byEach(t, testOneSend) }
+
+func testOneSend(t *testing.T, m Means) {
+	b := newBench(t, 1<<20, m)
+	q, peer := pair(t)
+	other, _ := pair(t)
+	var want []byte
+	for i := range 40 {
+		payload := bytes.Repeat([]byte{byte(i)}, 1000+i)
+		b.put(i, i, payload)
+		b.out.Add(q, uint32(i))
+		want = append(want, payload...)
+	}
+	b.put(50, 0, []byte("other"))
+	b.out.Add(other, 50)
+	qt.Assert(t, qt.IsNil(b.out.Send()))
+	got := make([]byte, len(want))
+	_, err := io.ReadFull(peer, got)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.IsTrue(bytes.Equal(got, want)))
+	qt.Check(t, qt.Equals(b.out.Sends, 2))
+	qt.Check(t, qt.Equals(b.out.Slots, 41))
+	if m.URing {
+		qt.Check(t, qt.Equals(b.out.Syscalls, 1))
+	} else {
+		qt.Check(t, qt.Equals(b.out.Syscalls, 2))
+	}
+}
+
+// TestChoose: what costs less is chosen, and plain sends where nothing else is.
+func TestChoose(t *testing.T) {
+	none := fmt.Errorf("%w: switched off", uring.ErrNotAvailable)
+	for _, tc := range []struct {
+		costs Costs
+		err   error
+		uring bool
+		why   string
+	}{
+		{Costs{Plain: 600, URing: 290}, nil, true, "a send costs 600 ns by a system call of its own and 290 ns in a batch of io_uring"},
+		{Costs{Plain: 300, URing: 287}, nil, false, "a send costs 300 ns by a system call of its own and 287 ns in a batch of io_uring, which pays from a difference of 50 ns on"},
+		{Costs{}, none, false, "io_uring is not available: switched off"},
+		{Costs{}, unix.EMFILE, false, "the costs could not be measured: too many open files"},
+	} {
+		m := choose(tc.costs, tc.err)
+		qt.Check(t, qt.Equals(m.URing, tc.uring))
+		qt.Check(t, qt.Equals(m.Why, tc.why))
+		qt.Check(t, qt.ErrorIs(m.Missing, tc.err))
+	}
+}
+
+// TestMeasure: both means have cost something.
+func TestMeasure(t *testing.T) {
+	c, err := Measure()
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.IsTrue(c.Plain > 0 && c.URing > 0), qt.Commentf("%v", c))
+}
+
+// TestResumeTogether: what waits for a socket leaves in few system calls when there
+// is room again, not in one for each slot.
+func TestResumeTogether(t *testing.T) {
+	b := newBench(t, 1<<20, Means{})
+	q, peer := pair(t)
+	for q.Bytes() < 200_000 {
+		for i := range 60 {
+			b.put(i, 0, make([]byte, 2000))
+			b.out.Add(q, uint32(i))
+		}
+		qt.Assert(t, qt.IsNil(b.out.Send()))
+	}
+	waits, calls := q.Bytes(), b.out.Syscalls
+	_, err := io.ReadFull(peer, make([]byte, b.out.Bytes))
+	qt.Assert(t, qt.IsNil(err))
+	b.out.Resume(q)
+	left := q.Bytes()
+	qt.Check(t, qt.IsTrue(waits-left > 50_000), qt.Commentf("%d of %d bytes still wait", left, waits))
+	qt.Check(t, qt.IsTrue(b.out.Syscalls-calls <= 4), qt.Commentf("%d system calls", b.out.Syscalls-calls))
+	b.out.Drop(q)
 }

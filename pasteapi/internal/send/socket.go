@@ -32,6 +32,16 @@ func (c *Counters) send(fd int, b []byte) int {
 	return int(n)
 }
 
+// sendMsg is send of several buffers.
+func (c *Counters) sendMsg(fd int, m *unix.Msghdr) int {
+	c.Syscalls++
+	n, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(m)), sendFlags)
+	if errno != 0 {
+		return -int(errno)
+	}
+	return int(n)
+}
+
 // busy says whether a send's result means that the socket is full.
 func busy(res int) bool {
 	return res == -int(unix.EAGAIN) || res == -int(unix.EINTR) || res == -int(unix.ENOBUFS)
