@@ -57,6 +57,9 @@ type Options struct {
 	// with others; negative, or with DurableAck: none. Where a connection's large
 	// segments are on their way, its small ones follow them.
 	Copybreak int
+	// Stages has each ring measure how long the stages of receiving take (StageStats):
+	// some readings of the clock per batch, whose cost is taken off.
+	Stages bool
 	// BPFFS is where `pastectl attach` pinned the NIC; "" = /sys/fs/bpf.
 	BPFFS string
 	// Logger is told what an operator would want to know: how the NIC was opened,

@@ -83,7 +83,11 @@ func newRing(o *Options, id int) (_ *Ring, err error) {
 	if r.out, err = send.New(r.frames, &r.pair.tx, o.Slots, o.TxLimit, o.Send.means()); err != nil {
 		return nil, err
 	}
-	r.in = receive.New(r.frames, r.tk, r.wait, receive.Options{Durable: o.DurableAck, ReadFirst: o.Receive == ReceiveAuto})
+	var clock *receive.Clock
+	if o.Stages {
+		clock = receive.NewClock()
+	}
+	r.in = receive.New(r.frames, r.tk, r.wait, receive.Options{Clock: clock, Durable: o.DurableAck, ReadFirst: o.Receive == ReceiveAuto})
 	return r, nil
 }
 

@@ -3,6 +3,8 @@ package pasteapi
 import (
 	"sync/atomic"
 	"unsafe"
+
+	"github.com/pastenet/paste/pasteapi/internal/receive"
 )
 
 // Stats are the counters of a ring since Open.
@@ -10,6 +12,7 @@ type Stats struct {
 	RingStats
 	ReceiveStats
 	SendStats
+	StageStats
 }
 
 // RingStats count what a ring does as a whole.
@@ -54,6 +57,17 @@ type SendStats struct {
 	TxPostponed uint64 `json:"tx_postponed"` // slots that waited for their peer
 	TxDropped   uint64 `json:"tx_dropped"`   // slots for unregistered sockets
 	TxFailed    uint64 `json:"tx_failed"`    // connections given up in sending
+}
+
+// StageStats say how long the stages of receiving took, in nanoseconds, exclusive of
+// each other. All are 0 without Options.Stages.
+type StageStats struct {
+	HarvestNs uint64 `json:"harvest_ns"` // descriptors from the NIC queues, and free frames to them
+	TicketNs  uint64 `json:"ticket_ns"`  // parsing, looking up the connection, tickets
+	InjectNs  uint64 `json:"inject_ns"`  // the system calls that inject, TCP and its programs included
+	DeliverNs uint64 `json:"deliver_ns"` // the verdict program's deliveries, into the order of connections
+	SocketNs  uint64 `json:"socket_ns"`  // system calls that read from sockets
+	EmitNs    uint64 `json:"emit_ns"`    // filling slots
 }
 
 const statFields = unsafe.Sizeof(Stats{}) / 8
@@ -107,5 +121,18 @@ func (r *Ring) count() Stats {
 			TxBatches: out.Batches, TxSends: out.Sends, TxSlots: out.Slots, TxBytes: out.Bytes,
 			TxPostponed: out.Postponed, TxDropped: out.Dropped, TxFailed: out.FailedConns,
 		},
+		StageStats: r.stages(),
+	}
+}
+
+func (r *Ring) stages() StageStats {
+	clock := r.in.Clock()
+	if clock == nil {
+		return StageStats{}
+	}
+	ns := func(s receive.Stage) uint64 { return uint64(clock.Time[s]) }
+	return StageStats{
+		HarvestNs: ns(receive.Harvest), TicketNs: ns(receive.Ticket), InjectNs: ns(receive.Inject),
+		DeliverNs: ns(receive.Deliver), SocketNs: ns(receive.Socket), EmitNs: ns(receive.Emit),
 	}
 }

@@ -23,6 +23,7 @@ const flagCopied = 0x8000
 type copied struct {
 	frames   *frames.Frames
 	count    *Counters
+	clock    *Clock
 	tk       *bpf.Ticket
 	steered  *steered
 	ready    *ready
@@ -37,7 +38,9 @@ type copied struct {
 func (w *copied) pending() bool { return !w.short && w.tk.Pending() }
 
 func (w *copied) fetch() error {
+	was := w.clock.enter(Deliver)
 	w.readDeliveries()
+	w.clock.enter(was)
 	return nil
 }
 

@@ -18,6 +18,8 @@ const readLeast = 8 << 10
 
 // Emit fills slots, connection by connection.
 func (r *Receiver) Emit(to Slots) {
+	was := r.clock.enter(Emit)
+	defer func() { r.clock.enter(was) }()
 	done := 0
 	for _, s := range r.ready.streams {
 		if !r.emit(s, to) {

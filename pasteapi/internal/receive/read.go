@@ -15,6 +15,7 @@ const readBatch = 32
 type read struct {
 	frames  *frames.Frames
 	count   *Counters
+	clock   *Clock
 	ready   *ready
 	waiting []*Stream // bytes that the kernel has not queued yet, or no frame for them
 }
@@ -138,8 +139,10 @@ func (w *read) free(s *Stream) {
 // recv reads from a socket without blocking.
 func (w *read) recv(fd int, b []byte, flags int) (int, unix.Errno) {
 	w.count.Syscalls++
+	was := w.clock.enter(Socket)
 	n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])),
 		uintptr(len(b)), uintptr(unix.MSG_DONTWAIT|flags), 0, 0)
+	w.clock.enter(was)
 	if errno != 0 {
 		return -1, errno
 	}
@@ -149,9 +152,11 @@ func (w *read) recv(fd int, b []byte, flags int) (int, unix.Errno) {
 // recvv reads into several buffers without blocking.
 func (w *read) recvv(fd int, iov []unix.Iovec) (int, unix.Errno) {
 	w.count.Syscalls++
+	was := w.clock.enter(Socket)
 	msg := unix.Msghdr{Iov: &iov[0]}
 	msg.SetIovlen(len(iov))
 	n, _, errno := unix.RawSyscall(unix.SYS_RECVMSG, uintptr(fd), uintptr(unsafe.Pointer(&msg)), unix.MSG_DONTWAIT)
+	w.clock.enter(was)
 	if errno != 0 {
 		return -1, errno
 	}

@@ -20,6 +20,7 @@ type Watcher interface {
 type Receiver struct {
 	Counters
 	frames    *frames.Frames
+	clock     *Clock
 	steered   steered
 	copied    copied
 	read      read
@@ -37,21 +38,23 @@ type Options struct {
 	// ReadFirst has connections that are not steered read from their sockets, until
 	// they have brought little for a while.
 	ReadFirst bool
+	// Clock measures the stages; nil: nobody does.
+	Clock *Clock
 }
 
 // New returns a receiver without a NIC. The programs behind tk stay the
 // caller's.
 func New(f *frames.Frames, tk *bpf.Ticket, w Watcher, o Options) *Receiver {
-	r := &Receiver{frames: f, readFirst: o.ReadFirst}
+	r := &Receiver{frames: f, clock: o.Clock, readFirst: o.ReadFirst}
 	r.steered = steered{
-		frames: f, count: &r.Counters, durable: o.Durable,
+		frames: f, count: &r.Counters, clock: o.Clock, durable: o.Durable,
 		tickets: newTickets(tk.Table()), flows: conns.NewFlows[Stream](), holders: map[*Stream]struct{}{}, scratch: make([]xsk.Desc, harvestBatch),
 	}
 	r.copied = copied{
-		frames: f, count: &r.Counters, tk: tk, steered: &r.steered,
+		frames: f, count: &r.Counters, clock: o.Clock, tk: tk, steered: &r.steered,
 		ready: &r.ready, watch: w, byCookie: map[uint64]*Stream{}, removed: map[uint64]struct{}{},
 	}
-	r.read = read{frames: f, count: &r.Counters, ready: &r.ready}
+	r.read = read{frames: f, count: &r.Counters, clock: o.Clock, ready: &r.ready}
 	r.switcher = switcher{copied: &r.copied, read: &r.read, watch: w, ready: &r.ready}
 	r.ways = [...]way{&r.steered, &r.copied, &r.switcher, &r.read}
 	return r
@@ -79,6 +82,9 @@ func (r *Receiver) Detach() error {
 // Recall takes back the frames that a NIC had that was detached, and whose queues
 // are closed.
 func (r *Receiver) Recall() { r.frames.Recall() }
+
+// Clock measures the stages; nil: nobody does.
+func (r *Receiver) Clock() *Clock { return r.clock }
 
 // Queues is the number of NIC queues.
 func (r *Receiver) Queues() int { return len(r.steered.nics) }

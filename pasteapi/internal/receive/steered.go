@@ -24,6 +24,7 @@ const (
 type steered struct {
 	frames  *frames.Frames
 	count   *Counters
+	clock   *Clock
 	nics    []*xsk.Socket // this ring's NIC queues
 	steer   *bpf.Steer    // nil without a NIC
 	order   *bpf.Order    // the same
@@ -62,6 +63,12 @@ func (w *steered) pending() bool {
 
 // fetch takes what the NIC has received and injects it.
 func (w *steered) fetch() error {
+	if len(w.nics) == 0 {
+		w.starved = false
+		return nil
+	}
+	was := w.clock.enter(Harvest)
+	defer func() { w.clock.enter(was) }()
 	if !w.full {
 		for _, s := range w.nics {
 			w.harvest(s)
@@ -82,12 +89,14 @@ func (w *steered) fetch() error {
 func (w *steered) harvest(s *xsk.Socket) {
 	n := s.Receive(w.scratch[:min(harvestBatch, w.inj.Room())])
 	w.count.Frames += uint64(n)
+	was := w.clock.enter(Ticket)
 	for i := range w.scratch[:n] {
 		d := &w.scratch[i]
 		frame, at := w.frames.At(d.Addr)
 		w.frames.Arrived(frame)
 		w.inject(frame, at, uint16(d.Len))
 	}
+	w.clock.enter(was)
 }
 
 // inject puts a frame into the batch, with a ticket when its connection is
@@ -177,7 +186,9 @@ func (w *steered) injectBatch() error {
 			return fmt.Errorf("make received payload durable: %w", err)
 		}
 	}
+	was := w.clock.enter(Inject)
 	failed, err := w.inj.Inject()
+	w.clock.enter(was)
 	w.tickets.batch++
 	w.count.Syscalls++
 	w.count.InjectFailed += failed
