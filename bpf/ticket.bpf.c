@@ -166,7 +166,7 @@ INLINE __u32 cut_repeated(struct __sk_buff *ctx, struct passed *p, __u32 overlap
 	return 0;
 }
 
-// lose notes that a record could not be written.
+// lose notes that a record could not be written, or was not wanted.
 INLINE void lose(struct control *ctl, const __u64 *cookie, struct passed *p, __u32 seq, __u32 len)
 {
 	struct passed lost = { .first = seq, .next = seq + len, .lost = 1 };
@@ -176,6 +176,12 @@ INLINE void lose(struct control *ctl, const __u64 *cookie, struct passed *p, __u
 		remember(ctl, cookie, &lost);
 	__sync_fetch_and_add(&ctl->overflows, 1);
 	count(TICKET_OVERFLOW);
+}
+
+// stopped says whether user space wants no more records of a socket.
+INLINE int stopped(struct control *ctl, const __u64 *cookie)
+{
+	return *(volatile __u32 *)&ctl->stopping && bpf_map_lookup_elem(&ticket_stopped, cookie);
 }
 
 // record makes the record for an skb, with its ticket, or its bytes, if that can be.
@@ -235,7 +241,9 @@ int paste_verdict(struct __sk_buff *ctx)
 
 	__u32 ticket = ctx->priority, outcome = TICKET_NO_TICKET;
 	__u32 flags = tcp_flags & TCP_FIN ? DELIVERY_FIN : 0;
-	struct delivery *d = record(ctx, cookie, seq, len, &ticket, &flags, &outcome);
+	struct delivery *d = 0;
+	if (!stopped(ctl, &cookie))
+		d = record(ctx, cookie, seq, len, &ticket, &flags, &outcome);
 	if (!d) {
 		lose(ctl, &cookie, passed, seq, len);
 		return SK_PASS;

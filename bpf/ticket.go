@@ -87,6 +87,7 @@ func LoadTicket(o TicketOptions) (_ *Ticket, err error) {
 	if o.MaxConns > 0 {
 		spec.Maps[ticketMapTicketSockets].MaxEntries = uint32(o.MaxConns)
 		spec.Maps[ticketMapTicketPassed].MaxEntries = uint32(o.MaxConns)
+		spec.Maps[ticketMapTicketStopped].MaxEntries = uint32(o.MaxConns)
 	}
 
 	t := &Ticket{}
@@ -216,7 +217,7 @@ func (t *Ticket) RemoveSocket(cookie uint64) error {
 	if err != nil {
 		err = fmt.Errorf("remove socket from map: %w", err)
 	}
-	return errors.Join(err, t.forget(cookie))
+	return errors.Join(err, t.forget(cookie), t.forgetStopped(cookie))
 }
 
 // Next returns the next delivery, or nil when there is none. It is valid until

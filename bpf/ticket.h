@@ -57,6 +57,7 @@ struct control {
 	__u32 passing;	 // entries in ticket_passed
 	__u32 nic;	 // index of the interface that injected packets come in on;
 			 // 0: the injection device
+	__u32 stopping;	 // entries in ticket_stopped
 };
 
 enum ticket_counter {
@@ -114,6 +115,15 @@ struct {
 	__type(key, __u64);
 	__type(value, struct passed);
 } ticket_passed SEC(".maps");
+
+// Sockets of which user space wants no more records: what comes has to stay in the
+// kernel, so that the peer's window closes.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u64);
+	__type(value, __u32);
+} ticket_stopped SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

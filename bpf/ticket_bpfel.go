@@ -19,6 +19,7 @@ type ticketControl struct {
 	Overflows uint32
 	Passing   uint32
 	Nic       uint32
+	Stopping  uint32
 }
 
 type ticketDelivery struct {
@@ -91,6 +92,7 @@ const (
 	ticketMapTicketPassed     = "ticket_passed"
 	ticketMapTicketSockets    = "ticket_sockets"
 	ticketMapTicketStats      = "ticket_stats"
+	ticketMapTicketStopped    = "ticket_stopped"
 	ticketMapTicketTable      = "ticket_table"
 	ticketProgPasteTag        = "paste_tag"
 	ticketProgPasteVerdict    = "paste_verdict"
@@ -151,6 +153,7 @@ type ticketMapSpecs struct {
 	TicketPassed     *ebpf.MapSpec `ebpf:"ticket_passed"`
 	TicketSockets    *ebpf.MapSpec `ebpf:"ticket_sockets"`
 	TicketStats      *ebpf.MapSpec `ebpf:"ticket_stats"`
+	TicketStopped    *ebpf.MapSpec `ebpf:"ticket_stopped"`
 	TicketTable      *ebpf.MapSpec `ebpf:"ticket_table"`
 }
 
@@ -185,6 +188,7 @@ type ticketMaps struct {
 	TicketPassed     *ebpf.Map `ebpf:"ticket_passed"`
 	TicketSockets    *ebpf.Map `ebpf:"ticket_sockets"`
 	TicketStats      *ebpf.Map `ebpf:"ticket_stats"`
+	TicketStopped    *ebpf.Map `ebpf:"ticket_stopped"`
 	TicketTable      *ebpf.Map `ebpf:"ticket_table"`
 }
 
@@ -195,6 +199,7 @@ func (m *ticketMaps) Close() error {
 		m.TicketPassed,
 		m.TicketSockets,
 		m.TicketStats,
+		m.TicketStopped,
 		m.TicketTable,
 	)
 }

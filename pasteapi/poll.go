@@ -155,6 +155,7 @@ func (r *Ring) handle(ev *wait.Event) {
 	if ev.Mask&unix.EPOLLOUT != 0 {
 		r.out.Resume(&c.out)
 	}
+	r.hasRoom(c, ev.Mask)
 	if ev.Mask&unix.EPOLLIN != 0 {
 		r.in.Input(&c.in)
 	}

@@ -53,6 +53,9 @@ type conn struct {
 	out     send.Queue
 	owner   syscall.Conn // of the descriptor; nil: the application
 	closing bool         // CloseAfterSend
+	stuck   bool         // its peer does not take what is sent
+	held    bool         // Hold
+	room    bool         // WatchRoom
 	gone    bool         // it is not registered any more
 }
 

@@ -135,11 +135,11 @@ func (r *Ring) settle() {
 		}
 		switch e.Kind {
 		case send.Stuck:
+			c.stuck = true
 			r.in.Hold(&c.in)
 		case send.Free:
-			// A device that takes nothing any more shows in the next sync; TCP
-			// sends again.
-			_ = r.in.Release(&c.in)
+			c.stuck = false
+			r.goOn(c)
 		case send.Failed:
 			r.in.DropHeld(&c.in)
 			r.in.End(&c.in, e.Cause)

@@ -187,6 +187,7 @@ func (w *copied) unclaimed(d *bpf.Delivery) {
 func (w *copied) copy(s *Stream, data []byte) {
 	w.count.Copied++
 	w.count.CopiedBytes += uint64(len(data))
+	w.limit(s, len(data))
 	for len(data) > 0 {
 		f, ok := w.frames.Take()
 		if !ok {
@@ -240,7 +241,9 @@ func (w *copied) overflowed() []*Stream {
 func (w *copied) overflow(s *Stream) {
 	s.lost = true
 	w.fromSocket(s, true)
-	w.count.Overflowed++
+	if s.beyond >= 0 { // else it was wanted
+		w.count.Overflowed++
+	}
 	if o, _ := w.tk.Overflowed(s.Cookie); s.wants() {
 		if s.synced && int32(s.next-o.First) > 0 {
 			s.push(piece{kind: inSocket, skip: s.next - o.First})

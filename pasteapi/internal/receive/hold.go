@@ -75,3 +75,22 @@ func (w *steered) dropMost() (n int) {
 	w.freeHeld(most)
 	return n
 }
+
+// beyondMost is how many bytes the verdict may copy of a connection that is paused
+// before it has to leave them in the socket.
+const beyondMost = 64 << 10
+
+// limit ends the copying for a connection of which too much comes while nothing is
+// wanted: its bytes stay in the socket from then on, and its peer's window closes.
+func (w *copied) limit(s *Stream, n int) {
+	if !s.paused || s.beyond < 0 {
+		return
+	}
+	if s.beyond += n; s.beyond <= beyondMost {
+		return
+	}
+	w.count.Syscalls++
+	if w.tk.StopSocket(s.Cookie) == nil { // else the next delivery tries again
+		s.beyond = -1
+	}
+}

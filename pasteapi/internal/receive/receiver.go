@@ -2,6 +2,7 @@ package receive
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/pastenet/paste/bpf"
 	"github.com/pastenet/paste/pasteapi/internal/conns"
@@ -100,7 +101,8 @@ func (r *Receiver) Starved() bool { return r.steered.starved }
 // event comes: bytes that the kernel queues late, the end of a connection, or
 // deliveries for which there were no frames.
 func (r *Receiver) Waiting() bool {
-	return len(r.read.waiting)+len(r.hungup) > 0 || r.copied.short
+	return len(r.read.waiting) > 0 || r.copied.short ||
+		slices.ContainsFunc(r.hungup, func(s *Stream) bool { return !s.paused })
 }
 
 // Pending says whether a Fetch may find something, without a system call.
@@ -197,9 +199,13 @@ func (r *Receiver) Hold(s *Stream) {
 // Release ends Hold. What was held back comes first.
 func (r *Receiver) Release(s *Stream) error {
 	s.paused = false
+	s.beyond = min(s.beyond, 0)
 	r.ready.add(s)
 	return r.steered.release(s)
 }
+
+// FromSocket says whether a connection is read from its socket.
+func (r *Receiver) FromSocket(s *Stream) bool { return s.socket }
 
 // Held is how many frames are held.
 func (r *Receiver) Held() int { return r.steered.held }

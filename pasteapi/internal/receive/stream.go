@@ -33,11 +33,12 @@ type Stream struct {
 // the verdict copies it, or it is read.
 type reading struct {
 	socket bool  // its bytes wait in the socket, to be read
-	paused bool  // not now: its peer does not take what is sent to it
+	paused bool  // not now: nothing more of it is wanted for a while
 	lost   bool  // for good: deliveries of it were lost
 	large  bool  // for good: it has brought much at once
 	small  uint8 // so many small reads in a row
 	hint   int   // bytes that a read may bring
+	beyond int   // bytes that the verdict has copied while it was paused; < 0: no more of that
 }
 
 // mergeKey says where a connection's last segment is.

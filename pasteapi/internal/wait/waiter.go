@@ -69,6 +69,9 @@ func New(spin time.Duration) (_ *Waiter, err error) {
 	return w, nil
 }
 
+// FD is a descriptor that is readable while Wait would find something.
+func (w *Waiter) FD() int { return w.epoll }
+
 func (w *Waiter) control(op, fd int, kind Kind, events uint32) error {
 	ev := unix.EpollEvent{Events: events, Fd: int32(fd), Pad: int32(kind)}
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(w.epoll, op, fd, &ev))
