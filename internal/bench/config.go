@@ -115,7 +115,7 @@ func (c *Config) fill() error {
 	if c.raw() != contender.NotRaw && c.Size > maxRaw {
 		return fmt.Errorf("size of %d bytes: want 1 MiB at most for %s", c.Size, c.Workload)
 	}
-	for _, k := range c.Others {
+	for _, k := range append(contender.Adapted(), c.Others...) {
 		names = append(names, string(k))
 	}
 	if c.Connections < 1 || c.Connections > 20000 {

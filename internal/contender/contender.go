@@ -10,7 +10,9 @@
 //     messages fit a frame these lie in the pool, persisted in place, and those that
 //     hold bodies are exchanged for fresh ones. Else they fit the message, stay warm, and
 //     bodies are stored as epoll's. The replies of a batch leave in one system call.
-//   - go-net: package net, a goroutine per connection.
+//   - go-net: package net, a goroutine per connection; go-net-paste is the same program
+//     on package ringnet.
+//   - net-http: net/http over package net, and net-http-paste over package ringnet.
 //
 // Bodies that arrive in one batch share one commit of the log, and no reply to a
 // body is sent before that commit.
@@ -35,10 +37,17 @@ const (
 	Epoll   Kind = "epoll"
 	IOUring Kind = "io_uring"
 	GoNet   Kind = "go-net"
+
+	GoNetPaste   Kind = "go-net-paste"
+	NetHTTP      Kind = "net-http"
+	NetHTTPPaste Kind = "net-http-paste"
 )
 
 // Kinds lists the contenders.
 func Kinds() []Kind { return []Kind{Epoll, IOUring, GoNet} }
+
+// Adapted lists those that show what an unchanged Go program gains by package ringnet.
+func Adapted() []Kind { return []Kind{GoNetPaste, NetHTTP, NetHTTPPaste} }
 
 // Raw is what a server does with a stream of bytes that is not HTTP.
 type Raw string
@@ -109,8 +118,10 @@ func Run(ctx context.Context, cfg Config) error {
 		run = runEpoll
 	case IOUring:
 		run = runUring
-	case GoNet:
+	case GoNet, GoNetPaste:
 		run = runGoNet
+	case NetHTTP, NetHTTPPaste:
+		run = runNetHTTP
 	}
 	err := errors.New("unknown contender")
 	if run != nil {

@@ -5,6 +5,9 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+
+	"github.com/pastenet/paste/pasteapi"
+	"github.com/pastenet/paste/ringnet"
 )
 
 // goNet is the server that a Go programmer writes: a goroutine and a buffer per
@@ -18,10 +21,18 @@ type goNet struct {
 	closed bool
 }
 
-func runGoNet(ctx context.Context, cfg *Config) error {
+// listener listens by package net, or over a ring.
+func listener(ctx context.Context, cfg *Config) (net.Listener, error) {
+	if cfg.Kind == GoNetPaste || cfg.Kind == NetHTTPPaste {
+		return ringnet.Listen(ctx, "tcp", cfg.Addr.String(), pasteapi.Options{})
+	}
 	var lc net.ListenConfig
 	lc.SetMultipathTCP(false) // as the others
-	ln, err := lc.Listen(ctx, "tcp", cfg.Addr.String())
+	return lc.Listen(ctx, "tcp", cfg.Addr.String())
+}
+
+func runGoNet(ctx context.Context, cfg *Config) error {
+	ln, err := listener(ctx, cfg)
 	if err != nil {
 		return err
 	}
