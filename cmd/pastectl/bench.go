@@ -42,6 +42,7 @@ and, if asked for:
 		newBenchWorkloadCmd(e, loadgen.Echo),
 		newBenchWorkloadCmd(e, loadgen.Sink),
 		newBenchMatrixCmd(e),
+		newBenchStagesCmd(e),
 		newBenchServerCmd(e),
 	)
 	return cmd
@@ -55,6 +56,12 @@ func newBenchWorkloadCmd(e env, w loadgen.Workload) *cobra.Command {
 
 func newBenchMatrixCmd(e env) *cobra.Command {
 	cmd := benchcli.NewMatrixCmd(benchcli.Setup{Name: "pastectl bench", Stdout: e.stdout, Progress: e.stderr})
+	cmd.Args = noArgs
+	return cmd
+}
+
+func newBenchStagesCmd(e env) *cobra.Command {
+	cmd := benchcli.NewStagesCmd(benchcli.Setup{Name: "pastectl bench", Stdout: e.stdout, Progress: e.stderr})
 	cmd.Args = noArgs
 	return cmd
 }

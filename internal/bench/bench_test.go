@@ -46,7 +46,7 @@ func testConfig(t *testing.T) Config {
 		t.Fatal("CPUs 0 and 1 are needed")
 	}
 	return Config{Workload: loadgen.WAL, Connections: 10, Size: 512, Duration: 200 * time.Millisecond, Warmup: 50 * time.Millisecond,
-		Rounds: 2, Contenders: []string{"epoll", "go-net"}, ServerCPU: 1, ClientCPU: 0, PoolSize: 32 << 20, Prefix: "bn"}
+		Rounds: 2, Contenders: []string{"epoll", "go-net"}, ServerCPU: 1, ClientCPU: 0, PoolSize: 32 << 20, Network: Network{Prefix: "bn"}}
 }
 
 func TestRun(t *testing.T) {
@@ -264,8 +264,8 @@ func TestServeArgumentsRoundTrip(t *testing.T) {
 
 func TestParseCounts(t *testing.T) {
 	for line, want := range map[string]counts{
-		`{"requests":5,"syscalls":6}`: {5, 6},
-		`{"event":"stopped","port":{"nic":"x","stats":{"syscalls":7}},"http":{"requests":8,"x":1}}`: {8, 7},
+		`{"requests":5,"syscalls":6}`: {Requests: 5, Syscalls: 6},
+		`{"event":"stopped","port":{"nic":"x","stats":{"syscalls":7}},"http":{"requests":8,"x":1}}`: {Requests: 8, Syscalls: 7},
 	} {
 		got, ok := parseCounts([]byte(line))
 		qt.Check(t, qt.IsTrue(ok))

@@ -36,8 +36,8 @@ func newCandidate(ctx context.Context, cfg *Config, name, pool string) (_ *candi
 	if base, exe, ok := strings.Cut(name, "@"); ok {
 		s.name, s.exe = base, exe
 	}
-	if slices.Contains(cfg.Others, contender.Kind(name)) {
-		if s.exe = cfg.OthersExe; s.exe == "" {
+	if slices.Contains(cfg.Others.Kinds, contender.Kind(name)) {
+		if s.exe = cfg.Others.Exe; s.exe == "" {
 			s.exe = "/proc/self/exe"
 		}
 	}
@@ -132,6 +132,9 @@ func (s *candidate) load(ctx context.Context, p Progress) (*Sample, error) {
 	var cpuErr error
 	load.OnWindow = func(open bool) {
 		t, err := readCPUTimes(s.cfg.ServerCPU, s.cfg.ClientCPU)
+		if s.cfg.hooks.window != nil {
+			err = errors.Join(err, s.cfg.hooks.window(open))
+		}
 		if err != nil {
 			cpuErr = err
 		} else if open {
@@ -210,6 +213,9 @@ func (s *candidate) command() []string {
 		}
 		if c.Workload == loadgen.WAL || isPaste(s.name) {
 			serve.Pool, serve.PoolSize = s.pool, c.PoolSize
+		}
+		if c.hooks.serve != nil {
+			c.hooks.serve(&serve)
 		}
 		return append([]string{s.exe}, serve.args()...)
 	}

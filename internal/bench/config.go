@@ -64,27 +64,44 @@ type Config struct {
 	// BusyPoll makes servers and client poll without sleeping, for very few
 	// connections.
 	BusyPoll bool
-	// Wire makes the veth pairs behave more like a wire, see netlab.Config.
-	Wire bool
-	// RPS receives by packet steering instead of threaded NAPI, see netlab.Pin.
-	RPS                  bool
+	Network
 	ServerCPU, ClientCPU int
 	PoolSize             int64
 	// Dir on a tmpfs for the pools; /dev/shm when empty.
 	Dir string
 	// Exe is a program that understands the commands "bench server" (Serve) and
 	// "serve http"; this one when empty.
-	Exe string
-	// Others are contenders, besides ours, that the program OthersExe, this very one when
-	// empty, serves by its command "bench server".
-	Others    []contender.Kind
-	OthersExe string
-	// Prefix of the lab's names, see netlab.Config.
-	Prefix string
+	Exe    string
+	Others Others
 	// Custom, if set, brings a workload and contenders of its own.
 	Custom *Custom
 	// Progress, if set, is called now and then from one goroutine at a time.
 	Progress func(Progress)
+	hooks    hooks
+}
+
+// Network says how the veth pairs are made.
+type Network struct {
+	// Wire makes them behave more like a wire, see netlab.Config.
+	Wire bool
+	// RPS receives by packet steering instead of threaded NAPI, see netlab.Pin.
+	RPS bool
+	// Prefix of their names, see netlab.Config.
+	Prefix string
+}
+
+// Others are contenders besides ours.
+type Others struct {
+	Kinds []contender.Kind
+	// Exe is the program that serves them by its command "bench server"; this very one when
+	// empty.
+	Exe string
+}
+
+// hooks are for measurements within the package; any may be nil.
+type hooks struct {
+	serve  func(*ServeConfig)    // changes what a server that is not HTTP is told
+	window func(open bool) error // is called when the measured window opens and closes
 }
 
 // Custom is a workload with its contenders.
@@ -115,7 +132,7 @@ func (c *Config) fill() error {
 	if c.raw() != contender.NotRaw && c.Size > maxRaw {
 		return fmt.Errorf("size of %d bytes: want 1 MiB at most for %s", c.Size, c.Workload)
 	}
-	for _, k := range append(contender.Adapted(), c.Others...) {
+	for _, k := range append(contender.Adapted(), c.Others.Kinds...) {
 		names = append(names, string(k))
 	}
 	if c.Connections < 1 || c.Connections > 20000 {

@@ -134,12 +134,12 @@ func TestMatrix(t *testing.T) {
 		seen[c.String()] = true
 		qt.Check(t, qt.Equals(c.Share == 0 || seen[c.closed()], true), qt.Commentf("%s", c))
 		cfg := testConfig(t)
-		cfg.Workload, cfg.Size, cfg.Connections, cfg.Contenders, cfg.Others = c.Workload, c.Size, c.Connections, c.contenders(), nil
+		cfg.Workload, cfg.Size, cfg.Connections, cfg.Contenders, cfg.Others = c.Workload, c.Size, c.Connections, c.contenders(), Others{}
 		for _, b := range c.Bars {
 			qt.Check(t, qt.SliceContains(cfg.Contenders, b.Who))
 			qt.Check(t, qt.SliceContains(cfg.Contenders, b.To))
 			if b.Who == toGnet || b.To == toGnet {
-				cfg.Others = append(cfg.Others, toGnet)
+				cfg.Others.Kinds = append(cfg.Others.Kinds, toGnet)
 			}
 		}
 		qt.Check(t, qt.IsNil(cfg.fill()), qt.Commentf("%s", c))

@@ -21,48 +21,56 @@ type ringServer struct {
 	bytes    uint64
 }
 
-// runRing serves until ctx ends, by the interface nic or, without one, by copy.
-func runRing(ctx context.Context, cfg *contender.Config, nic string, receive pasteapi.ReceiveMode) (err error) {
+// runRing serves until ctx ends, by an interface or, without one, by
+// copy. It returns the ring's counters if that measures its stages.
+func runRing(ctx context.Context, cfg *contender.Config, sc *ServeConfig) (stages *pasteapi.Stats, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	o := pasteapi.Options{NIC: nic, Pool: cfg.Pool, Receive: receive}
+	o := pasteapi.Options{NIC: sc.NIC, Pool: cfg.Pool, Receive: sc.Receive, Stages: sc.Stages}
+	if sc.Stages && sc.Receive == pasteapi.ReceiveSteered {
+		o.Copybreak = -1
+	}
 	if cfg.BusyPoll {
 		o.Spin = -1
 	}
 	port, err := pasteapi.Open(ctx, o)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, port.Close()) }()
 	s := &ringServer{cfg: cfg, ring: port.Ring(0)}
 	ln, addr, err := contender.Listen(cfg.Addr)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer unix.Close(ln)
 	s.listener = ln
 	if err := errors.Join(s.ring.Watch(ln), port.Steer(addr.Port())); err != nil {
-		return err
+		return nil, err
 	}
 	defer context.AfterFunc(ctx, s.ring.Wake)()
 	cfg.Ready(addr)
 	for ctx.Err() == nil {
 		if _, err := s.ring.Poll(-1); err != nil {
-			return err
+			return nil, err
 		}
 		if err := s.batch(); err != nil {
-			return err
+			return nil, err
 		}
 		if len(s.ring.Ready()) > 0 {
 			if err := s.accept(); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
 	size := uint64(max(cfg.ResponseBytes, 1))
 	cfg.Stats.Requests.Store(s.bytes / size)
-	cfg.Stats.Syscalls.Store(port.Status().Stats.Syscalls)
-	return nil
+	stats := port.Status().Stats
+	cfg.Stats.Syscalls.Store(stats.Syscalls)
+	if !sc.Stages {
+		return nil, nil
+	}
+	return &stats, nil
 }
 
 func (s *ringServer) batch() error {

@@ -26,15 +26,19 @@ type ServeConfig struct {
 	NIC           string         `json:"nic,omitempty"` // of PASTE
 	BusyPoll      bool           `json:"busy_poll"`
 	// Receive says which ways in PASTE uses.
-	Receive  pasteapi.ReceiveMode `json:"receive"`
-	Pool     string               `json:"pool,omitempty"` // empty: bodies are forgotten
-	PoolSize int64                `json:"pool_size,omitempty"`
+	Receive pasteapi.ReceiveMode `json:"receive"`
+	// Stages has PASTE measure its stages; and then, if it steers, each payload.
+	Stages   bool   `json:"stages,omitempty"`
+	Pool     string `json:"pool,omitempty"` // empty: bodies are forgotten
+	PoolSize int64  `json:"pool_size,omitempty"`
 }
 
 // counts is what a server has done in its whole life.
 type counts struct {
 	Requests uint64 `json:"requests"`
 	Syscalls uint64 `json:"syscalls"`
+	// Stats of a ring that measures its stages.
+	Stats *pasteapi.Stats `json:"stats,omitempty"`
 }
 
 // lastLine is the last line that a server writes to its standard output: counts, or
@@ -80,10 +84,14 @@ func Serve(ctx context.Context, args []string, out io.Writer, others ...Server) 
 		return fmt.Errorf("bench server: %w", err)
 	}
 	stats := new(contender.Stats)
+	var ring *pasteapi.Stats
 	cfg := contender.Config{Kind: s.Kind, Addr: s.Addr, ResponseBytes: s.ResponseBytes, MessageBytes: s.MessageBytes, Raw: s.Raw, BusyPoll: s.BusyPoll, Stats: stats,
 		Ready: func(a netip.AddrPort) { fmt.Fprintf(out, "listening on %s\n", a) }}
 	if s.Kind == Paste {
-		cfg.Other = func(ctx context.Context, cfg *contender.Config) error { return runRing(ctx, cfg, s.NIC, s.Receive) }
+		cfg.Other = func(ctx context.Context, cfg *contender.Config) (err error) {
+			ring, err = runRing(ctx, cfg, &s)
+			return err
+		}
 	}
 	for _, o := range others {
 		if o.Kind == s.Kind {
@@ -106,5 +114,5 @@ func Serve(ctx context.Context, args []string, out io.Writer, others ...Server) 
 	if err := contender.Run(ctx, cfg); err != nil {
 		return err
 	}
-	return json.NewEncoder(out).Encode(counts{Requests: stats.Requests.Load(), Syscalls: stats.Syscalls.Load()})
+	return json.NewEncoder(out).Encode(counts{Requests: stats.Requests.Load(), Syscalls: stats.Syscalls.Load(), Stats: ring})
 }

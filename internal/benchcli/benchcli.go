@@ -30,6 +30,10 @@ func AddFlags(f *pflag.FlagSet, cfg *bench.Config, out *Output, contenders []str
 
 func addCommonFlags(f *pflag.FlagSet, cfg *bench.Config, out *Output, contenders []string) {
 	f.StringSliceVar(&cfg.Contenders, "contenders", contenders, "who takes part")
+	addMeasureFlags(f, cfg, out)
+}
+
+func addMeasureFlags(f *pflag.FlagSet, cfg *bench.Config, out *Output) {
 	f.IntVar(&cfg.ServerCPU, "server-cpu", 1, "CPU of the server")
 	f.IntVar(&cfg.ClientCPU, "client-cpu", 0, "CPU of the client")
 	f.BoolVar(&out.JSON, "json", false, "print JSON")

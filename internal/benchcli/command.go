@@ -40,7 +40,7 @@ var workloads = map[loadgen.Workload]struct {
 // NewCmd is the command that measures servers under a workload of loadgen but KV.
 func NewCmd(w loadgen.Workload, setup Setup) *cobra.Command {
 	what := workloads[w]
-	cfg := bench.Config{Workload: w, Others: setup.Others}
+	cfg := bench.Config{Workload: w, Others: bench.Others{Kinds: setup.Others}}
 	size, poolSize := what.bytes, bytesize.Size(256<<20)
 	out := Output{Stdout: setup.Stdout, Progress: setup.Progress}
 	cmd := &cobra.Command{

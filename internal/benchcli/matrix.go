@@ -80,7 +80,7 @@ func (m *matrix) run(ctx context.Context) (err error) {
 	if m.quick {
 		m.cfg.Rounds, m.cfg.Duration, m.cfg.Warmup = 1, 300*time.Millisecond, 20*time.Millisecond
 	}
-	m.cfg.PoolSize, m.cfg.Others = int64(m.poolSize), []contender.Kind{Gnet}
+	m.cfg.PoolSize, m.cfg.Others = int64(m.poolSize), bench.Others{Kinds: []contender.Kind{Gnet}}
 	report, err := m.begin()
 	if err != nil {
 		return err
@@ -96,7 +96,7 @@ func (m *matrix) run(ctx context.Context) (err error) {
 			return err
 		}
 		defer release()
-		m.cfg.OthersExe, plot = found, plotBy(ctx, found)
+		m.cfg.Others.Exe, plot = found, plotBy(ctx, found)
 		if err != nil {
 			fmt.Fprintf(m.out.Progress, "%v\n", err)
 			report.Absent, plot = map[string]string{string(Gnet): "it needs pastebench"}, nil

@@ -256,7 +256,7 @@ func (d *demo) compare(ctx context.Context) error {
 		Warmup: 300 * time.Millisecond, Duration: d.BenchTime, Rounds: 2,
 		Contenders: []string{bench.Paste, "epoll"},
 		ServerCPU:  d.cpus[0], ClientCPU: d.cpus[1],
-		PoolSize: d.poolSize, Dir: d.Dir, Exe: d.Exe, Prefix: "demo", Progress: d.Bench,
+		PoolSize: d.poolSize, Dir: d.Dir, Exe: d.Exe, Network: bench.Network{Prefix: "demo"}, Progress: d.Bench,
 	})
 	if err != nil {
 		return err
