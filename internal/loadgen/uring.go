@@ -18,15 +18,18 @@ const (
 	opSend    = 1
 	maxBufs   = 8192
 	maxInRing = 4096
+	pushAfter = 32
 )
 
-// uringEngine receives by multishot and sends whatever a batch of completions
-// has made due in the same system call that waits for the next batch.
+// uringEngine receives by multishot and sends what a batch of completions has made due
+// in bursts, the last of them in the system call that waits for the next batch.
 type uringEngine struct {
 	g    *generator
 	ring *uring.Ring
 	bufs *uring.BufRing
 	mem  []byte
+	// queued are sends that the kernel was not told of yet.
+	queued int
 }
 
 func newUringEngine(g *generator) (_ *uringEngine, err error) {
@@ -116,6 +119,21 @@ func (e *uringEngine) send(c *conn) error {
 	s.Send(c.fd, unsafe.Pointer(&req[0]), uint32(len(req)), unix.MSG_NOSIGNAL|unix.MSG_WAITALL)
 	s.SetFlags(uring.FlagCQESkip)
 	s.SetUserData(userData(c, opSend))
+	e.queued++
+	return nil
+}
+
+// push hands over what is queued when that is enough, so that the server has work while
+// the rest of a batch is looked at: else with some hundred connections client and
+// server wait for each other.
+func (e *uringEngine) push() error {
+	if e.queued < pushAfter {
+		return nil
+	}
+	e.queued = 0
+	if _, err := e.ring.Submit(); err != nil && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EAGAIN) {
+		return fmt.Errorf("load generator: %w", err)
+	}
 	return nil
 }
 
@@ -144,7 +162,11 @@ func (e *uringEngine) loop() error {
 			}
 			e.complete(c)
 			e.ring.Advance(1)
+			if err := e.push(); err != nil {
+				return err
+			}
 		}
+		e.queued = 0 // the rest goes with the wait
 		e.bufs.Advance()
 		g.Live.Requests.Add(g.res.Acked - acked)
 		if g.down > 0 {
