@@ -2,6 +2,7 @@
 package wait
 
 import (
+	"errors"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,7 @@ const (
 	User                   // a descriptor of the application's
 	Connection             // a registered socket
 	wake
+	alarmed
 )
 
 // Event is an event of a descriptor.
@@ -43,6 +45,7 @@ type Waiter struct {
 	raw    []unix.EpollEvent
 	events []Event
 	spin   int64 // nanoseconds; negative: for ever
+	alarm  alarm
 	gap    int64 // average of how long waits have taken lately, nanoseconds
 
 	mu     sync.Mutex // of wakeFD, which any goroutine may write to
@@ -54,7 +57,7 @@ type Waiter struct {
 // New returns a waiter that spins for as long as spin before it sleeps, while that
 // pays; negative: it never sleeps.
 func New(spin time.Duration) (_ *Waiter, err error) {
-	w := &Waiter{epoll: -1, wakeFD: -1, raw: make([]unix.EpollEvent, 256), spin: int64(spin)}
+	w := &Waiter{epoll: -1, wakeFD: -1, alarm: alarm{fd: -1}, raw: make([]unix.EpollEvent, 256), spin: int64(spin)}
 	if w.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, os.NewSyscallError("epoll_create", err)
 	}
@@ -62,7 +65,11 @@ func New(spin time.Duration) (_ *Waiter, err error) {
 		w.Close()
 		return nil, os.NewSyscallError("eventfd", err)
 	}
-	if err := w.Watch(w.wakeFD, wake); err != nil {
+	if err := w.alarm.make(); err != nil {
+		w.Close()
+		return nil, err
+	}
+	if err := errors.Join(w.Watch(w.wakeFD, wake), w.control(unix.EPOLL_CTL_ADD, w.alarm.fd, alarmed, unix.EPOLLIN|unix.EPOLLET)); err != nil {
 		w.Close()
 		return nil, err
 	}
@@ -110,7 +117,7 @@ func (w *Waiter) Unwatch(fd int) error {
 // limit. An interrupting signal counts as no event. woken says whether Wake was
 // called. Events are valid until the next call.
 func (w *Waiter) Wait(ms int) (events []Event, woken bool, err error) {
-	n, err := w.wait(ms)
+	n, err := w.sleep(ms)
 	if err != nil && err != unix.EINTR {
 		return nil, false, os.NewSyscallError("epoll_wait", err)
 	}
@@ -123,41 +130,14 @@ func (w *Waiter) Wait(ms int) (events []Event, woken bool, err error) {
 			w.Syscalls++
 			_, _ = unix.Read(w.wakeFD, b[:])
 			woken = true
+		case alarmed:
+			w.alarm.set = false
 		case NIC:
 		default:
 			w.events = append(w.events, Event{Kind(ev.Pad), int(ev.Fd), ev.Events})
 		}
 	}
 	return w.events, woken, nil
-}
-
-// wait sleeps for events. Under load it does not sleep for long, and the first
-// millisecond is spent in a system call that the Go runtime does not know of:
-// told of each sleep, it would give the processor away and wake its monitor
-// thread to have it taken back, every time.
-func (w *Waiter) wait(ms int) (int, error) {
-	n, err := w.poll(min(max(ms, -ms), 1))
-	if ms == 0 || n > 0 || err != nil || ms == 1 {
-		return n, err
-	}
-	if ms > 0 {
-		ms--
-	}
-	w.Syscalls++
-	return unix.EpollWait(w.epoll, w.raw, ms)
-}
-
-func (w *Waiter) poll(ms int) (int, error) {
-	w.Syscalls++
-	if ms > 0 {
-		w.Sleeps++
-	}
-	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(w.epoll), uintptr(unsafe.Pointer(&w.raw[0])),
-		uintptr(len(w.raw)), uintptr(ms), 0, 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), nil
 }
 
 // Wake makes the current or the next Wait return. It may be called from any
@@ -209,7 +189,7 @@ func (w *Waiter) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var err error
-	for _, fd := range []*int{&w.epoll, &w.wakeFD} {
+	for _, fd := range []*int{&w.epoll, &w.wakeFD, &w.alarm.fd} {
 		if *fd >= 0 {
 			if e := unix.Close(*fd); err == nil {
 				err = os.NewSyscallError("close", e)
