@@ -142,5 +142,5 @@ func TestCopyForSmall(t *testing.T) {
 // copyAfter and copyFrom are as in package receive.
 const (
 	copyAfter = 16
-	copyFrom  = 5
+	copyFrom  = 48
 )

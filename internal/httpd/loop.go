@@ -144,9 +144,12 @@ func (l *loop) run() error {
 	return nil
 }
 
-// earlyReplies is after how many answers of a batch its replies leave, so that the
-// clients work while the rest is processed. A push costs a system call.
-const earlyReplies = 32
+// earlyReplies is after how many answers of a batch of so many payloads its replies
+// leave, so that the clients work while the rest is processed: at the latest when a
+// quarter of it is done. Each push may cost the wake-up of a client's CPU.
+func earlyReplies(payloads uint32) uint64 {
+	return uint64(min(max(payloads/4, 4), 32))
+}
 
 // stashSize is how many frames for copies are taken from the pool at once.
 const stashSize = 128
@@ -159,7 +162,7 @@ func (l *loop) batch() error {
 	}
 	// Where a commit is a sync of a disk, the whole batch shares one.
 	early := l.s.pool.Backing() != pmem.BackingFile
-	pushed := l.n.Requests
+	pushed, burst := l.n.Requests, earlyReplies(l.rx.Space())
 	for ; i != l.rx.Tail; i = l.rx.Next(i) {
 		slot := l.rx.Slot(i)
 		c := l.find(slot.Fd())
@@ -178,7 +181,7 @@ func (l *loop) batch() error {
 			return err
 		}
 		l.seg = segment{}
-		if early && l.n.Requests-pushed >= earlyReplies {
+		if early && l.n.Requests-pushed >= burst {
 			pushed = l.n.Requests
 			if err := l.push(); err != nil {
 				return err

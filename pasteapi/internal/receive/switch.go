@@ -10,8 +10,8 @@ const (
 	copyAfter = 16
 	// copyFrom is from how many connections on that saves more than it costs: to
 	// wake a sleeping ring up the verdict has to send its CPU an interrupt, while a
-	// socket's own wake-up is a function call.
-	copyFrom = 5
+	// socket's own wake-up is a function call, so that it takes large batches to pay.
+	copyFrom = 48
 )
 
 // switcher puts connections that are read, but bring little, under the verdict. A
