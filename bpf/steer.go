@@ -156,24 +156,29 @@ func attach(n *nic, mode XDPMode) (*Steer, error) {
 }
 
 // attachLink links prog to n in the wanted mode and notes what came of it.
-func (s *Steer) attachLink(n *nic, prog *ebpf.Program, mode XDPMode) error {
-	var err error
+func (s *Steer) attachLink(n *nic, prog *ebpf.Program, mode XDPMode) (err error) {
+	if s.link, s.info.Fallback, err = linkXDP(n, prog, mode); err != nil {
+		return err
+	}
+	return s.describe(n.name)
+}
+
+// linkXDP links prog to n in the wanted mode. fallback says why ModeAuto ended in
+// generic mode.
+func linkXDP(n *nic, prog *ebpf.Program, mode XDPMode) (l link.Link, fallback string, err error) {
 	switch mode {
 	case ModeNative, ModeGeneric:
-		s.link, err = attachXDP(n, prog, mode)
+		l, err = attachXDP(n, prog, mode)
 	case ModeAuto:
-		s.link, err = attachXDP(n, prog, ModeNative)
+		l, err = attachXDP(n, prog, ModeNative)
 		if errors.Is(err, ErrNoNativeXDP) {
-			s.info.Fallback = err.Error()
-			s.link, err = attachXDP(n, prog, ModeGeneric)
+			fallback = err.Error()
+			l, err = attachXDP(n, prog, ModeGeneric)
 		}
 	default:
 		err = fmt.Errorf("interface %s: unknown XDP mode %d", n.name, mode)
 	}
-	if err != nil {
-		return err
-	}
-	return s.describe(n.name)
+	return l, fallback, err
 }
 
 // describe fills s.info from what the kernel says about the link and the NIC.
@@ -262,6 +267,8 @@ func (n *nic) holder(id uint32) string {
 	name := programName(id)
 	remedy := fmt.Sprintf("remove it first (`ip link set %s xdp off`, or with the tool that attached it)", n.name)
 	switch {
+	case name == rawProgPasteRaw:
+		remedy = "stop the program that has raw ports on it (`pastectl switch`, or one with package netmap)"
 	case name != steerProgPasteSteer:
 	case otherMountNS():
 		remedy = "stop the application that attached it for its own lifetime; or, if it is pinned, enter the network namespace alone (`nsenter --net=/run/netns/NAME`), for this mount namespace does not see its pins"

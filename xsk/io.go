@@ -20,6 +20,9 @@ func (s *Socket) Queue() int { return s.queue }
 // ZeroCopy reports whether the socket was bound in zero-copy mode, as the kernel tells it.
 func (s *Socket) ZeroCopy() bool { return s.zeroCopy }
 
+// MultiBuffer reports whether frames may be in several buffers.
+func (s *Socket) MultiBuffer() bool { return s.multi }
+
 // Mode is the mode that was obtained: Copy or ZeroCopy.
 func (s *Socket) Mode() BindMode {
 	if s.zeroCopy {

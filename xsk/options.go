@@ -70,6 +70,11 @@ type Options struct {
 	// FillNeedsWakeup and TxNeedsWakeup. Recommended with zero-copy.
 	NeedWakeup bool
 
+	// MultiBuffer (XDP_USE_SG) has a frame that one buffer is too small for received
+	// into several, and lets a frame be sent from several: DescMore. In zero-copy mode
+	// few drivers can (ErrNotSupported); with Auto, others get copy mode.
+	MultiBuffer bool
+
 	BusyPoll *BusyPoll // nil: none
 
 	// TxBudget is the most descriptors that one KickTx sends in copy mode: 32 up to

@@ -15,7 +15,7 @@ import (
 type Desc struct {
 	Addr    uint64 // offset into the UMEM, bytes
 	Len     uint32 // bytes
-	Options uint32 // DescTxMetadata, or 0
+	Options uint32 // DescMore, DescTxMetadata, or 0
 }
 
 // Socket is an AF_XDP socket that is bound to one queue of one device. See the package
@@ -33,6 +33,7 @@ type Socket struct {
 	netns      uint64 // cookie: the same ifindex may exist in several namespaces
 	zeroCopy   bool
 	needWakeup bool
+	multi      bool
 	txBudget   int
 }
 
@@ -51,7 +52,7 @@ var settleTries = int(20 * time.Second / settleStep)
 //
 // The first socket of a Umem registers the memory with the kernel, later ones
 // share that (XDP_SHARED_UMEM); each has its own rings. The kernel insists that
-// sharing sockets agree on copy or zero-copy and on NeedWakeup. Where this one
+// sharing sockets agree on copy or zero-copy, on NeedWakeup and on MultiBuffer. Where this one
 // differs from all that are open (a veth beside a zero-copy NIC, say), the
 // memory is registered once more for it. With Auto, a socket takes the mode of
 // those that are open, if its device has it: open the device that can do
@@ -91,7 +92,7 @@ func Open(u *Umem, o Options) (*Socket, error) {
 func (u *Umem) open(name string, o Options) (*Socket, error) {
 	var zc, cp *Socket // any open socket of each kind: a registration lives as long as one of its sockets
 	for _, s := range u.sockets {
-		if s.needWakeup != o.NeedWakeup {
+		if s.needWakeup != o.NeedWakeup || s.multi != o.MultiBuffer {
 			continue
 		}
 		if s.zeroCopy {
@@ -127,7 +128,7 @@ func (u *Umem) bind(name string, o Options, mode BindMode, peer *Socket) (_ *Soc
 	case err != nil:
 		return nil, fmt.Errorf("create socket: %w", err)
 	}
-	s := &Socket{umem: u, fd: fd, shift: u.shift, ifindex: o.Ifindex, name: name, queue: o.Queue, needWakeup: o.NeedWakeup}
+	s := &Socket{umem: u, fd: fd, shift: u.shift, ifindex: o.Ifindex, name: name, queue: o.Queue, needWakeup: o.NeedWakeup, multi: o.MultiBuffer}
 	for _, r := range s.rings() {
 		r.reset()
 	}
@@ -174,6 +175,9 @@ func (u *Umem) bind(name string, o Options, mode BindMode, peer *Socket) (_ *Soc
 		}
 		if o.NeedWakeup {
 			sa.Flags |= unix.XDP_USE_NEED_WAKEUP
+		}
+		if o.MultiBuffer {
+			sa.Flags |= unix.XDP_USE_SG
 		}
 	}
 	// A bind that failed leaves the socket as it was, memory registered and rings made.

@@ -4,6 +4,8 @@ import "unsafe"
 
 // Bits of Desc.Options (linux/if_xdp.h).
 const (
+	// DescMore (XDP_PKT_CONTD) says that the frame goes on in the next descriptor.
+	DescMore = 1 << 0
 	// DescTxMetadata (XDP_TX_METADATA) says that a TxMetadata lies immediately before Desc.Addr.
 	DescTxMetadata = 1 << 1
 )
