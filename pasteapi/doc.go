@@ -76,6 +76,7 @@
 //	  len - doff
 //	NS_BUF_CHANGED, …                              NS_BUF_CHANGED, …
 //	poll(fd, POLLIN | POLLOUT, ms)                 Ring.Poll(timeout); 0 does not wait, negative has no limit
+//	the port's descriptor in poll, select, epoll    Ring.Fd(), then Poll(0)
 //	ioctl NIOCTXSYNC, NIOCRXSYNC                   Ring.TxSync, Ring.RxSync
 //	other descriptors in the same poll             Ring.Watch(fd), Ring.Ready()
 //	POLLERR after a broken rule                    ErrRingCorrupt, a *RingError that says which

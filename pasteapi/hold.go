@@ -32,6 +32,7 @@ func (r *Ring) Release(fd int) error {
 	if c.held {
 		c.held = false
 		r.goOn(c)
+		r.expose()
 	}
 	return nil
 }

@@ -33,26 +33,70 @@ func (r *Ring) Poll(timeout time.Duration) (int, error) {
 		return 0, ErrClosed
 	}
 	defer r.wait.Leave()
+	n, err := r.poll(timeout)
+	r.expose()
+	return n, err
+}
+
+func (r *Ring) poll(timeout time.Duration) (int, error) {
 	r.ready = r.ready[:0]
-	txErr := r.TxSync()
+	txErr := r.txSync()
 	if txErr != nil && !errors.Is(txErr, ErrRingCorrupt) {
 		return 0, txErr
 	}
-	n, err := r.RxSync()
+	n, err := r.rxSync()
 	if txErr != nil || err != nil {
 		return n, errors.Join(txErr, err)
 	}
 	r.checks++
 	if n > 0 || timeout == 0 {
-		if r.checks < checkEvery && !r.in.Reading() {
+		if r.checks < checkEvery && !r.in.Reading() && !r.wait.IsOutside() {
 			return n, nil
 		}
 		if _, err := r.look(0); err != nil {
 			return 0, err
 		}
-		return r.RxSync()
+		return r.rxSync()
 	}
 	return r.sleep(timeout)
+}
+
+// RxSync makes received payloads available in the RX ring, and returns how
+// many slots the application owns there now. Slots before Head are given back
+// to the port. It never blocks.
+func (r *Ring) RxSync() (int, error) {
+	if r.closed {
+		return 0, ErrClosed
+	}
+	if r.in.Reading() || r.wait.IsOutside() {
+		// What waits in sockets shows in events only.
+		r.ready = r.ready[:0]
+		if _, err := r.look(0); err != nil {
+			return 0, err
+		}
+	}
+	n, err := r.rxSync()
+	r.expose()
+	return n, err
+}
+
+// TxSync sends the slots from the last sync up to Head: one send per connection, in
+// order for each, all of them in one system call with io_uring (Options.Send), and
+// with all slots of a connection as one message. The kernel has copied what was sent
+// when TxSync returns. It never blocks.
+//
+// What a full socket does not take leaves the ring too: its buffer is
+// exchanged for a free one (NS_BUF_CHANGED), or copied when the pool has none,
+// and follows when the peer has read. Meanwhile the connection's received
+// segments are held back. A connection with more than Options.TxLimit bytes
+// waiting is given up and ends with ErrTxOverflow; so is one for which neither a
+// free buffer is left nor room for another copy (64 MiB for a ring). Slots for a
+// descriptor that is not registered are dropped and counted (Stats.TxDropped):
+// their connection has just gone.
+func (r *Ring) TxSync() error {
+	err := r.txSync()
+	r.expose()
+	return err
 }
 
 // sleep spins for a while and then waits for events.
@@ -83,7 +127,7 @@ func (r *Ring) sleep(timeout time.Duration) (int, error) {
 				return 0, ErrClosed
 			}
 		}
-		n, err := r.RxSync()
+		n, err := r.rxSync()
 		if n > 0 {
 			r.wait.Came(&spinning)
 		}
@@ -131,16 +175,11 @@ func (r *Ring) look(block time.Duration) (woken bool, err error) {
 
 // limit is how many milliseconds a look may wait.
 func (r *Ring) limit(block time.Duration) int {
-	most := 1000 // the sweep has to run
-	if r.in.Waiting() {
-		most = 1 // the kernel queues bytes from a work queue when it is busy
-	} else if r.in.Starved() {
-		most = 10 // the NIC has no frames to receive into, so it cannot wake anybody
-	}
+	most := min(r.soon(), time.Second) // the sweep has to run
 	if block >= 0 {
-		most = int(min((block+time.Millisecond-1)/time.Millisecond, time.Duration(most)))
+		most = min(block, most)
 	}
-	return most
+	return int((most + time.Millisecond - 1) / time.Millisecond)
 }
 
 func (r *Ring) handle(ev *wait.Event) {

@@ -100,6 +100,7 @@ func (r *Ring) register(fd int, owner syscall.Conn) error {
 	if err := r.in.Start(&c.in); err != nil {
 		return errors.Join(err, r.unregister(c))
 	}
+	r.expose() // bytes may have waited in the socket
 	return nil
 }
 

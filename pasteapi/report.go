@@ -6,13 +6,19 @@ func (r *Ring) report() {
 	now, last := r.count(), r.reported
 	r.reported = now
 	if n := now.NoFrames - last.NoFrames; n > 0 {
-		r.log.Warn("the pool has no free frame: peers have to send again", "ring", r.RX().RingID, "times", n)
+		r.log.Warn("the pool has no free frame: peers have to send again", "ring", r.pair.rx.ring.RingID, "times", n)
 	}
 	if n := now.InjectFailed - last.InjectFailed; n > 0 {
-		r.log.Warn("the injection device has refused packets: peers have to send again", "ring", r.RX().RingID, "packets", n)
+		r.log.Warn("the injection device has refused packets: peers have to send again", "ring", r.pair.rx.ring.RingID, "packets", n)
 	}
 	if n := now.Overflowed - last.Overflowed; n > 0 {
 		r.log.Warn("deliveries were lost, as the application has not polled for too long: these connections are read from their sockets from now on",
-			"ring", r.RX().RingID, "connections", n)
+			"ring", r.pair.rx.ring.RingID, "connections", n)
 	}
+}
+
+// unreported says whether there is something to tell the log.
+func (r *Ring) unreported() bool {
+	in, last := &r.in.Counters, &r.reported
+	return r.frames.Empty != last.NoFrames || in.InjectFailed != last.InjectFailed || in.Overflowed != last.Overflowed
 }

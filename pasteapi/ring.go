@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -36,8 +37,8 @@ type Ring struct {
 	budget   int     // frames that may wait for slow peers when frames run low
 	closing  []*conn // end when everything is sent
 
-	jobs     chan job // for the ring's goroutine
-	ready    []int    // watched descriptors that are readable
+	jobs     chan *job // for the ring's goroutine
+	ready    []int     // watched descriptors that are readable
 	checks   uint32
 	lastTick int64
 
@@ -64,7 +65,7 @@ type conn struct {
 const heldLeast = 256
 
 func newRing(o *Options, id int) (_ *Ring, err error) {
-	r := &Ring{frames: frames.New(o.Pool), maxConns: o.MaxConns, log: o.Logger, jobs: make(chan job),
+	r := &Ring{frames: frames.New(o.Pool), maxConns: o.MaxConns, log: o.Logger, jobs: make(chan *job, 1),
 		budget: max(heldLeast, int(o.Pool.Frames())/8/o.Rings)}
 	defer func() {
 		if err != nil {
@@ -174,8 +175,8 @@ func (r *Ring) Unwatch(fd int) error {
 	return nil
 }
 
-// Ready lists the watched descriptors that the last Poll found readable. It is
-// valid until the next Poll.
+// Ready lists the watched descriptors that the last Poll, or RxSync, found readable. It
+// is valid until the next one.
 func (r *Ring) Ready() []int { return r.ready }
 
 // Wake makes the current or the next Poll return. It may be called from any
@@ -197,24 +198,28 @@ func (r *Ring) detach() error { return r.in.Detach() }
 
 // job is something to do on the ring's goroutine.
 type job struct {
-	do   func() error
-	done chan<- error
+	do    func() error
+	done  chan error
+	begun atomic.Bool // or given up: only one of them may say so
 }
 
-// run has the ring's goroutine do something, within the second that it sleeps at
-// most, and waits for the end of it. With the context it ends for good: the job is
-// not begun afterwards, but one that was begun may go on until Poll returns.
+// run has the ring's goroutine do something when it looks at its events, which it
+// is made to do soon if it waits, and waits for the end of it. With the context it
+// ends for good: the job is not begun afterwards, but one that was begun may go on
+// until Poll returns.
 func (r *Ring) run(ctx context.Context, do func() error) error {
-	done := make(chan error, 1)
+	j := &job{do: do, done: make(chan error, 1)}
 	select {
-	case r.jobs <- job{do, done}:
+	case r.jobs <- j:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	r.wait.Nudge()
 	select {
-	case err := <-done:
+	case err := <-j.done:
 		return err
 	case <-ctx.Done():
+		j.begun.CompareAndSwap(false, true)
 		return ctx.Err()
 	}
 }
@@ -223,7 +228,9 @@ func (r *Ring) run(ctx context.Context, do func() error) error {
 func (r *Ring) work() {
 	select {
 	case j := <-r.jobs:
-		j.done <- j.do()
+		if j.begun.CompareAndSwap(false, true) {
+			j.done <- j.do()
+		}
 	default:
 	}
 }

@@ -8,10 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// RxSync makes received payloads available in the RX ring, and returns how
-// many slots the application owns there now. Slots before Head are given back
-// to the port. It never blocks.
-func (r *Ring) RxSync() (int, error) {
+// rxSync takes slots back that were given back, and fills free ones with what has
+// arrived. It returns how many slots the application owns.
+func (r *Ring) rxSync() (int, error) {
 	if r.closed {
 		return 0, ErrClosed
 	}
@@ -40,20 +39,8 @@ func (r *Ring) RxSync() (int, error) {
 	return int(v.distance(v.head, v.tail)), nil
 }
 
-// TxSync sends the slots from the last sync up to Head: one send per connection, in
-// order for each, all of them in one system call with io_uring (Options.Send), and
-// with all slots of a connection as one message. The kernel has copied what was sent
-// when TxSync returns. It never blocks.
-//
-// What a full socket does not take leaves the ring too: its buffer is
-// exchanged for a free one (NS_BUF_CHANGED), or copied when the pool has none,
-// and follows when the peer has read. Meanwhile the connection's received
-// segments are held back. A connection with more than Options.TxLimit bytes
-// waiting is given up and ends with ErrTxOverflow; so is one for which neither a
-// free buffer is left nor room for another copy (64 MiB for a ring). Slots for a
-// descriptor that is not registered are dropped and counted (Stats.TxDropped):
-// their connection has just gone.
-func (r *Ring) TxSync() error {
+// txSync sends the slots that were given since the last sync.
+func (r *Ring) txSync() error {
 	if r.closed {
 		return ErrClosed
 	}

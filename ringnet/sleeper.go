@@ -17,12 +17,14 @@ type sleeper struct {
 	ring *pasteapi.Ring
 	file *os.File
 	raw  syscall.RawConn
-	due  time.Time // when the wait ends at the latest
 }
 
 func newSleeper(ring *pasteapi.Ring) (*sleeper, error) {
-	fd, err := unix.FcntlInt(uintptr(ring.Fd()), unix.F_DUPFD_CLOEXEC, 0)
+	fd, err := ring.EdgeFd()
 	if err != nil {
+		return nil, err
+	}
+	if fd, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err != nil {
 		return nil, os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
 	}
 	// Only what is non-blocking is given to the poller.
@@ -32,7 +34,7 @@ func newSleeper(ring *pasteapi.Ring) (*sleeper, error) {
 	}
 	s := &sleeper{ring: ring, file: os.NewFile(uintptr(fd), "ring")}
 	if s.raw, err = s.file.SyscallConn(); err == nil {
-		err = s.file.SetReadDeadline(time.Time{})
+		err = s.file.SetReadDeadline(time.Time{}) // fails if the poller does not have it
 	}
 	if err != nil {
 		s.file.Close()
@@ -44,34 +46,11 @@ func newSleeper(ring *pasteapi.Ring) (*sleeper, error) {
 // until waits until the ring has something, or busy says so. It returns the number of
 // slots.
 func (s *sleeper) until(busy func() bool) (n int, err error) {
-	for {
-		waitErr := s.raw.Read(func(uintptr) bool {
-			var wait time.Duration
-			n, wait, err = s.ring.Await()
-			if n > 0 || wait == 0 || err != nil || busy() {
-				return true
-			}
-			return s.limit(wait) != nil
-		})
-		if !errors.Is(waitErr, os.ErrDeadlineExceeded) {
-			return n, errors.Join(err, waitErr)
-		}
-		s.due = time.Time{}
-		if waitErr = s.file.SetReadDeadline(s.due); waitErr != nil {
-			return 0, waitErr
-		}
-	}
-}
-
-// limit has the wait end in time. A deadline that is on its way is left alone, if it
-// comes soon enough and not too soon.
-func (s *sleeper) limit(wait time.Duration) error {
-	now := time.Now()
-	if left := s.due.Sub(now); left > wait/2 && left <= wait {
-		return nil
-	}
-	s.due = now.Add(wait)
-	return s.file.SetReadDeadline(s.due)
+	waitErr := s.raw.Read(func(uintptr) bool {
+		n, err = s.ring.Poll(0)
+		return n > 0 || err != nil || len(s.ring.Ready()) > 0 || busy()
+	})
+	return n, errors.Join(err, waitErr)
 }
 
 func (s *sleeper) close() { _ = s.file.Close() }

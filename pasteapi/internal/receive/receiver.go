@@ -105,6 +105,9 @@ func (r *Receiver) Waiting() bool {
 		slices.ContainsFunc(r.hungup, func(s *Stream) bool { return !s.paused })
 }
 
+// InFlight says whether Sweep may have something to do.
+func (r *Receiver) InFlight() bool { return r.steered.tickets.any() }
+
 // Pending says whether a Fetch may find something, without a system call.
 func (r *Receiver) Pending() bool {
 	if len(r.ready.streams) > 0 {

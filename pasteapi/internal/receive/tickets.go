@@ -63,6 +63,9 @@ func newTickets(shared []bpf.TicketEntry) *tickets {
 	return t
 }
 
+// any says whether a ticket is in flight.
+func (t *tickets) any() bool { return int(t.count) < len(t.free)-1 }
+
 // issue makes a ticket for a payload, or returns 0 when all are in flight.
 func (t *tickets) issue(s *Stream, frame uint32, off, length int, seq uint32) uint32 {
 	if t.count == 0 {

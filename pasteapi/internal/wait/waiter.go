@@ -22,6 +22,7 @@ const (
 	Connection             // a registered socket
 	wake
 	alarmed
+	timer
 )
 
 // Event is an event of a descriptor.
@@ -47,9 +48,11 @@ type Waiter struct {
 	spin   int64 // nanoseconds; negative: for ever
 	alarm  alarm
 	gap    int64 // average of how long waits have taken lately, nanoseconds
+	outside
 
 	mu     sync.Mutex // of wakeFD, which any goroutine may write to
 	wakeFD int
+	woken  atomic.Bool // by Wake, and not only by Nudge
 	inPoll atomic.Bool
 	ending atomic.Bool
 }
@@ -57,7 +60,8 @@ type Waiter struct {
 // New returns a waiter that spins for as long as spin before it sleeps, while that
 // pays; negative: it never sleeps.
 func New(spin time.Duration) (_ *Waiter, err error) {
-	w := &Waiter{epoll: -1, wakeFD: -1, alarm: alarm{fd: -1}, raw: make([]unix.EpollEvent, 256), spin: int64(spin)}
+	w := &Waiter{epoll: -1, wakeFD: -1, alarm: alarm{fd: -1}, raw: make([]unix.EpollEvent, 256), spin: int64(spin),
+		outside: outside{signalFD: -1, timerFD: -1}}
 	if w.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, os.NewSyscallError("epoll_create", err)
 	}
@@ -75,9 +79,6 @@ func New(spin time.Duration) (_ *Waiter, err error) {
 	}
 	return w, nil
 }
-
-// FD is a descriptor that is readable while Wait would find something.
-func (w *Waiter) FD() int { return w.epoll }
 
 func (w *Waiter) control(op, fd int, kind Kind, events uint32) error {
 	ev := unix.EpollEvent{Events: events, Fd: int32(fd), Pad: int32(kind)}
@@ -126,12 +127,13 @@ func (w *Waiter) Wait(ms int) (events []Event, woken bool, err error) {
 		ev := &w.raw[i]
 		switch Kind(ev.Pad) {
 		case wake:
-			var b [8]byte
-			w.Syscalls++
-			_, _ = unix.Read(w.wakeFD, b[:])
-			woken = true
+			w.empty(w.wakeFD)
+			woken = w.woken.Swap(false)
 		case alarmed:
 			w.alarm.set = false
+		case timer:
+			w.empty(w.timerFD)
+			w.due = 0
 		case NIC:
 		default:
 			w.events = append(w.events, Event{Kind(ev.Pad), int(ev.Fd), ev.Events})
@@ -140,9 +142,23 @@ func (w *Waiter) Wait(ms int) (events []Event, woken bool, err error) {
 	return w.events, woken, nil
 }
 
+// empty makes an eventfd or a timer unreadable.
+func (w *Waiter) empty(fd int) {
+	var b [8]byte
+	w.Syscalls++
+	_, _ = unix.Read(fd, b[:])
+}
+
 // Wake makes the current or the next Wait return. It may be called from any
 // goroutine, and does nothing after Close.
 func (w *Waiter) Wake() {
+	w.woken.Store(true)
+	w.Nudge()
+}
+
+// Nudge makes the current or the next Wait return, but not say that Wake was
+// called. It may be called from any goroutine, and does nothing after Close.
+func (w *Waiter) Nudge() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.wakeFD < 0 {
@@ -189,7 +205,7 @@ func (w *Waiter) Close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var err error
-	for _, fd := range []*int{&w.epoll, &w.wakeFD, &w.alarm.fd} {
+	for _, fd := range []*int{&w.epoll, &w.wakeFD, &w.alarm.fd, &w.signalFD, &w.timerFD} {
 		if *fd >= 0 {
 			if e := unix.Close(*fd); err == nil {
 				err = os.NewSyscallError("close", e)
