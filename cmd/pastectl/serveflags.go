@@ -8,6 +8,7 @@ import (
 
 	"github.com/pastenet/paste/internal/httpd"
 	"github.com/pastenet/paste/internal/serve"
+	"github.com/pastenet/paste/internal/tlsring"
 	"github.com/pastenet/paste/pmem"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -26,6 +27,8 @@ type serveOptions struct {
 	poolSize  sizeFlag
 	frameSize int
 	cpu       int
+	tlsCert   string
+	tlsKey    string
 	busyPoll  bool
 	json      bool
 }
@@ -40,6 +43,8 @@ func (o *serveOptions) define(cmd *cobra.Command) {
 	f.StringVar(&port.NIC, "nic", "", "interface to receive from; without it nothing is steered")
 	f.StringVar(&http.Addr, "listen", "", "address and port to listen on: 10.0.0.1:8080, [fd00::1]:8080; :8080 or [::]:8080 for all of both kinds, 0.0.0.0:8080 for all of IPv4")
 	f.StringVar(&o.cfg.Pool.Path, "pool", "", "pool file on tmpfs, hugetlbfs, DAX or an ordinary disk, or a device-DAX device")
+	f.StringVar(&o.tlsCert, "tls-cert", "", "certificate (PEM, with those that it was signed by behind it), to speak TLS; read again when it changes")
+	f.StringVar(&o.tlsKey, "tls-key", "", "private key (PEM) of --tls-cert")
 	f.Var(&o.poolSize, "pool-size", "size of the pool if it has to be created, of a device all of it by default; one that exists must have it if it is given")
 	f.IntVar(&o.frameSize, "frame-size", pmem.DefaultFrameSize, "bytes per packet buffer if the pool has to be created, 2048 or 4096; one that exists must have them if this is given")
 	f.BoolVar(&o.cfg.Pool.AllowForeign, "allow-foreign-pool", false, "use a pool file that another user owns or may write to, and so can end or deceive the server")
@@ -97,6 +102,12 @@ func (o *serveOptions) complete(cmd *cobra.Command, e env) error {
 	}
 	http.BodyRate, http.Rings = int64(o.bodyRate), port.Rings
 	http.Logger = slog.New(slog.NewTextHandler(e.stderr, nil))
+	if o.tlsCert != "" {
+		var err error
+		if o.cfg.TLS, err = tlsring.Load(o.tlsCert, o.tlsKey, http.Logger); err != nil {
+			return fmt.Errorf("serve %s: %w", cmd.Name(), err)
+		}
+	}
 	port.MaxConns, port.BPFFS, port.Logger = http.MaxConns, bpffsPath(), http.Logger
 	o.cfg.Report = e.reporter(o.json)
 	return nil
@@ -130,6 +141,8 @@ func (o *serveOptions) check(cmd *cobra.Command) error {
 		return errors.New("--durable-ack lets no segment pass AF_XDP, so there is nothing for --copybreak to say")
 	case port.Copybreak > maxPayload:
 		return fmt.Errorf("--copybreak %d: no segment has more than %d bytes of payload; leave --nic out to have all of it copied", port.Copybreak, maxPayload)
+	case given("tls-cert") != given("tls-key") || given("tls-cert") && (o.tlsCert == "" || o.tlsKey == ""):
+		return errors.New("--tls-cert and --tls-key belong together: give a file for each")
 	case port.NIC == "" && (port.DurableAck || given("xdp-mode") || given("copybreak")):
 		return errors.New("--xdp-mode, --copybreak and --durable-ack are about an interface: give --nic too")
 	case given("max-connections"):

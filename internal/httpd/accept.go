@@ -76,11 +76,15 @@ func (l *loop) welcome(fd int) {
 	}
 }
 
-// refuse answers 503 and closes. The request, if it is there already, is read
+// refuse answers 503, if that can be read, and closes. The request, if it is there already, is read
 // first: closing over unread input sends RST, which can overtake the answer.
 func (l *loop) refuse(fd int, why string) {
 	l.n.Rejected++
 	l.warn("connection refused", "why", why, "open", l.open, "limit", l.s.cfg.MaxConns)
+	if l.s.cfg.Encrypted {
+		unix.Close(fd)
+		return
+	}
 	unix.Write(fd, l.replies.busy)
 	unix.Shutdown(fd, unix.SHUT_WR)
 	var sink [4096]byte

@@ -120,6 +120,9 @@ type Config struct {
 	// DrainTimeout is how long Run goes on, once its context is done, for the
 	// requests that have begun; less than 0 is not at all. Default 10 seconds.
 	DrainTimeout time.Duration
+	// Encrypted says that the rings carry what is encrypted in the sockets: nothing is
+	// written to those, and connections that are refused are closed without a word.
+	Encrypted bool
 	// CPUs to which the rings' threads are pinned, ring i to CPUs[i modulo
 	// their number]; none leaves it to the scheduler.
 	CPUs []int

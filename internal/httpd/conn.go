@@ -163,13 +163,22 @@ func (l *loop) mayGo(c *conn) bool {
 	case c.eof:
 		return true
 	case c.phase == flushing:
-		if unix.Shutdown(c.fd, unix.SHUT_WR) != nil {
+		if l.closeWrite(c.fd) != nil {
 			return true
 		}
 		c.phase = lingering
 		c.wait.deadline = l.timer.now + lingerTime
 	}
 	return false
+}
+
+// closeWrite sends the end of the stream. A ring that has one of its own, as TLS has,
+// sends that, too.
+func (l *loop) closeWrite(fd int) error {
+	if r, ok := l.ring.(interface{ CloseWrite(fd int) error }); ok {
+		return r.CloseWrite(fd)
+	}
+	return unix.Shutdown(fd, unix.SHUT_WR)
 }
 
 // destroy closes the socket and recycles c.

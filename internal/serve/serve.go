@@ -8,6 +8,7 @@ import (
 	"github.com/pastenet/paste/bpf"
 	"github.com/pastenet/paste/internal/httpd"
 	"github.com/pastenet/paste/internal/interrupt"
+	"github.com/pastenet/paste/internal/tlsring"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
 )
@@ -16,6 +17,8 @@ import (
 type Config struct {
 	HTTP httpd.Config
 	Pool Pool
+	// TLS, if not nil, is the certificate by which all connections are encrypted.
+	TLS *tlsring.Certificate
 	// Port is how the pool's buffers are filled; its Pool is run's to
 	// set.
 	Port pasteapi.Options
@@ -31,6 +34,7 @@ func run(ctx context.Context, cfg Config, open func(*Config, *pmem.Pool) (*servi
 		return err
 	}
 	started := false
+	cfg.HTTP.Encrypted = cfg.TLS != nil
 	svc, err := interrupt.Wait(ctx,
 		func() (*service, error) { return open(&cfg, pool) },
 		func(svc *service) { _ = errors.Join(svc.close(), closePool(pool, false)) })
@@ -46,6 +50,7 @@ func run(ctx context.Context, cfg Config, open func(*Config, *pmem.Pool) (*servi
 	if err != nil {
 		return err
 	}
+	svc.encrypted = cfg.TLS != nil
 	defer func() { err = errors.Join(err, svc.close()) }()
 	port, err := openPort(ctx, &cfg, pool, svc)
 	if err != nil {
@@ -57,7 +62,7 @@ func run(ctx context.Context, cfg Config, open func(*Config, *pmem.Pool) (*servi
 		return fmt.Errorf("say that the server is ready: %w", err)
 	}
 	started = true
-	err = svc.srv.Run(ctx, rings(port)...)
+	err = svc.run(ctx, &cfg, port, pool)
 	last := svc.event(Stopped, port)
 	stats := svc.srv.Stats()
 	last.HTTP = &stats
@@ -98,16 +103,29 @@ func checkPort(cfg *Config, s pasteapi.Status) error {
 
 func (s *service) event(what string, port *pasteapi.Port) *Event {
 	status := port.Status()
-	e := &Event{Event: what, URL: "http://" + s.srv.Addr().String(), Port: &status}
+	scheme := "http://"
+	if s.encrypted {
+		scheme = "https://"
+	}
+	e := &Event{Event: what, URL: scheme + s.srv.Addr().String(), Port: &status}
 	s.describe(e)
 	return e
 }
 
-// rings lists the rings of a port.
-func rings(port *pasteapi.Port) []httpd.Ring {
+// run serves on the rings of a port.
+func (s *service) run(ctx context.Context, cfg *Config, port *pasteapi.Port, pool *pmem.Pool) (err error) {
 	rings := make([]httpd.Ring, port.NumRings())
 	for i := range rings {
-		rings[i] = port.Ring(i)
+		if cfg.TLS == nil {
+			rings[i] = port.Ring(i)
+			continue
+		}
+		r, newErr := tlsring.New(port.Ring(i), pool, cfg.TLS.Config("http/1.1"))
+		if newErr != nil {
+			return newErr
+		}
+		defer func() { err = errors.Join(err, r.Close()) }()
+		rings[i] = r
 	}
-	return rings
+	return s.srv.Run(ctx, rings...)
 }

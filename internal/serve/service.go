@@ -13,7 +13,8 @@ import (
 
 // service is what requests mean, and the server that answers them.
 type service struct {
-	srv *httpd.Server
+	srv       *httpd.Server
+	encrypted bool
 	// describe adds to an event what only this service has.
 	describe func(*Event)
 	// close is called when the port is closed and the pool is not.
