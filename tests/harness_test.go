@@ -120,7 +120,7 @@ func start(t testing.TB, l *netlab.Lab, kind, pool string, args ...string) (*ser
 func (s *server) wait() (err error) {
 	s.ready, err = s.event("ready")
 	s.url = s.ready.URL
-	s.addr = strings.TrimPrefix(s.url, "http://")
+	_, s.addr, _ = strings.Cut(s.url, "://")
 	return err
 }
 

@@ -3,6 +3,7 @@ package httpd
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -22,6 +23,8 @@ import (
 	"github.com/pastenet/paste/internal/netlab"
 	"github.com/pastenet/paste/internal/netlab/netlabtest"
 	"github.com/pastenet/paste/internal/seed"
+	"github.com/pastenet/paste/internal/tlsring"
+	"github.com/pastenet/paste/internal/tlsring/tlstest"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
 )
@@ -55,7 +58,7 @@ func open(t *testing.T, l *netlab.Lab, nic string, ip netip.Addr, cfg Config, po
 			if err != nil {
 				return nil
 			}
-			return s.srv.Run(ctx, s.port.Ring(0))
+			return s.run(ctx, cfg.Encrypted)
 		})
 	}()
 	s.stop = sync.OnceFunc(func() {
@@ -90,18 +93,35 @@ func (s *site) start(ctx context.Context, nic string, cfg Config) (err error) {
 	return s.port.Steer(s.srv.Addr().Port())
 }
 
+// run serves on the port's ring, over TLS if the configuration says so.
+func (s *site) run(ctx context.Context, encrypted bool) error {
+	if !encrypted {
+		return s.srv.Run(ctx, s.port.Ring(0))
+	}
+	ring, err := tlsring.New(s.port.Ring(0), s.pool, tlstest.Server())
+	if err != nil {
+		return err
+	}
+	return errors.Join(s.srv.Run(ctx, ring), ring.Close())
+}
+
 func newLab(t *testing.T) *netlab.Lab {
 	t.Helper()
 	return netlabtest.New(t, netlab.Config{Prefix: "hs"})
 }
 
-func (s *site) url() string { return "http://" + s.srv.Addr().String() }
+func (s *site) url() string {
+	if s.srv.cfg.Encrypted {
+		return "https://" + s.srv.Addr().String()
+	}
+	return "http://" + s.srv.Addr().String()
+}
 
 func (s *site) client() *http.Client {
 	c := &http.Client{
 		Timeout: 3 * time.Minute,
 		Transport: &http.Transport{
-			DialContext: s.lab.Client.DialContext, MaxIdleConnsPerHost: 100, ExpectContinueTimeout: 3 * time.Minute,
+			DialContext: s.lab.Client.DialContext, TLSClientConfig: tlstest.Client(), MaxIdleConnsPerHost: 100, ExpectContinueTimeout: 3 * time.Minute,
 		},
 	}
 	s.t.Cleanup(c.CloseIdleConnections)
@@ -172,15 +192,18 @@ func TestVethBodies(t *testing.T) {
 		name, nic string
 		ip        netip.Addr
 		persist   Persist
+		encrypted bool
 	}{
-		{"IPv4", l.ServerDev, l.ServerIP4, PersistZeroCopy},
-		{"IPv4 copy", l.ServerDev, l.ServerIP4, PersistCopy},
-		{"IPv6", l.ServerDev, l.ServerIP6, PersistZeroCopy},
-		{"no NIC", "", l.ServerIP4, PersistZeroCopy},
+		{"IPv4", l.ServerDev, l.ServerIP4, PersistZeroCopy, false},
+		{"IPv4 copy", l.ServerDev, l.ServerIP4, PersistCopy, false},
+		{"IPv6", l.ServerDev, l.ServerIP6, PersistZeroCopy, false},
+		{"no NIC", "", l.ServerIP4, PersistZeroCopy, false},
+		{"TLS", l.ServerDev, l.ServerIP4, PersistZeroCopy, true},
+		{"TLS, copy, no NIC", "", l.ServerIP4, PersistCopy, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			qt.Assert(t, qt.IsTrue(tc.ip.IsValid()), qt.Commentf("the kernel has no IPv6"))
-			s := open(t, l, tc.nic, tc.ip, Config{Persist: tc.persist}, 128<<20)
+			s := open(t, l, tc.nic, tc.ip, Config{Persist: tc.persist, Encrypted: tc.encrypted}, 128<<20)
 			c := s.client()
 			want := map[uint64][32]byte{}
 			var mu sync.Mutex
