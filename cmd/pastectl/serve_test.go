@@ -60,6 +60,8 @@ func TestServeUsage(t *testing.T) {
 		{"http --listen :0 --pool x --response-bytes 99999999999", "--response-bytes must be 1 to 67108864.*"},
 		{"http --listen :0 --pool x --spin -1s", "--spin must not be negative.*"},
 		{"http --listen :0 --pool x --pool-size 1.5G", `.*want a number of bytes such as 4096, 64MiB or 1GiB`},
+		{"http --listen :0 --pool x --tls-cert y", "--tls-cert and --tls-key belong together.*"},
+		{"kv --listen :0 --pool x --tls-cert y --tls-key", ".*flag needs an argument: --tls-key.*"},
 		{"http surplus", `unexpected argument "surplus".*`},
 	} {
 		qt.Check(t, qt.ErrorMatches(serveCommand(t.Context(), io.Discard, strings.Fields(tc.args)...), tc.want), qt.Commentf("%s", tc.args))
@@ -84,6 +86,7 @@ func TestServeErrors(t *testing.T) {
 		{append(small, "--listen", ln.Addr().String(), "--pool", pool), "serve http: listen on .*: address already in use; stop the other server.*"},
 		{append(small, "--listen", "127.0.0.1:0", "--pool", pool, "--cpu", "100000"), "serve http: new http server: pin thread to cpu 100000: there is no such CPU .*"},
 		{append(small, "--listen", "127.0.0.1:0", "--pool", pool, "--body-limit", "16MiB"), "serve http: new http server: bodies of up to 16777216 bytes .* the pool allows for [0-9]+; .*"},
+		{append(small, "--listen", "127.0.0.1:0", "--pool", pool, "--tls-cert", "/nowhere/c", "--tls-key", "/nowhere/k"), "serve http: certificate: stat /nowhere/c: no such file.*"},
 		{append(small, "--listen", "nowhere", "--pool", pool), `serve http: listen on "nowhere": want ADDRESS:PORT.*`},
 	} {
 		qt.Check(t, qt.ErrorMatches(serveCommand(t.Context(), io.Discard, append([]string{"http"}, tc.args...)...), tc.want))
