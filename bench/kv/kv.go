@@ -24,11 +24,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/pastenet/paste/internal/bench"
 	"github.com/pastenet/paste/internal/loadgen"
-	"golang.org/x/sys/unix"
 )
 
 // The contenders besides bench.Paste.
@@ -81,20 +79,7 @@ func Run(ctx context.Context, cfg bench.Config, kv Config) (*bench.Report, error
 			return command(&cfg, name, exe, addr, nic, dir)
 		},
 		Prepare: func(ctx context.Context, name string, addr netip.AddrPort) error {
-			if err := await(ctx, addr); err != nil {
-				return err
-			}
-			c := loadgen.Config{Addr: addr, Connections: min(cfg.Connections, 64), Size: cfg.Size, Duration: 5 * time.Minute, CPU: cfg.ClientCPU}
-			load(name, 0, &c)
-			c.KV.Preload = true
-			res, err := loadgen.Run(ctx, c)
-			if err == nil && (res.Non2xx > 0 || res.Acked < uint64(kv.Keys)) {
-				err = fmt.Errorf("%d keys stored, %d refused", res.Acked, res.Non2xx)
-			}
-			if err != nil {
-				return fmt.Errorf("fill the store: %w", err)
-			}
-			return nil
+			return cfg.Fill(ctx, addr, func(c *loadgen.Config) { load(name, 0, c) })
 		},
 	}
 	return bench.Run(ctx, cfg)
@@ -110,33 +95,7 @@ func command(cfg *bench.Config, name, exe string, addr netip.AddrPort, nic, dir 
 		}
 		return args
 	case Redis:
-		path, err := exec.LookPath("redis-server")
-		if err != nil {
-			path = "redis-server"
-		}
-		return []string{path, "--bind", addr.Addr().String(), "--port", strconv.Itoa(int(addr.Port())), "--protected-mode", "no",
-			"--dir", dir, "--save", "", "--appendonly", "yes", "--appendfsync", "always", "--auto-aof-rewrite-percentage", "0"}
+		return bench.AppendRedis("redis-server", false, addr, dir)
 	}
 	return []string{"/proc/self/exe", ServerCommand, name, addr.String(), dir}
-}
-
-// await waits until somebody listens.
-func await(ctx context.Context, addr netip.AddrPort) error {
-	for range 200 {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return fmt.Errorf("socket: %w", err)
-		}
-		err = unix.Connect(fd, &unix.SockaddrInet4{Port: int(addr.Port()), Addr: addr.Addr().As4()})
-		unix.Close(fd)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-	return fmt.Errorf("nobody listens on %s", addr)
 }

@@ -43,6 +43,7 @@ and, if asked for:
 		newBenchWorkloadCmd(e, loadgen.Sink),
 		newBenchMatrixCmd(e),
 		newBenchStagesCmd(e),
+		newBenchRedisCmd(e),
 		newBenchServerCmd(e),
 	)
 	return cmd
@@ -62,6 +63,12 @@ func newBenchMatrixCmd(e env) *cobra.Command {
 
 func newBenchStagesCmd(e env) *cobra.Command {
 	cmd := benchcli.NewStagesCmd(benchcli.Setup{Name: "pastectl bench", Stdout: e.stdout, Progress: e.stderr})
+	cmd.Args = noArgs
+	return cmd
+}
+
+func newBenchRedisCmd(e env) *cobra.Command {
+	cmd := benchcli.NewRedisCmd(benchcli.Setup{Name: "pastectl bench", Stdout: e.stdout, Progress: e.stderr})
 	cmd.Args = noArgs
 	return cmd
 }

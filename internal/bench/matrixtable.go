@@ -183,7 +183,7 @@ func (m *MatrixReport) Lines() (lines []Line) {
 		c := &m.Cells[i]
 		for _, bar := range c.Bars {
 			j := c.judge(bar, m.Absent)
-			if !j.measured {
+			if !j.measured || bar.Floor == 0 {
 				continue
 			}
 			title := fmt.Sprintf("%s: %s / %s", c.title(), bar.Who, bar.To)

@@ -24,6 +24,7 @@ type conn struct {
 
 	op       uint8 // KV: what is outstanding
 	get, put kvRequest
+	batch    *batch // KV: what is sent at once; nil: one request
 }
 
 // build lays out the requests.
@@ -77,6 +78,10 @@ func (g *generator) free() {
 	}
 	_ = unix.Munmap(g.mem)
 	g.mem = nil
+	if g.batches != nil {
+		_ = unix.Munmap(g.batches)
+		g.batches = nil
+	}
 	g.Live.Connected.Store(0)
 }
 
@@ -165,6 +170,9 @@ func (g *generator) lost(c *conn, why error) {
 	// Whether the outstanding request was carried out is unknown: its number
 	// is not used again.
 	c.n++
+	if c.batch != nil {
+		c.n += uint64(len(c.batch.ops))
+	}
 	g.Live.Connected.Add(-1)
 	if g.begun {
 		g.res.Errors++

@@ -2,11 +2,9 @@ package loadgen
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,6 +19,9 @@ type KVConfig struct {
 	Theta float64
 	// RESP speaks Redis's protocol instead of HTTP.
 	RESP bool
+	// Pipeline of RESP is how many requests a connection sends at once; 0 is 1. The next
+	// follow when all are answered, and a latency is that of the last answer.
+	Pipeline int
 	// Preload writes every key once, in order, and ends.
 	Preload bool
 	// Seed of the random numbers.
@@ -28,11 +29,17 @@ type KVConfig struct {
 }
 
 func (k *KVConfig) check(size int) error {
+	if k.Pipeline < 0 || k.Pipeline > maxPipeline || k.Pipeline > 1 && !k.RESP {
+		return fmt.Errorf("%d requests at once: want up to %d, and RESP", k.Pipeline, maxPipeline)
+	}
 	if k.Keys < 1 || k.Keys > 1e9 || k.PutPercent < 0 || k.PutPercent > 100 || k.Theta < 0 || k.Theta >= 1 || size < 1 {
 		return fmt.Errorf("%d keys, %d%% writes, theta %g, size %d: out of range", k.Keys, k.PutPercent, k.Theta, size)
 	}
 	return nil
 }
+
+// maxPipeline bounds KVConfig.Pipeline.
+const maxPipeline = 1024
 
 const (
 	opOther = iota
@@ -89,18 +96,26 @@ func (g *generator) buildKV() error {
 		FillBody(c.body, g.Run, i, 0)
 	}
 	g.keys = newKeys(&g.KV)
-	return nil
+	return g.buildPipelines()
 }
 
 // nextKV prepares c's request and returns its bytes.
 func (g *generator) nextKV(c *conn) []byte {
 	c.sentAt = g.now
+	if c.batch != nil {
+		return g.nextBatch(c)
+	}
+	return g.oneKV(c, c.n)
+}
+
+// oneKV prepares a request of a number.
+func (g *generator) oneKV(c *conn, number uint64) []byte {
 	k := g.keys
 	if g.KV.Preload {
 		c.op, c.resp.kind = opPut, 1
 		c.put.setKey(k.next % uint64(g.KV.Keys))
 		k.next++
-		setID(c.body, g.Run, c.id, c.n)
+		setID(c.body, g.Run, c.id, number)
 		return c.put.b
 	}
 	n := k.draw()
@@ -111,7 +126,7 @@ func (g *generator) nextKV(c *conn) []byte {
 	}
 	c.op, c.resp.kind = opPut, 1
 	c.put.setKey(n)
-	setID(c.body, g.Run, c.id, c.n)
+	setID(c.body, g.Run, c.id, number)
 	return c.put.b
 }
 
@@ -157,59 +172,4 @@ func (k *keys) draw() uint64 {
 		rank = uint64(k.n * math.Pow(k.eta*u-k.eta+1, k.alpha))
 	}
 	return rank * 0x9e3779b97f4a7c15 >> 8 % k.count // spread
-}
-
-// feedRESP is feed for Redis's protocol. A missing key counts as status 404, an
-// error as 500.
-func (r *response) feedRESP(b []byte) (done bool, err error) {
-	if !r.inBody {
-		had := len(r.head)
-		line := b
-		if had > 0 {
-			r.head = append(r.head, b...)
-			line = r.head
-		}
-		i := bytes.IndexByte(line, '\n')
-		if i < 0 {
-			if len(line) > maxHeader {
-				return false, errors.New("response line too long")
-			}
-			if had == 0 {
-				r.head = append(r.head, b...)
-			}
-			return false, nil
-		}
-		if i < 2 || line[i-1] != '\r' {
-			return false, fmt.Errorf("malformed response %.40q", line)
-		}
-		r.status, r.length, r.left = 200, 0, 0
-		switch line[0] {
-		case '+':
-		case '-':
-			r.status = 500
-		case '$':
-			n, err := strconv.Atoi(string(line[1 : i-1]))
-			if err != nil || n < -1 {
-				return false, fmt.Errorf("malformed response %.40q", line)
-			}
-			if n < 0 {
-				r.status = 404
-				break
-			}
-			r.length, r.left = int64(n), int64(n)+2
-		default:
-			return false, fmt.Errorf("unexpected response %.40q", line)
-		}
-		b = b[i+1-had:]
-		r.head = r.head[:0]
-		r.inBody = true
-	}
-	if int64(len(b)) > r.left {
-		return false, fmt.Errorf("%d bytes behind the response", int64(len(b))-r.left)
-	}
-	if r.left -= int64(len(b)); r.left > 0 {
-		return false, nil
-	}
-	r.inBody = false
-	return true, nil
 }

@@ -133,6 +133,8 @@ type generator struct {
 	Config
 	conns []conn
 	mem   []byte // the requests
+	// batches are requests that are sent at once.
+	batches []byte
 
 	now       int64 // monotonic nanoseconds, read once per batch
 	from, to  int64 // the measured window
@@ -161,6 +163,9 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	case KV:
 		if err := cfg.KV.check(cfg.Size); err != nil {
 			return nil, fmt.Errorf("load generator: %w", err)
+		}
+		if cfg.Rate > 0 && cfg.KV.Pipeline > 1 {
+			return nil, fmt.Errorf("load generator: a rate, and %d requests at once: leave one of them out", cfg.KV.Pipeline)
 		}
 	case Echo, Sink:
 		if cfg.Size < 1 || cfg.Workload == Sink && cfg.Rate > 0 {
@@ -272,51 +277,6 @@ func (g *generator) finish() {
 		}
 	}
 	g.res.Reconnects = g.Live.Reconnects.Load()
-}
-
-// input consumes received bytes and reports whether the connection's response
-// is complete, so that its next request may go.
-func (g *generator) input(c *conn, b []byte) (next bool, err error) {
-	feed := c.resp.feed
-	switch {
-	case g.KV.RESP:
-		feed = c.resp.feedRESP
-	case g.Workload == Echo:
-		feed = c.feedEcho
-	}
-	done, err := feed(b)
-	if err != nil || !done {
-		return false, err
-	}
-	ok := c.resp.status/100 == 2
-	switch {
-	case ok && (g.Workload == RPC || c.op == opGet) && g.Size >= 0 && c.resp.length != int64(g.Size):
-		return false, fmt.Errorf("response of %d bytes, want %d", c.resp.length, g.Size)
-	case ok:
-		g.res.Acked++
-		if g.OnAck != nil {
-			g.OnAck(c.id, c.n)
-		}
-		if g.begun {
-			g.res.Requests++
-			// Out of range means more than a minute: not worth an error.
-			_ = g.res.Latency.RecordValue(max(g.now-c.sentAt, 1_000))
-		}
-		if g.KV.Preload && g.res.Acked >= uint64(g.KV.Keys+g.Connections) {
-			g.stop.Store(true)
-		}
-	case g.begun:
-		g.res.Non2xx++
-	}
-	if c.resp.closing {
-		return false, errors.New("the server closes the connection")
-	}
-	c.n++
-	if g.pace != nil {
-		g.pace.rest(c)
-		return false, nil
-	}
-	return true, nil
 }
 
 func monotonic() int64 {

@@ -12,7 +12,9 @@ import (
 )
 
 const (
-	bufSize   = 4096
+	shortBuf  = 4096
+	longBuf   = 32 << 10 // for answers that are longer
+	longBufs  = 256
 	bufGroup  = 0
 	opRecv    = 0
 	opSend    = 1
@@ -28,6 +30,8 @@ type uringEngine struct {
 	ring *uring.Ring
 	bufs *uring.BufRing
 	mem  []byte
+	// bufLen is the length of a receive buffer.
+	bufLen int
 	// queued are sends that the kernel was not told of yet.
 	queued int
 }
@@ -46,7 +50,10 @@ func newUringEngine(g *generator) (_ *uringEngine, err error) {
 	}()
 	// A power of two with room for a few buffers per connection.
 	count := uint32(1) << bits.Len32(uint32(min(max(2*g.Connections, 256), maxBufs)-1))
-	if e.mem, err = unix.Mmap(-1, 0, int(count)*bufSize, unix.PROT_READ|unix.PROT_WRITE,
+	if e.bufLen = shortBuf; g.answerBytes() > shortBuf {
+		count, e.bufLen = longBufs, longBuf
+	}
+	if e.mem, err = unix.Mmap(-1, 0, int(count)*e.bufLen, unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE); err != nil {
 		return nil, fmt.Errorf("map receive buffers: %w", err)
 	}
@@ -54,7 +61,7 @@ func newUringEngine(g *generator) (_ *uringEngine, err error) {
 		return nil, err
 	}
 	for i := range count {
-		e.bufs.Add(unsafe.Pointer(&e.mem[int(i)*bufSize]), bufSize, uint16(i))
+		e.bufs.Add(unsafe.Pointer(&e.mem[int(i)*e.bufLen]), uint32(e.bufLen), uint16(i))
 	}
 	e.bufs.Advance()
 	g.connected = e.start
@@ -195,7 +202,7 @@ func (e *uringEngine) complete(q *uring.CQE) {
 	if q.Flags&uring.CQEBuffer != 0 {
 		bid := q.BufferID()
 		if current && q.Res > 0 {
-			next, err := g.input(c, e.mem[int(bid)*bufSize:][:q.Res])
+			next, err := g.input(c, e.mem[int(bid)*e.bufLen:][:q.Res])
 			if err == nil && next {
 				err = e.send(c)
 			}
@@ -204,7 +211,7 @@ func (e *uringEngine) complete(q *uring.CQE) {
 				current = false
 			}
 		}
-		e.bufs.Add(unsafe.Pointer(&e.mem[int(bid)*bufSize]), bufSize, bid)
+		e.bufs.Add(unsafe.Pointer(&e.mem[int(bid)*e.bufLen]), uint32(e.bufLen), bid)
 	}
 	if !current || q.More() {
 		return
