@@ -21,11 +21,11 @@ func newServeCmd(e env) *cobra.Command {
 		Args:  noArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newServeHTTPCmd(e), newServeKVCmd(e))
+	cmd.AddCommand(newServeHTTPCmd(e), newServeKVCmd(e), newServeRedisCmd(e))
 	return cmd
 }
 
-// serveCommon ends the help of both servers.
+// serveCommon ends the help of all servers.
 const serveCommon = `
 The pool is created if there is none. The interface is attached for as long as
 the server runs, unless "pastectl attach" did that. Without --nic, and for

@@ -18,7 +18,7 @@ import (
 // about what going to sleep and being woken cost, on a virtual machine.
 const serveSpin = 50 * time.Microsecond
 
-// serveOptions are the flags of both servers. Most are fields of the server's
+// serveOptions are the flags of the servers. Most are fields of the server's
 // configuration already; complete turns the others into fields.
 type serveOptions struct {
 	cfg       serve.Config
@@ -37,8 +37,19 @@ func newServeOptions(bodyLimit sizeFlag) *serveOptions {
 	return &serveOptions{poolSize: serve.DefaultPoolSize, bodyLimit: bodyLimit, bodyRate: httpd.DefaultBodyRate}
 }
 
-// define adds the flags to a command.
+// define adds the flags of a server that speaks HTTP to a command.
 func (o *serveOptions) define(cmd *cobra.Command) {
+	f, http := cmd.Flags(), &o.cfg.HTTP
+	f.IntVar(&http.MaxConns, "max-connections", httpd.DefaultMaxConns, "connections per ring, beyond which clients get 503")
+	f.Var(&o.bodyLimit, "body-limit", "size beyond which a body gets 413; if it is not given no more than the pool allows for")
+	f.Var(&o.bodyRate, "body-rate", "bytes of a body that must come each second, on average, once --stall-timeout has passed")
+	f.DurationVar(&http.HeaderTimeout, "header-timeout", httpd.DefaultHeaderTimeout, "how long a request's header may take; 0: for ever")
+	f.DurationVar(&http.IdleTimeout, "idle-timeout", httpd.DefaultIdleTimeout, "how long a connection may wait for its next request; 0: for ever")
+	o.defineCommon(cmd)
+}
+
+// defineCommon adds the flags that all servers have.
+func (o *serveOptions) defineCommon(cmd *cobra.Command) {
 	f, http, port := cmd.Flags(), &o.cfg.HTTP, &o.cfg.Port
 	f.StringVar(&port.NIC, "nic", "", "interface to receive from; without it nothing is steered")
 	f.StringVar(&http.Addr, "listen", "", "address and port to listen on: 10.0.0.1:8080, [fd00::1]:8080; :8080 or [::]:8080 for all of both kinds, 0.0.0.0:8080 for all of IPv4")
@@ -48,11 +59,6 @@ func (o *serveOptions) define(cmd *cobra.Command) {
 	f.Var(&o.poolSize, "pool-size", "size of the pool if it has to be created, of a device all of it by default; one that exists must have it if it is given")
 	f.IntVar(&o.frameSize, "frame-size", pmem.DefaultFrameSize, "bytes per packet buffer if the pool has to be created, 2048 or 4096; one that exists must have them if this is given")
 	f.BoolVar(&o.cfg.Pool.AllowForeign, "allow-foreign-pool", false, "use a pool file that another user owns or may write to, and so can end or deceive the server")
-	f.IntVar(&http.MaxConns, "max-connections", httpd.DefaultMaxConns, "connections per ring, beyond which clients get 503")
-	f.Var(&o.bodyLimit, "body-limit", "size beyond which a body gets 413; if it is not given no more than the pool allows for")
-	f.Var(&o.bodyRate, "body-rate", "bytes of a body that must come each second, on average, once --stall-timeout has passed")
-	f.DurationVar(&http.HeaderTimeout, "header-timeout", httpd.DefaultHeaderTimeout, "how long a request's header may take; 0: for ever")
-	f.DurationVar(&http.IdleTimeout, "idle-timeout", httpd.DefaultIdleTimeout, "how long a connection may wait for its next request; 0: for ever")
 	f.DurationVar(&http.StallTimeout, "stall-timeout", httpd.DefaultStallTimeout, "how long a client may take to send or to read 4 KiB; 0: for ever")
 	f.DurationVar(&http.DrainTimeout, "drain-timeout", httpd.DefaultDrainTimeout, "how long requests that have begun may take after a signal to end; 0: not at all")
 	f.BoolVar(&port.DurableAck, "durable-ack", false, "make payload durable before TCP acknowledges it")
@@ -67,8 +73,21 @@ func (o *serveOptions) define(cmd *cobra.Command) {
 	f.BoolVar(&o.json, "json", false, "print JSON, one object per line")
 }
 
-// complete verifies the flags and makes a configuration of them.
+// complete verifies the flags of a server that speaks HTTP and makes a
+// configuration of them.
 func (o *serveOptions) complete(cmd *cobra.Command, e env) error {
+	if err := o.completeCommon(cmd, e); err != nil {
+		return err
+	}
+	if cmd.Flag("body-limit").Changed {
+		o.cfg.HTTP.BodyLimit = int64(o.bodyLimit)
+	}
+	o.cfg.HTTP.BodyRate = int64(o.bodyRate)
+	return nil
+}
+
+// completeCommon does what all servers need.
+func (o *serveOptions) completeCommon(cmd *cobra.Command, e env) error {
 	http, port := &o.cfg.HTTP, &o.cfg.Port
 	for _, name := range []string{"listen", "pool"} {
 		if f := cmd.Flag(name); f.Value.String() == "" {
@@ -97,10 +116,7 @@ func (o *serveOptions) complete(cmd *cobra.Command, e env) error {
 	if cmd.Flag("frame-size").Changed {
 		o.cfg.Pool.FrameSize = o.frameSize
 	}
-	if cmd.Flag("body-limit").Changed {
-		http.BodyLimit = int64(o.bodyLimit)
-	}
-	http.BodyRate, http.Rings = int64(o.bodyRate), port.Rings
+	http.Rings = port.Rings
 	http.Logger = slog.New(slog.NewTextHandler(e.stderr, nil))
 	if o.tlsCert != "" {
 		var err error

@@ -31,18 +31,25 @@ func eventLine(ev *serve.Event) string {
 	var b strings.Builder
 	if s := ev.Port; ev.Event == serve.Ready {
 		fmt.Fprintf(&b, "ready: %s nic=%s pool=%s (%s: %s)", ev.URL, describeNIC(s), s.Pool.Path, s.Pool.Backing, s.Pool.Durability)
-		if kv := ev.KV; kv != nil {
+		switch kv := ev.KV; {
+		case ev.Redis != nil:
+			fmt.Fprintf(&b, " keys=%d replayed=%d", ev.Redis.Keys, kv.Replayed)
+		case kv != nil:
 			fmt.Fprintf(&b, " keys=%d replayed=%d", kv.Keys, kv.Replayed)
-		} else {
+		default:
 			fmt.Fprintf(&b, " records=%d", ev.Records)
 		}
 		return b.String()
 	}
-	fmt.Fprintf(&b, "stopped: %d requests on %d connections", ev.HTTP.Requests, ev.HTTP.Accepted)
-	if kv := ev.KV; kv != nil {
-		fmt.Fprintf(&b, "; %d keys, %d puts, %d deletes, %d commits, %d checkpoints", kv.Keys, kv.Puts, kv.Deletes, kv.Commits, kv.Checkpoints)
-	} else {
-		fmt.Fprintf(&b, ", %d bodies stored (%s)", ev.HTTP.Stored, sizeFlag(min(ev.HTTP.StoredBytes, math.MaxInt64)).Human())
+	switch kv, r := ev.KV, ev.Redis; {
+	case r != nil:
+		fmt.Fprintf(&b, "stopped: %d commands on %d connections; %d keys, %d commits, %d checkpoints", r.Commands, r.Accepted, r.Keys, kv.Commits, kv.Checkpoints)
+	case kv != nil:
+		fmt.Fprintf(&b, "stopped: %d requests on %d connections; %d keys, %d puts, %d deletes, %d commits, %d checkpoints",
+			ev.HTTP.Requests, ev.HTTP.Accepted, kv.Keys, kv.Puts, kv.Deletes, kv.Commits, kv.Checkpoints)
+	default:
+		fmt.Fprintf(&b, "stopped: %d requests on %d connections, %d bodies stored (%s)",
+			ev.HTTP.Requests, ev.HTTP.Accepted, ev.HTTP.Stored, sizeFlag(min(ev.HTTP.StoredBytes, math.MaxInt64)).Human())
 	}
 	s := ev.Port.Stats
 	fmt.Fprintf(&b, "; %d payloads steered, %d copied, %d read; %d system calls", s.Steered, s.Copied, s.Read, s.Syscalls)

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"github.com/pastenet/paste/internal/httpd"
+	"github.com/pastenet/paste/internal/redisd"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem/kv"
 )
@@ -22,4 +23,5 @@ type Event struct {
 	KV      *kv.Stats        `json:"kv,omitempty"` // of a key-value store
 	Port    *pasteapi.Status `json:"port,omitempty"`
 	HTTP    *httpd.Stats     `json:"http,omitempty"` // of Stopped
+	Redis   *redisd.Stats    `json:"redis,omitempty"`
 }

@@ -9,14 +9,16 @@ import (
 	"github.com/pastenet/paste/internal/httpd"
 	"github.com/pastenet/paste/internal/interrupt"
 	"github.com/pastenet/paste/internal/tlsring"
+	"github.com/pastenet/paste/internal/redisd"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
 )
 
 // Config of a server process.
 type Config struct {
-	HTTP httpd.Config
-	Pool Pool
+	HTTP  httpd.Config
+	Redis redisd.Config
+	Pool  Pool
 	// TLS, if not nil, is the certificate by which all connections are encrypted.
 	TLS *tlsring.Certificate
 	// Port is how the pool's buffers are filled; its Pool is run's to
@@ -34,7 +36,7 @@ func run(ctx context.Context, cfg Config, open func(*Config, *pmem.Pool) (*servi
 		return err
 	}
 	started := false
-	cfg.HTTP.Encrypted = cfg.TLS != nil
+	cfg.HTTP.Encrypted, cfg.Redis.Encrypted = cfg.TLS != nil, cfg.TLS != nil
 	svc, err := interrupt.Wait(ctx,
 		func() (*service, error) { return open(&cfg, pool) },
 		func(svc *service) { _ = errors.Join(svc.close(), closePool(pool, false)) })
@@ -62,23 +64,20 @@ func run(ctx context.Context, cfg Config, open func(*Config, *pmem.Pool) (*servi
 		return fmt.Errorf("say that the server is ready: %w", err)
 	}
 	started = true
-	err = svc.run(ctx, &cfg, port, pool)
+	err = svc.run(ctx, &cfg, port)
 	last := svc.event(Stopped, port)
-	stats := svc.srv.Stats()
-	last.HTTP = &stats
 	return errors.Join(err, cfg.Report(last))
 }
 
 // openPort opens the port that a server receives from.
 func openPort(ctx context.Context, cfg *Config, pool *pmem.Pool, svc *service) (*pasteapi.Port, error) {
-	opts := cfg.Port
-	opts.Pool = pool
-	port, err := pasteapi.Open(ctx, opts)
+	cfg.Port.Pool = pool
+	port, err := pasteapi.Open(ctx, cfg.Port)
 	if err != nil {
 		return nil, err
 	}
 	if err = checkPort(cfg, port.Status()); err == nil {
-		err = port.Steer(svc.srv.Addr().Port())
+		err = port.Steer(svc.addr.Port())
 	}
 	if err != nil {
 		return nil, errors.Join(err, port.Close())
@@ -103,29 +102,30 @@ func checkPort(cfg *Config, s pasteapi.Status) error {
 
 func (s *service) event(what string, port *pasteapi.Port) *Event {
 	status := port.Status()
-	scheme := "http://"
+	scheme := s.scheme
 	if s.encrypted {
-		scheme = "https://"
+		scheme += "s"
 	}
-	e := &Event{Event: what, URL: scheme + s.srv.Addr().String(), Port: &status}
+	e := &Event{Event: what, URL: scheme + "://" + s.addr.String(), Port: &status}
 	s.describe(e)
 	return e
 }
 
-// run serves on the rings of a port.
-func (s *service) run(ctx context.Context, cfg *Config, port *pasteapi.Port, pool *pmem.Pool) (err error) {
-	rings := make([]httpd.Ring, port.NumRings())
+// onRings calls serve with the rings of a port, or with what decrypts them.
+// protocols are those that TLS offers.
+func onRings[R any](cfg *Config, port *pasteapi.Port, protocols []string, serve func(...R) error) (err error) {
+	rings := make([]R, port.NumRings())
 	for i := range rings {
 		if cfg.TLS == nil {
-			rings[i] = port.Ring(i)
+			rings[i] = any(port.Ring(i)).(R)
 			continue
 		}
-		r, newErr := tlsring.New(port.Ring(i), pool, cfg.TLS.Config("http/1.1"))
+		r, newErr := tlsring.New(port.Ring(i), cfg.Port.Pool, cfg.TLS.Config(protocols...))
 		if newErr != nil {
 			return newErr
 		}
 		defer func() { err = errors.Join(err, r.Close()) }()
-		rings[i] = r
+		rings[i] = any(r).(R)
 	}
-	return s.srv.Run(ctx, rings...)
+	return serve(rings...)
 }

@@ -4,21 +4,44 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 
 	"github.com/pastenet/paste/internal/httpd"
 	"github.com/pastenet/paste/internal/kvd"
+	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
 	"github.com/pastenet/paste/pmem/kv"
 )
 
 // service is what requests mean, and the server that answers them.
 type service struct {
-	srv       *httpd.Server
+	scheme    string // of its URL, without an "s"
 	encrypted bool
+	addr      netip.AddrPort
+	// run serves until the context is done, or the server failed.
+	run func(ctx context.Context, cfg *Config, port *pasteapi.Port) error
 	// describe adds to an event what only this service has.
 	describe func(*Event)
 	// close is called when the port is closed and the pool is not.
 	close func() error
+}
+
+// overHTTP is a service whose requests come by HTTP.
+func overHTTP(srv *httpd.Server, describe func(*Event), close func() error) *service {
+	return &service{
+		scheme: "http", addr: srv.Addr(),
+		run: func(ctx context.Context, cfg *Config, port *pasteapi.Port) error {
+			return onRings(cfg, port, []string{"http/1.1"}, func(rings ...httpd.Ring) error { return srv.Run(ctx, rings...) })
+		},
+		describe: func(e *Event) {
+			describe(e)
+			if e.Event == Stopped {
+				stats := srv.Stats()
+				e.HTTP = &stats
+			}
+		},
+		close: close,
+	}
 }
 
 // HTTP serves a log: GET is answered from memory, and the body of a POST or PUT
@@ -33,14 +56,11 @@ func HTTP(ctx context.Context, cfg Config) error {
 			return nil, err
 		}
 		found := pool.Log().Recovery().Records
-		return &service{
-			srv: srv, close: srv.Close,
-			describe: func(e *Event) {
-				if e.Event == Ready {
-					e.Records = found
-				}
-			},
-		}, nil
+		return overHTTP(srv, func(e *Event) {
+			if e.Event == Ready {
+				e.Records = found
+			}
+		}, srv.Close), nil
 	})
 }
 
@@ -69,13 +89,9 @@ func KV(ctx context.Context, cfg Config, verify bool) error {
 		if err != nil {
 			return nil, errors.Join(err, store.Close())
 		}
-		return &service{
-			srv:   srv,
-			close: func() error { return errors.Join(srv.Close(), store.Close()) },
-			describe: func(e *Event) {
-				stats := store.Stats()
-				e.KV = &stats
-			},
-		}, nil
+		return overHTTP(srv, func(e *Event) {
+			stats := store.Stats()
+			e.KV = &stats
+		}, func() error { return errors.Join(srv.Close(), store.Close()) }), nil
 	})
 }

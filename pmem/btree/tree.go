@@ -255,6 +255,22 @@ func (v *view) within(frame uint32, level int, lo, hi []byte) node {
 	return n
 }
 
+// MostFrames is how many frames a Put of a value in that many fragments may take,
+// also if the tree has grown by a level since.
+func (t *Tree) MostFrames(frags int) int {
+	return 2*(t.height+1) + 2 + overflowFrames(t.size, frags)
+}
+
+// Reserve takes n frames from the pool for the next changes, besides those that are
+// kept for Delete: changes that need no more (MostFrames) do not fail with
+// pmem.ErrFull then.
+func (t *Tree) Reserve(n int) error {
+	if err := t.usable(); err != nil {
+		return err
+	}
+	return t.need(n, false)
+}
+
 // need makes sure that n frames can be taken. Only with dip may these be the
 // reserve.
 func (t *Tree) need(n int, dip bool) error {

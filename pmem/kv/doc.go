@@ -28,7 +28,8 @@
 // The first fragment of a record begins with 24 bytes, little-endian:
 //
 //	 0  magic  u16  "KV"
-//	 2  op     u8   1 put, 2 put inline, 3 delete
+//	 2  op     u8   1 put, 2 put inline, 3 delete, 4 delete all; 128 is added if the
+//	                change belongs together with that of the next record
 //	 3  length u8   of the key
 //	 4  front  u8   see btree.Value.Pre
 //	 5  reserved [3]
@@ -36,7 +37,10 @@
 //	16  size   u32  of the value, with what lies in front of it
 //	20  reserved u32
 //
-// followed by the key and the beginning of the value; the rest of the value are
+// A change that belongs together with others is applied when all of them are
+// there: what a crash has left of a batch's last group is dropped by Open.
+//
+// The head is followed by the key and the beginning of the value; the rest of the value are
 // the other fragments. A value of at most btree.MaxInline bytes goes into the
 // tree itself, one of less than an eighth of a frame is copied behind its
 // record's head, and every other stays where it is.

@@ -18,11 +18,15 @@ const (
 	opPut    = 1
 	opInline = 2
 	opDelete = 3
+	opClear  = 4 // of all keys
+
+	opMore = 0x80 // the record's change and that of the next one belong together
 )
 
 // header is the beginning of a record; see the package documentation.
 type header struct {
 	op   uint8
+	more bool // opMore
 	pre  uint8
 	seq  uint64
 	size uint32
@@ -33,6 +37,9 @@ func (h *header) encode(b []byte) {
 	clear(b[:headLen])
 	le.PutUint16(b, headMagic)
 	b[2], b[3], b[4] = h.op, byte(len(h.key)), h.pre
+	if h.more {
+		b[2] |= opMore
+	}
 	le.PutUint64(b[8:], h.seq)
 	le.PutUint32(b[16:], h.size)
 	copy(b[headLen:], h.key)
@@ -44,13 +51,13 @@ func parseRecord(p *pmem.Pool, r *pmem.Record) (header, error) {
 		return header{}, fmt.Errorf("record %d: %w", r.Seq, ErrForeign)
 	}
 	b := r.Payload(0)
-	if len(b) < headLen || le.Uint16(b) != headMagic || b[2] < opPut || b[2] > opDelete || len(b) < headLen+int(b[3]) {
+	if len(b) < headLen || le.Uint16(b) != headMagic || b[2]&^opMore < opPut || b[2]&^opMore > opClear || len(b) < headLen+int(b[3]) {
 		if err := r.Verify(); err != nil {
 			return header{}, err
 		}
 		return header{}, fmt.Errorf("record %d: %w", r.Seq, ErrForeign)
 	}
-	h := header{op: b[2], pre: b[4], seq: le.Uint64(b[8:]), size: le.Uint32(b[16:]), key: b[headLen : headLen+int(b[3])]}
+	h := header{op: b[2] &^ opMore, more: b[2]&opMore != 0, pre: b[4], seq: le.Uint64(b[8:]), size: le.Uint32(b[16:]), key: b[headLen : headLen+int(b[3])]}
 	if want := int64(headLen+len(h.key)) + int64(h.size); r.Length != want {
 		if err := r.Verify(); err != nil {
 			return header{}, err
@@ -81,11 +88,37 @@ func (h *header) value(p *pmem.Pool, r *pmem.Record) (Value, error) {
 	return v, nil
 }
 
+// whole returns the number of the last record up to which every change has all
+// that belongs to it, and whether the log goes on behind that: a crash came
+// while its last batch was stored.
+func (s *Store) whole() (last uint64, torn bool, err error) {
+	for r, err := range s.log.Records() {
+		if err != nil {
+			return 0, false, err
+		}
+		h, err := parseRecord(s.p, &r)
+		if err != nil {
+			return 0, false, err
+		}
+		if torn = h.more; !torn {
+			last = r.Seq
+		}
+	}
+	return last, torn, nil
+}
+
 // replay applies the log records behind the tree's checkpoint.
 func (s *Store) replay() error {
+	last, torn, err := s.whole()
+	if err != nil {
+		return err
+	}
 	for r, err := range s.log.Records() {
 		if err != nil {
 			return err
+		}
+		if r.Seq > last {
+			break // nobody was told of it
 		}
 		h, err := parseRecord(s.p, &r)
 		if err != nil {
@@ -97,6 +130,9 @@ func (s *Store) replay() error {
 		if err := s.apply(&h, &r); err != nil {
 			return err
 		}
+	}
+	if torn && !s.p.ReadOnly() {
+		return s.checkpoint() // without what nobody was told of, before anything follows it
 	}
 	return nil
 }
@@ -128,9 +164,12 @@ func (s *Store) apply(h *header, r *pmem.Record) error {
 
 // change makes a record's change to the tree.
 func (s *Store) change(h *header, r *pmem.Record) error {
-	if h.op == opDelete {
+	switch h.op {
+	case opDelete:
 		_, err := s.tree.Delete(h.key)
 		return err
+	case opClear:
+		return s.tree.Clear()
 	}
 	v, err := h.value(s.p, r)
 	if err == nil {

@@ -40,6 +40,9 @@ type Options struct {
 	// Reserve is how many frames are kept for Delete when the pool is full; 0
 	// means btree.DefaultReserve.
 	Reserve int
+	// Purpose is what the pool is claimed for, by who gives keys and values a
+	// meaning of their own; "" means Purpose.
+	Purpose string
 }
 
 // Stats counts since Open.
@@ -63,12 +66,12 @@ type Store struct {
 	tree   *btree.Tree
 	o      Options
 	seq    uint64 // number of the last change
+	group  bool   // Begin was called, and End was not
+	before uint64 // seq at Begin
 	staged int    // records since the last Commit
 	failed error
 
-	pack     uint32 // frame in which record heads and small values are put; 0: none
-	packed   int    // bytes of it that are used
-	spare    []uint32
+	packing
 	frags    []pmem.Fragment // of a record
 	small    [btree.MaxInline]byte
 	smallVal Value
@@ -78,6 +81,15 @@ type Store struct {
 	trunc uint64        // the log can be truncated up to here
 
 	stats Stats
+}
+
+// packing is where record heads and small values are put.
+type packing struct {
+	pack   uint32   // frame; 0: none
+	packed int      // bytes of it that are used
+	ahead  []uint32 // frames for what is to succeed
+	spare  []uint32 // frames for Delete
+	passed []uint32 // held until a value that goes on in another frame is referred to
 }
 
 // Open opens the store in p, or makes an empty one. The pool's log must not be
@@ -102,8 +114,11 @@ func open(p *pmem.Pool, o Options) (*Store, error) {
 	if o.Reserve == 0 {
 		o.Reserve = btree.DefaultReserve
 	}
-	if is := p.Purpose(); is != "" && is != Purpose {
-		return nil, p.Claim(Purpose) // which says what it is for
+	if o.Purpose == "" {
+		o.Purpose = Purpose
+	}
+	if is := p.Purpose(); is != "" && is != o.Purpose {
+		return nil, p.Claim(o.Purpose) // which says what it is for
 	}
 	s := &Store{p: p, log: p.Log(), o: o}
 	for r, err := range s.log.Records() {
@@ -115,7 +130,7 @@ func open(p *pmem.Pool, o Options) (*Store, error) {
 		}
 		break // one tells whose log it is
 	}
-	err := p.Claim(Purpose)
+	err := p.Claim(o.Purpose)
 	if err != nil {
 		return nil, err
 	}
@@ -152,6 +167,14 @@ func (s *Store) Close() error {
 	s.dropPack()
 	s.failed = pmem.ErrClosed
 	return err
+}
+
+// Seq is the number of the last change. It only grows, and no other change that
+// can be found later has it.
+func (s *Store) Seq() uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.seq
 }
 
 // Stats may be called from any goroutine.
@@ -306,7 +329,7 @@ func (s *Store) MakeRoom() (bool, error) {
 func (s *Store) makeRoom() (bool, error) {
 	before := s.p.Free()
 	s.tree.Tidy(math.MaxInt)
-	if s.log.Used() == 0 {
+	if s.log.Used() == 0 || s.group {
 		return s.p.Free() > before, nil
 	}
 	s.stats.Stalls++

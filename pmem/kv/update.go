@@ -32,7 +32,7 @@ func (s *Store) Put(key []byte, v *Value, front int) (replaced bool, err error) 
 		return false, fmt.Errorf("put: %w", err)
 	}
 	try := func() (err error) {
-		replaced, err = s.put(key, v, front)
+		replaced, err = s.put(key, v, front, false)
 		return err
 	}
 	err = s.p.Guard(try)
@@ -97,7 +97,7 @@ func (s *Store) Delete(key []byte) (found bool, err error) {
 		return false, fmt.Errorf("delete: %w", err)
 	}
 	try := func() (err error) {
-		found, err = s.delete(key)
+		found, err = s.delete(key, false)
 		return err
 	}
 	err = s.p.Guard(try)
@@ -150,6 +150,9 @@ func (s *Store) measure(v *Value) error {
 
 // logRoom makes sure that n entries fit into the log.
 func (s *Store) logRoom(n int) error {
+	if s.group {
+		n++ // End's
+	}
 	left := func() uint64 { return s.p.LogEntries() - s.log.Used() }
 	if left() >= uint64(n) {
 		return nil
@@ -157,13 +160,16 @@ func (s *Store) logRoom(n int) error {
 	if uint64(n) > s.p.LogEntries() {
 		return fmt.Errorf("%w: %d fragments, the pool's log has %d entries", ErrValueTooLong, n, s.p.LogEntries())
 	}
+	if s.group {
+		return fmt.Errorf("%w: %d of %d log entries are left", pmem.ErrFull, left(), s.p.LogEntries())
+	}
 	s.stats.Stalls++
 	return s.checkpoint()
 }
 
 // put changes the tree, then stages the record: what can fail comes first.
-func (s *Store) put(key []byte, v *Value, front int) (replaced bool, err error) {
-	h := header{op: opPut, key: key, pre: v.Pre, seq: s.seq + 1, size: v.Len}
+func (s *Store) put(key []byte, v *Value, front int, more bool) (replaced bool, err error) {
+	h := header{op: opPut, more: more, key: key, pre: v.Pre, seq: s.seq + 1, size: v.Len}
 	switch small := s.p.FrameSize() / 8; {
 	case v.Size() <= btree.MaxInline:
 		h.op, h.pre = opInline, 0
@@ -175,7 +181,7 @@ func (s *Store) put(key []byte, v *Value, front int) (replaced bool, err error) 
 		}
 		v = &s.smallVal
 	case int(v.Len) < small:
-		if err := s.packValue(&h, v); err != nil {
+		if err := s.packFrags(&h, v); err != nil {
 			return false, err
 		}
 		v = &s.smallVal
@@ -200,8 +206,8 @@ func (s *Store) put(key []byte, v *Value, front int) (replaced bool, err error) 
 	return replaced, s.append()
 }
 
-func (s *Store) delete(key []byte) (found bool, err error) {
-	h := header{op: opDelete, key: key, seq: s.seq + 1}
+func (s *Store) delete(key []byte, more bool) (found bool, err error) {
+	h := header{op: opDelete, more: more, key: key, seq: s.seq + 1}
 	if err := s.packRecord(&h, nil, true); err != nil {
 		return false, err
 	}
@@ -219,64 +225,4 @@ func (s *Store) append() error {
 	s.seq++
 	s.staged++
 	return nil
-}
-
-// packValue is packRecord for a value that is copied behind its head and
-// stays there.
-func (s *Store) packValue(h *header, v *Value) error {
-	b := make([]byte, 0, 512)
-	for _, f := range v.Frags {
-		b = append(b, s.p.Frame(f.Frame)[f.Off:int(f.Off)+int(f.Len)]...)
-	}
-	if err := s.packRecord(h, b, false); err != nil {
-		return err
-	}
-	at := s.frags[0]
-	at.Off += uint16(headLen + len(h.key))
-	at.Len = uint16(len(b))
-	s.smallVal = Value{Frags: append(s.smallVal.Frags[:0], at), Len: uint32(len(b)), Pre: v.Pre}
-	s.smallVal.Sum = btree.SumOf(s.p, s.smallVal.Frags)
-	return nil
-}
-
-// packRecord copies a record's head, and its value if that is small, into a
-// frame that many share, and makes s.frags name it. With dip the frame may be
-// one of those that are kept for this.
-func (s *Store) packRecord(h *header, value []byte, dip bool) error {
-	n := headLen + len(h.key) + len(value)
-	if s.pack == 0 || s.packed+n > s.p.FrameSize() {
-		var f [1]uint32
-		if s.p.Alloc(f[:]) == 0 {
-			if !dip || len(s.spare) == 0 {
-				return fmt.Errorf("%w: no frame is free", pmem.ErrFull)
-			}
-			f[0] = s.spare[len(s.spare)-1]
-			s.spare = s.spare[:len(s.spare)-1]
-		}
-		s.dropPack()
-		s.pack, s.packed = f[0], 0
-	}
-	b := s.p.Frame(s.pack)[s.packed:]
-	h.encode(b)
-	copy(b[headLen+len(h.key):], value)
-	s.frags = append(s.frags[:0], pmem.Fragment{Frame: s.pack, Off: uint16(s.packed), Len: uint16(n)})
-	s.packed += n
-	return nil
-}
-
-// dropPack leaves the shared frame to the records in it.
-func (s *Store) dropPack() {
-	if s.pack != 0 {
-		s.p.Unref(s.pack)
-		s.pack = 0
-	}
-}
-
-// fillSpare keeps frames for the records of Delete.
-func (s *Store) fillSpare() {
-	const n = 4
-	if k := len(s.spare); k < n && !s.p.ReadOnly() {
-		s.spare = append(s.spare, make([]uint32, n-k)...)
-		s.spare = s.spare[:k+s.p.Alloc(s.spare[k:])]
-	}
 }

@@ -1,0 +1,4 @@
+package command
+
+func streamCommands() []Command { return nil }
+func groupCommands() []Command  { return nil }

@@ -1,0 +1,271 @@
+package redisd
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/pastenet/paste/internal/redisd/resp"
+	"github.com/pastenet/paste/pasteapi"
+	"github.com/pastenet/paste/pmem"
+)
+
+// loop serves the connections of one ring. It belongs to the goroutine that runs
+// it; inbox, and the clients' replies, to whoever has the DB locked.
+type loop struct {
+	s    *Server
+	id   int
+	ring Ring
+	rx   *pasteapi.NetmapRing
+	listener
+	sender
+	notes
+	timer
+
+	conns   []*conn // by descriptor
+	open    int
+	closing []*conn
+	inbox   []*conn // those to which something has happened while it was not their turn
+	held    int     // bytes of input that is not complete
+
+	args   [][]byte
+	parser resp.Parser // of a request that began in the segment that is looked at
+	reply  []byte      // memory for replies
+	waits  int64       // when the first of the blocked has waited for long enough; 0: none has a limit
+}
+
+// listener is where connections come from.
+type listener struct {
+	fd        int
+	watched   bool
+	draining  bool // no connection is accepted any more
+	dismissed bool // and idle ones are closed
+	spare     int  // descriptor kept to be able to refuse a connection when there is no other
+}
+
+// notes writes to the log, and not too often.
+type notes struct {
+	log    *slog.Logger
+	warned time.Time
+	muted  int // warnings not given since then
+}
+
+func newLoop(s *Server, i int, r Ring, fd int) *loop {
+	return &loop{
+		s: s, id: i, ring: r, rx: r.RX(),
+		listener: listener{fd: fd, spare: -1},
+		sender:   sender{tx: r.TX(), syncs: 1, lent: make([]uint32, r.TX().NumSlots)},
+		notes:    notes{log: s.cfg.Logger.With("ring", i)},
+		timer:    newTimer(&s.cfg),
+	}
+}
+
+// run serves until the server is stopped.
+func (l *loop) run() error {
+	if err := l.ring.Watch(l.fd); err != nil {
+		return fmt.Errorf("watch listening socket: %w", err)
+	}
+	l.watched = true
+	l.openSpare()
+	defer l.shut()
+	for !l.s.in(stopped) {
+		if l.s.in(draining) && !l.draining {
+			l.drain()
+		} else if l.draining && l.dismissed && l.open == 0 {
+			break
+		}
+		_, err := l.ring.Poll(l.pollTimeout())
+		l.syncs++
+		l.timer.advance()
+		if err != nil {
+			// With ErrRingCorrupt too, as package httpd does.
+			return fmt.Errorf("poll: %w", err)
+		}
+		if err := l.turn(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// turn does all that there is to do between two Polls.
+func (l *loop) turn() error {
+	db := l.s.db
+	db.Lock()
+	defer db.Unlock()
+	l.s.active = l
+	defer func() { l.s.active = nil }()
+	db.Now = time.Now().UnixMilli()
+	for _, step := range []func() error{l.proceed, l.batch, l.expire, l.tend, l.visit} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	if len(l.closing) > 0 {
+		l.reap()
+	}
+	if l.draining {
+		l.dismiss()
+	} else if slices.Contains(l.ring.Ready(), l.fd) {
+		l.accept()
+	}
+	if err := db.Commit(); err != nil {
+		return err
+	}
+	l.trimHome()
+	l.dropFrames()
+	return nil
+}
+
+// earlySegments is after how many segments of a batch its replies leave, so that the
+// clients work while the rest is processed. A push costs a system call, and a
+// commit.
+const earlySegments = 32
+
+// batch processes all RX slots.
+func (l *loop) batch() error {
+	i := l.rx.Head
+	if i == l.rx.Tail {
+		return nil
+	}
+	// Where a commit is a sync of a disk, the whole batch shares one.
+	early := l.s.db.Pool().Backing() != pmem.BackingFile
+	for n := 1; i != l.rx.Tail; i, n = l.rx.Next(i), n+1 {
+		slot := l.rx.Slot(i)
+		c := l.find(slot.Fd())
+		if c == nil {
+			continue
+		}
+		if slot.Closed() {
+			l.peerClosed(c)
+			continue
+		}
+		if c.phase != serving {
+			continue
+		}
+		if err := l.input(c, l.rx.Payload(slot)); err != nil {
+			return err
+		}
+		if early && n%earlySegments == 0 {
+			if err := l.push(); err != nil {
+				return err
+			}
+		}
+	}
+	l.rx.Head, l.rx.Cur = i, i
+	l.s.stats.Batches++
+	return nil
+}
+
+// visit looks after the connections to which something has happened while it was
+// not their turn.
+func (l *loop) visit() error {
+	for len(l.inbox) > 0 {
+		c := l.inbox[0]
+		l.inbox = l.inbox[1:]
+		c.woken = false
+		if c.phase != serving {
+			continue
+		}
+		if err := l.answer(c); err != nil {
+			return err
+		}
+		if err := l.resume(c); err != nil {
+			return err
+		}
+	}
+	l.inbox = nil
+	return nil
+}
+
+// tend ends the waits that have lasted for long enough, and removes what has
+// expired.
+func (l *loop) tend() error {
+	db := l.s.db
+	if l.waits != 0 && db.Now >= l.waits {
+		l.waits = 0
+		for _, c := range l.conns {
+			if c == nil || c.phase != serving {
+				continue
+			}
+			if until, is := c.client.Blocked(); is && until != 0 {
+				if until <= db.Now {
+					c.client.TimedOut()
+					c.Wake()
+				} else {
+					l.waitsUntil(until)
+				}
+			}
+		}
+	}
+	if l.id == 0 && l.timer.now >= l.nextCron {
+		l.nextCron = l.timer.now + cronEvery
+		if !db.Idle() && db.Cron() {
+			l.nextCron = l.timer.now
+		}
+		if err := db.TakeErr(); err != nil && !errors.Is(err, pmem.ErrFull) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *loop) waitsUntil(until int64) {
+	if until != 0 && (l.waits == 0 || until < l.waits) {
+		l.waits = until
+	}
+}
+
+// shut ends all connections after what was answered has been sent.
+func (l *loop) shut() {
+	l.s.db.Lock()
+	defer l.s.db.Unlock()
+	if err := l.s.db.Commit(); err == nil {
+		if err := l.ring.TxSync(); err != nil {
+			l.log.Warn("last push of replies", "err", err)
+		}
+	} else if !errors.Is(err, pmem.ErrLost) { // which Run returns
+		l.log.Error("last commit", "err", err)
+	}
+	for _, c := range l.conns {
+		if c != nil {
+			l.destroy(c)
+		}
+	}
+	l.unwatch()
+	if l.spare >= 0 {
+		unix.Close(l.spare)
+	}
+	// Stored values that TX slots hold are the ring's to give up.
+	l.drop = append(l.drop, l.home...)
+	l.home = nil
+	l.dropFrames()
+}
+
+func (l *loop) unwatch() {
+	if !l.watched {
+		return
+	}
+	l.watched = false
+	if err := l.ring.Unwatch(l.fd); err != nil {
+		l.log.Warn("unwatch listening socket", "err", err)
+	}
+}
+
+// warn logs at most once per second.
+func (l *notes) warn(msg string, args ...any) {
+	now := time.Now()
+	if now.Sub(l.warned) < time.Second {
+		l.muted++
+		return
+	}
+	if l.muted > 0 {
+		args = append(args, "not_shown", l.muted)
+	}
+	l.warned, l.muted = now, 0
+	l.log.Warn(msg, args...)
+}

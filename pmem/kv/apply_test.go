@@ -1,0 +1,221 @@
+package kv_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/go-quicktest/qt"
+
+	"github.com/pastenet/paste/internal/pmemsim"
+	"github.com/pastenet/paste/internal/seed"
+	"github.com/pastenet/paste/pmem"
+	"github.com/pastenet/paste/pmem/kv"
+)
+
+// groupModel is crashModel for changes that belong together: a crash keeps
+// any number of groups, and each as a whole.
+type groupModel struct {
+	acked map[string]string
+	since [][]change // a change without a key removes all
+	group []change   // between Begin and End
+	open  bool
+}
+
+func (m *groupModel) note(group []change) {
+	if m.open {
+		m.group = append(m.group, group...)
+		return
+	}
+	m.since = append(m.since, group)
+}
+
+func applyGroup(to map[string]string, group []change) {
+	for _, c := range group {
+		if c.key == "" {
+			clear(to)
+			continue
+		}
+		c.apply(to)
+	}
+}
+
+func (m *groupModel) commit() {
+	for _, g := range m.since {
+		applyGroup(m.acked, g)
+	}
+	m.since = nil
+}
+
+func (m *groupModel) settle(found map[string]string) error {
+	since := m.since
+	m.since, m.group, m.open = nil, nil, false
+	if maps.Equal(found, m.acked) {
+		return nil
+	}
+	for _, g := range since {
+		applyGroup(m.acked, g)
+		if maps.Equal(found, m.acked) {
+			return nil
+		}
+	}
+	return fmt.Errorf("found %d keys, the model has %d: no number of whole groups explains that", len(found), len(m.acked))
+}
+
+// groupWork does something at random.
+func groupWork(s *kv.Store, rng *rand.Rand, m *groupModel) error {
+	switch n := rng.IntN(20); {
+	case n < 5 && !m.open:
+		if err := s.Commit(); err != nil {
+			return err
+		}
+		m.commit()
+		return nil
+	case n == 5 && !m.open:
+		if err := s.Begin(); err != nil {
+			return err
+		}
+		m.open = true
+		return nil
+	case n < 8 && m.open:
+		m.open = false
+		m.since = append(m.since, m.group)
+		m.group = nil
+		return s.End()
+	case n == 8 && rng.IntN(4) == 0:
+		m.note([]change{{}})
+		return undone(m, s.Clear())
+	}
+	var group []change
+	var changes []kv.Change
+	for range 1 + rng.IntN(4) {
+		c := change{key: fmt.Sprintf("%s%d", strings.Repeat("k", rng.IntN(60)), rng.IntN(8)), put: rng.IntN(3) > 0}
+		if c.put {
+			c.value = strings.Repeat(string('a'+rune(rng.IntN(26))), rng.IntN(3)*rng.IntN(1500)+rng.IntN(80))
+		}
+		head := rng.IntN(min(len(c.value), 20) + 1)
+		group = append(group, c)
+		changes = append(changes, kv.Change{Key: []byte(c.key), Delete: !c.put, Head: []byte(c.value[:head]), Bytes: []byte(c.value[head:])})
+	}
+	m.note(group)
+	return undone(m, s.Apply(changes...))
+}
+
+// undone takes back the last note if the pool was full.
+func undone(m *groupModel, err error) error {
+	if !errors.Is(err, pmem.ErrFull) {
+		return err
+	}
+	return errRefused
+}
+
+var errRefused = errors.New("refused")
+
+func groupRun(seed uint64, drop func(pmemsim.Call) bool) error {
+	rng := rand.New(rand.NewPCG(seed, 5))
+	mem := make([]byte, 768<<10)
+	po := pmem.Options{FrameSize: 2048, LogEntries: 96}
+	o := kv.Options{Checkpoint: 30, Reserve: 12, Verify: true}
+	if _, err := pmem.FormatMemory(mem, nil, po); err != nil {
+		return err
+	}
+	m := &groupModel{acked: map[string]string{}}
+	setup := func(sim *pmemsim.Memory) { sim.Drop = drop }
+	mem, err := pmemsim.Lives(5, 300, mem, rng, setup, func(mem []byte, sim *pmemsim.Memory) error {
+		p, err := pmem.OpenMemory(mem, sim, po)
+		if err != nil {
+			return err
+		}
+		s, err := kv.Open(p, o)
+		if err != nil {
+			return err
+		}
+		found, err := contents(s)
+		if err != nil {
+			return err
+		}
+		if err := m.settle(found); err != nil {
+			return err
+		}
+		for {
+			since, group := m.since, m.group
+			if err := groupWork(s, rng, m); err == errRefused {
+				m.since, m.group = since, group
+			} else if err != nil {
+				return err
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return leaks(mem, po, o)
+}
+
+// TestGroupCrash: of changes that belong together a crash leaves all or none.
+func TestGroupCrash(t *testing.T) {
+	seeds := uint64(200)
+	if testing.Short() {
+		seeds = 40
+	}
+	for n := range seed.From(seeds) {
+		qt.Assert(t, qt.IsNil(groupRun(n, nil)), qt.Commentf("seed %d", n))
+	}
+}
+
+// Changes that find no room change nothing.
+func TestApplyFull(t *testing.T) {
+	p := memory(t, 1<<20, 0)
+	s, err := kv.Open(p, kv.Options{Verify: true})
+	qt.Assert(t, qt.IsNil(err))
+	for i := 0; ; i++ {
+		err := s.Apply(
+			kv.Change{Key: fmt.Appendf(nil, "a%d", i), Bytes: make([]byte, 3000)},
+			kv.Change{Key: fmt.Appendf(nil, "b%d", i), Bytes: make([]byte, 3000)})
+		if err != nil {
+			qt.Assert(t, qt.ErrorIs(err, pmem.ErrFull))
+			qt.Assert(t, qt.IsTrue(i > 10), qt.Commentf("%d", i))
+			_, a := get(t, s, fmt.Sprint("a", i))
+			qt.Check(t, qt.IsFalse(a))
+			qt.Check(t, qt.Equals(s.Len(), uint64(2*i)))
+			break
+		}
+		qt.Assert(t, qt.IsNil(s.Commit()))
+	}
+	qt.Assert(t, qt.IsNil(s.Clear()))
+	qt.Assert(t, qt.IsNil(s.Commit()))
+	qt.Check(t, qt.Equals(s.Len(), 0))
+	qt.Check(t, qt.IsNil(s.Apply(kv.Change{Key: []byte("k"), Bytes: make([]byte, 100<<10)})))
+}
+
+// Count and Pick agree with what is there.
+func TestCountPick(t *testing.T) {
+	s, err := kv.Open(memory(t, 16<<20, 0), kv.Options{})
+	qt.Assert(t, qt.IsNil(err))
+	rng := rand.New(rand.NewPCG(1, 1))
+	for i := range 5000 {
+		qt.Assert(t, qt.IsNil(s.Apply(kv.Change{Key: fmt.Appendf(nil, "%04d", i)})))
+	}
+	for range 300 {
+		lo, hi := rng.IntN(5001), rng.IntN(5001)
+		n, err := s.Count(fmt.Appendf(nil, "%04d", lo), fmt.Appendf(nil, "%04d", hi))
+		qt.Assert(t, qt.IsNil(err))
+		qt.Assert(t, qt.Equals(n, uint64(max(0, hi-lo))), qt.Commentf("%d to %d", lo, hi))
+		key := ""
+		found, err := s.Pick(fmt.Appendf(nil, "%04d", lo), fmt.Appendf(nil, "%04d", hi), rng.IntN, func(k []byte, _ *kv.Value) { key = string(k) })
+		qt.Assert(t, qt.IsNil(err))
+		qt.Assert(t, qt.Equals(found, hi > lo))
+		if found {
+			qt.Assert(t, qt.IsTrue(key >= fmt.Sprintf("%04d", lo) && key < fmt.Sprintf("%04d", hi)), qt.Commentf("%s: %d to %d", key, lo, hi))
+		}
+	}
+	seen := map[string]bool{}
+	for range 50000 {
+		_, err := s.Pick(nil, nil, rng.IntN, func(k []byte, _ *kv.Value) { seen[string(k)] = true })
+		qt.Assert(t, qt.IsNil(err))
+	}
+	qt.Check(t, qt.IsTrue(len(seen) > 4500), qt.Commentf("%d", len(seen)))
+}
