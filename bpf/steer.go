@@ -56,6 +56,8 @@ type Steer struct {
 	order []byte // mapped memory, once Order was called
 	vlans atomic.Pointer[vlanTable]
 
+	clients clientPorts
+
 	closeOnce sync.Once
 	closeErr  error
 }

@@ -29,6 +29,11 @@ func (s *Steer) AddPort(p uint16, copybreak int) error {
 	if copybreak < 0 || copybreak > math.MaxInt32 {
 		return fmt.Errorf("interface %s: steer port %d: copybreak of %d bytes: must not be negative", s.info.NIC, p, copybreak)
 	}
+	s.clients.ask(p, true)
+	return s.putPort(p, copybreak)
+}
+
+func (s *Steer) putPort(p uint16, copybreak int) error {
 	err := s.maps.SteerPorts.Put(portKey(p), uint32(copybreak))
 	if errors.Is(err, unix.E2BIG) {
 		return fmt.Errorf("interface %s: steer port %d: all %d entries are in use; remove another port first: %w",
@@ -40,9 +45,17 @@ func (s *Steer) AddPort(p uint16, copybreak int) error {
 	return nil
 }
 
-// RemovePort lets the segments of port p pass again. Removing a port that is
-// not steered is no error.
+// RemovePort lets the segments of port p pass again, but for those of connections
+// that steer it themselves (see SteerClients). Removing a port that is not steered is
+// no error.
 func (s *Steer) RemovePort(p uint16) error {
+	if s.clients.ask(p, false) {
+		return nil
+	}
+	return s.deletePort(p)
+}
+
+func (s *Steer) deletePort(p uint16) error {
 	if err := s.maps.SteerPorts.Delete(portKey(p)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("interface %s: unsteer port %d: %w", s.info.NIC, p, err)
 	}
@@ -87,19 +100,21 @@ func connKey(peer, local netip.AddrPort) (key steerConnKey) {
 // full. Adding a connection again is no error.
 func (s *Steer) AddConn(peer, local netip.AddrPort, device, ring int) error {
 	place := steerConnPlace{Vlan: uint16(s.vlans.Load().of(local.Addr(), device)), Ring: uint16(ring)}
-	if err := s.maps.SteerConns.Put(connKey(peer, local), place); err != nil {
+	key := connKey(peer, local)
+	if err := s.maps.SteerConns.Put(key, place); err != nil {
 		return fmt.Errorf("interface %s: steer connection from %s to %s: %w", s.info.NIC, peer, local, err)
 	}
-	return nil
+	return s.use(key, local)
 }
 
 // RemoveConn lets the segments of a connection pass again. Removing one that is
 // not steered is no error.
 func (s *Steer) RemoveConn(peer, local netip.AddrPort) error {
-	if err := s.maps.SteerConns.Delete(connKey(peer, local)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+	key := connKey(peer, local)
+	if err := s.maps.SteerConns.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("interface %s: unsteer connection from %s to %s: %w", s.info.NIC, peer, local, err)
 	}
-	return nil
+	return s.unuse(key, local)
 }
 
 // resetConns removes all connections.
@@ -121,9 +136,10 @@ func (s *Steer) resetConns() error {
 // in pinned maps. They do no harm without a socket, for then every packet passes,
 // but the next application's sockets must not receive them.
 func (s *Steer) Reset() error {
+	s.clients.forget()
 	ports, err := s.Ports()
 	for _, p := range ports {
-		err = errors.Join(err, s.RemovePort(p))
+		err = errors.Join(err, s.deletePort(p))
 	}
 	return errors.Join(err, s.resetConns())
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/pastenet/paste/bpf"
 	"github.com/pastenet/paste/pasteapi/internal/inject"
@@ -84,6 +85,11 @@ func openNIC(ctx context.Context, o *Options, attach bool) (_ *nicEnd, err error
 		}
 		e.socks = append(e.socks, s)
 	}
+	first, last, err := clientPorts()
+	if err != nil {
+		return nil, err
+	}
+	e.steer.SteerClients(first, last, o.copybreak(e))
 	for range o.Rings {
 		t, err := inject.OpenTap()
 		if err != nil {
@@ -134,6 +140,20 @@ func (e *nicEnd) attach(r *Ring, ring, rings int) error {
 	}
 	r.tk.InjectOn(on)
 	return r.attach(nics, e.steer, e.order, e.taps[ring], on != 0, e.veth)
+}
+
+// clientPorts are the ports that the kernel gives to sockets which connect, in this
+// thread's network namespace (Documentation/networking/ip-sysctl.rst).
+func clientPorts() (first, last uint16, err error) {
+	const path = "/proc/sys/net/ipv4/ip_local_port_range"
+	text, err := os.ReadFile(path)
+	if err == nil {
+		_, err = fmt.Sscan(string(text), &first, &last)
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("read %s: %w", path, err)
+	}
+	return first, last, nil
 }
 
 // start has the NIC's frames go to the sockets, once all rings are attached.

@@ -116,6 +116,9 @@ func (p *Port) openNIC(ctx context.Context) (err error) {
 // Steer brings the segments of a local TCP port through the rings, for
 // connections that are registered; others on the port work as ever. Without a
 // NIC it has no effect. Steering a port again is no error.
+//
+// A connection of which the kernel has chosen the local port (net.ipv4.ip_local_port_range),
+// as it does for sockets that connect, has it steered by itself while it is registered.
 func (p *Port) Steer(port uint16) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
