@@ -41,10 +41,10 @@ type SteerInfo struct {
 	// Replaced names the program that somebody has put into the link instead of
 	// ours; "" while ours is there.
 	Replaced string `json:"replaced,omitempty"`
-	Queues int    `json:"queues"` // RX queues in use
-	MTU    int    `json:"mtu"`    // bytes
-	ProgID uint32 `json:"prog_id"`
-	LinkID uint32 `json:"link_id"`
+	Queues   int    `json:"queues"` // RX queues in use
+	MTU      int    `json:"mtu"`    // bytes
+	ProgID   uint32 `json:"prog_id"`
+	LinkID   uint32 `json:"link_id"`
 }
 
 // Steer is the XDP program on one NIC with its maps. Its methods may be called

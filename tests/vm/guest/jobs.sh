@@ -2,7 +2,8 @@
 # machine; the NVDIMMs and the disk are the same ones the next time.
 #
 #   job_test      run the tests on each backing
-#   job_packages  run the tests of the packages that deal with the kernel
+#   job_packages  run the tests of all packages
+#   job_scale     hold 50 000 connections
 #   job_killed    kill the server of the NIC and start it at once, under load
 #   job_load      serve from a pool on each backing until the machine is killed
 #   job_recover   look for what was acknowledged
@@ -90,15 +91,25 @@ job_test() {
 	done
 }
 
+# suite DIR [ARG...] runs one package's tests where they are at home.
+suite() {
+	cd "/suite/$1" && PASTE_TEST_PASTECTL=/vm/pastectl ./test -test.v -test.timeout=60m "${@:2}"
+}
+
 # The programs must please this kernel's verifier, too.
 job_packages() {
 	local t
 	# Some need a directory on a disk.
-	storage && mount --bind /disk /var/tmp && cd /disk || { echo "vm: FAILED mount"; return; }
-	for t in bpf xsk pasteapi; do
-		check "tests of package $t" $t.test -test.v -test.timeout=30m
+	storage && mount --bind /disk /var/tmp || { echo "vm: FAILED mount"; return; }
+	for t in $(cd /suite && find . -name test -type f | sed 's|^\./||; s|/test$||' | sort); do
+		check "tests of package $t" suite "$t"
 		grep -E '^ *--- (SKIP|FAIL)' /tmp/out
 	done
+}
+
+job_scale() {
+	ulimit -n 300000
+	PASTE_SCALE=50000 show "50 000 connections" suite tests -test.run '^TestScale$'
 }
 
 # serve_blank DEVICE: a server that does not come up, and one that does.
