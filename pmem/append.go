@@ -106,7 +106,7 @@ func (l *Log) appendCopy(header, payload []byte) (seq uint64, err error) {
 		if later {
 			s.fragment(f, 0, payloadCopy)
 		} else {
-			s.fragment(f, l.p.copySum(l.p.Offset(frame, 0), piece), payloadDone)
+			s.fragment(f, l.p.copySum(l.p.Offset(frame, 0), piece, 0), payloadDone)
 		}
 	}
 	if !later {

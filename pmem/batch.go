@@ -58,7 +58,7 @@ func (p *Pool) finishPayloads(b *batch) {
 		off, n := p.Offset(le.Uint32(e[28:]), int(le.Uint16(e[32:]))), uint64(le.Uint16(e[34:]))
 		var sum uint32
 		if todo == payloadCopy {
-			sum = p.copySum(off, copies[:n])
+			sum = p.copySum(off, copies[:n], 0)
 			copies = copies[n:]
 		} else {
 			sum = p.sumPayload(off, n, todo == payloadFlush)

@@ -162,7 +162,7 @@ func (m *crashModel) work(p *Pool, rng *rand.Rand) error {
 		m.records[m.staged] = payload
 		m.staged++
 		if rng.IntN(2) == 0 {
-			seq, err = appendPieces(p, payload)
+			seq, err = appendPieces(p, payload, 1+rng.IntN(3000))
 		} else {
 			seq, err = l.AppendCopy(payload)
 		}

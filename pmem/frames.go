@@ -17,6 +17,7 @@ type frameTable struct {
 	used    uint32   // frames with a reference
 	refs    []uint32 // reference count of frame first+i
 	stack   []uint32 // frames below next that came back; the last in is the warmest
+	stacked []uint64 // bit i is set when frame first+i is there; allocRun may have given it out
 	sole    []uint64 // during recovery: bit i is set when frame first+i must have one reference
 	misuses uint64
 }
@@ -25,6 +26,7 @@ func (t *frameTable) init(first, end uint32) {
 	t.first, t.end, t.next = first, end, first
 	t.refs = make([]uint32, end-first)
 	t.stack = make([]uint32, 0, end-first)
+	t.stacked = make([]uint64, (end-first+63)/64)
 	t.sole = nil
 }
 
@@ -32,6 +34,7 @@ func (t *frameTable) close() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.end, t.next, t.refs, t.stack = t.first, t.first, nil, nil
+	t.stacked = nil
 }
 
 func (t *frameTable) alloc(dst []uint32) int {
@@ -43,6 +46,11 @@ func (t *frameTable) alloc(dst []uint32) int {
 		if k := len(t.stack); k > 0 {
 			f = t.stack[k-1]
 			t.stack = t.stack[:k-1]
+			i := f - t.first
+			t.stacked[i/64] &^= 1 << (i % 64)
+			if t.refs[i] != 0 {
+				continue
+			}
 		} else {
 			// Recovery gave references to frames above next; step over them.
 			for t.next < t.end && t.refs[t.next-t.first] != 0 {
@@ -111,9 +119,17 @@ func (t *frameTable) unref(f uint32) bool {
 	t.used--
 	// A frame above next is found again when next gets there.
 	if f < t.next {
-		t.stack = append(t.stack, f)
+		t.push(f)
 	}
 	return true
+}
+
+// push puts a free frame on the stack.
+func (t *frameTable) push(f uint32) {
+	if i := f - t.first; t.stacked[i/64]&(1<<(i%64)) == 0 {
+		t.stacked[i/64] |= 1 << (i % 64)
+		t.stack = append(t.stack, f)
+	}
 }
 
 // held reports whether f is a data frame in use.

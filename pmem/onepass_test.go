@@ -68,7 +68,7 @@ func testCopySum(t *testing.T) {
 		for i := n &^ (CacheLine - 1); i < len(dst); i++ {
 			dst[i] = 0xaa
 		}
-		got := copySum(dst[:end], src)
+		got := copySum(dst[:end], src, 0)
 		Fence()
 		if want := crc32.Checksum(src, castagnoli); got != want {
 			t.Fatalf("%d bytes at %p: %#x, want %#x", n, src, got, want)

@@ -2,31 +2,53 @@ package pmem
 
 import (
 	"fmt"
+	"hash/crc32"
+	"math"
 	"runtime/debug"
 )
 
-// CopyIn copies payload to the beginning of a frame, as AppendCopy does: past the
-// caches, with the checksum taken in the same pass. It is for a payload that comes
-// in pieces, each of which would have to be kept in a cache, or be fetched again,
-// until the last one is there. The frame is the caller's alone, and is not written
-// to any more; AppendSummed takes the checksum. A payload that is larger than a
-// frame is ErrSize.
-func (p *Pool) CopyIn(frame uint32, payload []byte) (sum uint32, err error) {
-	if len(payload) > p.FrameSize() {
-		return 0, fmt.Errorf("copy %d bytes into a frame: %w: the limit is %d", len(payload), ErrSize, p.FrameSize())
+// CopyIn adds as much of payload to a fragment as its frame has room for, as
+// AppendCopy does: past the caches, with the checksum taken in the same pass. It is
+// for a payload that comes in pieces, each of which would have to be kept in a
+// cache, or be fetched again, until the last one is there. sum is the checksum of
+// the fragment so far, 0 of an empty one; the result is the new one, for AppendSummed,
+// and how many bytes were added. The frame is the caller's alone, and is written to by
+// CopyIn only.
+func (p *Pool) CopyIn(f *Fragment, sum uint32, payload []byte) (newSum uint32, n int, err error) {
+	end := int(f.Off) + int(f.Len)
+	if f.Frame < p.g.first || f.Frame >= p.g.frames || end > p.FrameSize() {
+		return 0, 0, fmt.Errorf("copy to byte %d of frame %d: %w: data frames are %d to %d, of %d bytes",
+			end, f.Frame, ErrFragment, p.g.first, p.g.frames-1, p.FrameSize())
 	}
-	if frame < p.g.first || frame >= p.g.frames {
-		return 0, fmt.Errorf("copy into frame %d: %w: data frames are %d to %d", frame, ErrFragment, p.g.first, p.g.frames-1)
-	}
+	n = min(len(payload), p.FrameSize()-end, math.MaxUint16-int(f.Len))
 	err = p.Guard(func() error {
-		sum = p.copySum(p.Offset(frame, 0), payload)
+		newSum = p.copyOn(p.Offset(f.Frame, end), payload[:n], sum)
 		return nil
 	})
-	return sum, err
+	if err != nil {
+		return 0, 0, err
+	}
+	f.Len += uint16(n)
+	return newSum, n, nil
+}
+
+// copyOn is copySum to any byte of a line. The rest of the line that was begun is
+// stored through the caches.
+func (p *Pool) copyOn(off uint64, src []byte, sum uint32) uint32 {
+	if rest := min(int(-off%CacheLine), len(src)); rest > 0 {
+		copy(p.mem[off:], src[:rest])
+		p.Flush(off, uint64(rest))
+		sum = crc32.Update(sum, castagnoli, src[:rest])
+		off, src = off+uint64(rest), src[rest:]
+	}
+	if len(src) == 0 {
+		return sum
+	}
+	return p.copySum(off, src, sum)
 }
 
 // AppendSummed is Append for payloads that CopyIn has put into their frames, with
-// what it returned for each. Each begins at the beginning of its frame and is whole.
+// what it returned for each.
 // What is said of a payload is believed: a wrong checksum makes the record
 // damaged.
 func (l *Log) AppendSummed(frags []Fragment, sums []uint32) (seq uint64, err error) {

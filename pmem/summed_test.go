@@ -7,8 +7,8 @@ import (
 	"github.com/go-quicktest/qt"
 )
 
-// appendPieces appends a payload that comes piece by piece.
-func appendPieces(p *Pool, payload []byte) (seq uint64, err error) {
+// appendPieces appends a payload that comes in pieces of step bytes.
+func appendPieces(p *Pool, payload []byte, step int) (seq uint64, err error) {
 	var frags []Fragment
 	var sums []uint32
 	defer func() {
@@ -17,18 +17,23 @@ func appendPieces(p *Pool, payload []byte) (seq uint64, err error) {
 		}
 	}()
 	for len(payload) > 0 {
-		piece := payload[:min(len(payload), p.FrameSize()-64)]
+		piece := payload[:min(len(payload), step)]
 		payload = payload[len(piece):]
-		var frame [1]uint32
-		if p.Alloc(frame[:]) == 0 {
-			return 0, p.Log().noFrames(1, 0)
+		for len(piece) > 0 {
+			if k := len(frags); k == 0 || int(frags[k-1].Len) == p.FrameSize() {
+				var frame [1]uint32
+				if p.Alloc(frame[:]) == 0 {
+					return 0, p.Log().noFrames(1, 0)
+				}
+				frags, sums = append(frags, Fragment{Frame: frame[0]}), append(sums, 0)
+			}
+			k := len(frags) - 1
+			sum, n, err := p.CopyIn(&frags[k], sums[k], piece)
+			if err != nil {
+				return 0, err
+			}
+			sums[k], piece = sum, piece[n:]
 		}
-		frags = append(frags, Fragment{Frame: frame[0], Len: uint16(len(piece))})
-		sum, err := p.CopyIn(frame[0], piece)
-		if err != nil {
-			return 0, err
-		}
-		sums = append(sums, sum)
 	}
 	return p.Log().AppendSummed(frags, sums)
 }
@@ -42,7 +47,7 @@ func TestAppendSummed(t *testing.T) {
 	free := p.Free()
 	for n := 0; n < 9000; n += 61 {
 		payload := bytes.Repeat([]byte{byte(n), 3, 5}, n)[:n]
-		seq, err := appendPieces(p, payload)
+		seq, err := appendPieces(p, payload, 1+n*37%5000)
 		qt.Assert(t, qt.IsNil(err))
 		qt.Assert(t, qt.IsNil(p.Log().Commit()))
 		r, err := p.Log().Record(seq)
@@ -56,9 +61,9 @@ func TestAppendSummed(t *testing.T) {
 	}
 	qt.Check(t, qt.Equals(p.Free(), free))
 
-	_, err = p.CopyIn(p.FirstFrame(), make([]byte, p.FrameSize()+1))
-	qt.Check(t, qt.ErrorIs(err, ErrSize))
-	_, err = p.CopyIn(0, nil)
+	_, _, err = p.CopyIn(&Fragment{Frame: p.FirstFrame(), Off: 1, Len: uint16(p.FrameSize())}, 0, nil)
+	qt.Check(t, qt.ErrorIs(err, ErrFragment))
+	_, _, err = p.CopyIn(&Fragment{}, 0, nil)
 	qt.Check(t, qt.ErrorIs(err, ErrFragment))
 	_, err = p.Log().AppendSummed(make([]Fragment, 1), nil)
 	qt.Check(t, qt.ErrorMatches(err, "append to log: 1 fragments with 0 checksums"))

@@ -87,7 +87,7 @@ type site struct {
 // none.
 var durable = map[string][]int{
 	"Flush": {1, 2}, "CopyNT": {2}, "Order": {0}, "Fence": {0}, "Persist": {1, 2},
-	"FlushSum": {2}, "CopySum": {2}, "flushSum": {-1}, "copySum": {-1}, "sumPayload": {-1}, "flushSumRange": {-1}, "copySumLines": {-1},
+	"FlushSum": {2}, "CopySum": {3}, "flushSum": {-1}, "copySum": {-1}, "sumPayload": {-1}, "flushSumRange": {-1}, "copySumLines": {-1},
 	"fence": {-1}, "flushRange": {-1}, "copyLinesNT": {-1},
 	"flushCLWB": {-1}, "flushCLFLUSHOPT": {-1}, "flushCLFLUSH": {-1}, "flushCVAP": {-1}, "flushCVAC": {-1},
 	"flushSumCLWB": {-1}, "flushSumCVAP": {-1}, "flushSumCVAC": {-1}, "copySumNT": {-1}, "copySumCVAP": {-1}, "copySumCVAC": {-1},
