@@ -22,6 +22,8 @@
 //   - The buffer of a segment goes back to the NIC at the next sync. To keep a
 //     payload, [Segment.Keep] exchanges its buffer for a free one: the caller then
 //     owns it, and may put it into the pool's log without copying.
+//   - Who knows how many bytes come next says so ([Ring.Expect]): much payload then
+//     comes as few long segments.
 //   - When [Segment.Closed] says so, nothing follows on that connection, and
 //     [Segment.Cause] says why. The socket is the application's to unregister and
 //     close; it may still send.

@@ -34,6 +34,11 @@ var (
 	// ErrRingCorrupt says that the application broke the rules of a ring. The
 	// ring has been repaired and can be used again.
 	ErrRingCorrupt = errors.New("ring corrupted by the application")
+	// ErrExpect says that a number of bytes was announced that no payload has.
+	ErrExpect = errors.New("the least number of bytes is 0")
+	// ErrLongSegment says that a payload is in more than one frame: Segment.KeepAll
+	// keeps it.
+	ErrLongSegment = errors.New("segment is longer than a frame")
 	// ErrTxFull says that the TX ring has not as many free slots as a payload
 	// needs: TxSync, or Poll, makes room.
 	ErrTxFull = errors.New("no room in the tx ring")

@@ -7,10 +7,11 @@ import (
 
 // Slot flags, net/netmap.h (NS_*).
 //
-// On the slots of connections NS_REPORT and NS_MOREFRAG may be set and change
+// In the TX slots of connections NS_REPORT and NS_MOREFRAG may be set and change
 // nothing: a slot is done with when the sync returns, and a stream has no packets
 // that one could belong to. Those below them are refused in a TX slot, with
-// ErrRingCorrupt.
+// ErrRingCorrupt. In an RX slot NS_MOREFRAG says that a payload that was announced by
+// Ring.Expect goes on in the next slot of the connection.
 const (
 	NS_BUF_CHANGED = 0x0001 // the buffer of the slot was exchanged
 	NS_REPORT      = 0x0002
@@ -21,6 +22,10 @@ const (
 	NS_INDIRECT = 0x0010 // ptr is the address of the payload
 	NS_TXMON    = 0x0040 // to a monitor
 
+	// NS_RUN is ours: the buffer of an RX slot is a run of neighbouring frames, of 64 KiB
+	// in all, and Len may be more than NrBufSize. There are such slots after Ring.Expect
+	// only. Who puts another buffer in its place has all frames of it.
+	NS_RUN = 0x4000
 	// NS_COPIED is ours: the payload of an RX slot was copied or read, and was not
 	// received where it lies.
 	NS_COPIED = 0x8000
@@ -168,8 +173,9 @@ func (n *NetmapRing) Buf(s *Slot) []byte {
 // empty in a close notice.
 func (n *NetmapRing) Payload(s *Slot) []byte {
 	doff, end := s.Doff(), int(s.Len)
-	if end > int(n.NrBufSize) || doff > end {
+	if end > int(n.NrBufSize) && s.Flags&NS_RUN == 0 || doff > end {
 		return nil
 	}
-	return n.Buf(s)[doff:end:end]
+	at := unsafe.Add(unsafe.Pointer(n), n.BufOfs+int64(s.BufIdx)*int64(n.NrBufSize))
+	return unsafe.Slice((*byte)(at), end)[doff:end:end]
 }

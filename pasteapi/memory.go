@@ -52,7 +52,7 @@ func newView(f *frames.Frames, at unsafe.Pointer, slots, id, dir int) ringView {
 	return ringView{
 		name: [...]string{dirRX: "rx", dirTX: "tx"}[dir],
 		ring: n, frames: f, slots: uint32(slots), first: first, end: end,
-		bufs: make([]uint32, slots),
+		bufs: make([]uint32, slots), counts: make([]uint32, slots),
 	}
 }
 

@@ -129,6 +129,9 @@ func (r *Ring) Queues() int { return r.in.Queues() }
 // the caller then owns one reference of the returned frame (pmem.Pool.Unref
 // gives it up). It is how an application keeps a payload without copying it.
 //
+// Of a slot with NS_RUN the caller owns one reference of each frame in which there is
+// payload: the returned one and those behind it, up to byte Len.
+//
 // Frames for Keep come from the pool, never from those that the port needs to
 // go on receiving: with ErrNoBuffers the ring still works.
 func (r *Ring) Keep(s *Slot) (frame uint32, err error) {
@@ -144,7 +147,12 @@ func (r *Ring) Keep(s *Slot) (frame uint32, err error) {
 			Value: uint64(s.BufIdx), Limit: fmt.Sprintf("%d, the ring's own buffer", v.bufs[i])})
 	}
 	frame = s.BufIdx
-	other, err := r.frames.Replace(frame)
+	n := max(1, (int(s.Len)+r.frames.Size()-1)/r.frames.Size())
+	if n > 1 && !r.frames.IsRun(frame) {
+		return 0, fmt.Errorf("keep: %w", &RingError{Ring: v.name, Field: fmt.Sprintf("slot %d len", i),
+			Value: uint64(s.Len), Limit: fmt.Sprintf("up to %d, as the buffer is one frame", r.frames.Size())})
+	}
+	other, err := r.frames.ReplaceRun(frame, n)
 	if err != nil {
 		return 0, err
 	}

@@ -7,8 +7,9 @@ import (
 	"github.com/pastenet/paste/pmem"
 )
 
-// Segment is what one RX slot brings: a payload, or the end of a connection. It
-// is valid until the next sync, or until its ring is closed.
+// Segment is what one RX slot brings: a payload, or the end of a connection. A payload
+// lies in one frame, and in several neighbouring ones only after Ring.Expect. It is
+// valid until the next sync, or until its ring is closed.
 type Segment struct {
 	ring    *Ring
 	slot    *Slot
@@ -67,26 +68,57 @@ func (s Segment) Closed() bool { return s.slot.Closed() }
 // FIN. See Ring.CloseCause.
 func (s Segment) Cause() error { return s.ring.CloseCause(s.Fd()) }
 
+// More says that the payload that Ring.Expect has announced does not end with this
+// segment.
+func (s Segment) More() bool { return s.slot.Flags&NS_MOREFRAG != 0 }
+
 // Keep takes the payload out of the ring without copying it. The caller owns one
 // reference of the fragment's frame, and gives it up by pmem.Pool.Unref; a log
 // that the fragment is appended to takes a reference of its own. Payload stays
-// valid that long. Errors are those of Ring.Keep.
+// valid that long. Errors are those of Ring.Keep, and ErrLongSegment where the
+// payload is in more than one frame, which may be after Ring.Expect only: KeepAll
+// keeps such a one.
 func (s Segment) Keep() (pmem.Fragment, error) {
-	doff, end := s.slot.Doff(), int(s.slot.Len)
-	frame, err := s.ring.Keep(s.slot)
+	if size := s.ring.frames.Size(); int(s.slot.Len) > size {
+		return pmem.Fragment{}, fmt.Errorf("keep a segment of %d bytes in frames of %d: %w", len(s.payload), size, ErrLongSegment)
+	}
+	var one [1]pmem.Fragment
+	frags, err := s.KeepAll(one[:0])
 	if err != nil {
 		return pmem.Fragment{}, err
 	}
-	return pmem.Fragment{Frame: frame, Off: uint16(doff), Len: uint16(end - doff)}, nil
+	return frags[0], nil
+}
+
+// KeepAll is Keep for a payload of any length: it adds one fragment for each frame,
+// in order, to frags. The frames are neighbours, and Payload is one stretch.
+func (s Segment) KeepAll(frags []pmem.Fragment) ([]pmem.Fragment, error) {
+	doff, end, size := s.slot.Doff(), int(s.slot.Len), s.ring.frames.Size()
+	frame, err := s.ring.Keep(s.slot)
+	if err != nil {
+		return frags, err
+	}
+	for {
+		f := pmem.Fragment{Frame: frame, Off: uint16(doff), Len: uint16(min(end, size) - doff)}
+		frags = append(frags, f)
+		if end <= size {
+			return frags, nil
+		}
+		doff, end, frame = 0, end-size, frame+1
+	}
 }
 
 // Forward sends the payload on a connection, from the buffer in which it lies:
 // the RX slot and a TX slot exchange their buffers. Payload must not be used any
-// more. With ErrTxFull nothing has happened.
+// more. With ErrTxFull nothing has happened. What lies in a run of frames (NS_RUN) is
+// copied.
 func (s Segment) Forward(fd int) error {
 	tx := s.ring.TX()
 	if s.ring.closed {
 		return ErrClosed
+	}
+	if s.slot.Flags&NS_RUN != 0 {
+		return s.ring.Send(fd, s.payload)
 	}
 	if tx.Empty() {
 		return ErrTxFull

@@ -10,36 +10,72 @@ import (
 	"time"
 
 	"github.com/go-quicktest/qt"
+	"github.com/pastenet/paste/pmem"
 	"golang.org/x/sys/unix"
 )
 
-// TestJoinAtRandom puts connections that are read under the verdict at any time, while their peers send messages of all sizes, and slots are short: every
-// byte comes once, in order, and then the end.
+// TestJoinAtRandom puts connections that are read under the verdict at any time, while
+// their peers send messages of all sizes, slots are short, and payloads are announced
+// and kept at random: every byte comes once, in order, and then the end.
 func TestJoinAtRandom(t *testing.T) {
-	const conns, size = 12, 3 << 20
-	r, _ := newTestRing(t, func(o *Options) { o.Slots = 256 })
-	type receiver struct {
-		want, got hash.Hash
-		n         int
-		ended     bool
+	for _, mode := range []ReceiveMode{ReceiveAuto, ReceiveCopied} {
+		t.Run(mode.String(), func(t *testing.T) {
+			r, pool := newTestRing(t, func(o *Options) { o.Slots, o.Receive = 256, mode })
+			all := joinAtRandom(t, r, pool)
+			for fd, rc := range all {
+				qt.Check(t, qt.Equals(rc.n, switchSize))
+				qt.Check(t, qt.DeepEquals(rc.got.Sum(nil), rc.want.Sum(nil)), qt.Commentf("fd %d", fd))
+				qt.Assert(t, qt.IsNil(r.Unregister(fd)))
+			}
+			n := r.count()
+			qt.Check(t, qt.IsTrue(n.CopiedBytes > 100_000 && n.ReadBytes > 1<<20), qt.Commentf("%+v", n))
+			qt.Check(t, qt.Equals(n.Joined > 5, mode == ReceiveAuto), qt.Commentf("%+v", n))
+		})
 	}
-	all := map[int]*receiver{}
+}
+
+const (
+	switchConns = 12
+	switchSize  = 3 << 20 // bytes that each sends
+)
+
+// switched is what one connection of TestJoinAtRandom has brought.
+type switched struct {
+	want, got hash.Hash
+	n         int
+	ended     bool
+	kept      [][]pmem.Fragment // not hashed yet
+}
+
+// take hashes what was kept.
+func (s *switched) take(pool *pmem.Pool) {
+	for _, frags := range s.kept {
+		for _, f := range frags {
+			s.got.Write(pool.Frame(f.Frame)[f.Off:][:f.Len])
+			pool.Unref(f.Frame)
+		}
+	}
+	s.kept = s.kept[:0]
+}
+
+func joinAtRandom(t *testing.T, r *Ring, pool *pmem.Pool) map[int]*switched {
+	all := map[int]*switched{}
 	var begin []func()
 	var senders sync.WaitGroup
-	for i := range conns {
+	for i := range switchConns {
 		fd, peer := tcpPair(t)
-		defer unix.Close(fd)
+		t.Cleanup(func() { unix.Close(fd) })
 		qt.Assert(t, qt.IsNil(r.Register(fd)))
-		rc := &receiver{want: sha256.New(), got: sha256.New()}
+		rc := &switched{want: sha256.New(), got: sha256.New()}
 		all[fd] = rc
 		begin = append(begin, func() {
 			defer senders.Done()
-			sendMixed(t, peer, rc.want, size, int64(i))
+			sendMixed(t, peer, rc.want, switchSize, int64(i))
 		})
 	}
 	rng := rand.New(rand.NewSource(1))
 	ended := 0
-	for end := time.Now().Add(3 * time.Minute); ended < conns; {
+	for end := time.Now().Add(3 * time.Minute); ended < switchConns; {
 		if len(begin) > 0 { // one after the other, so that the delivery ring has room
 			senders.Add(1)
 			go begin[0]()
@@ -47,30 +83,36 @@ func TestJoinAtRandom(t *testing.T) {
 		}
 		_, err := r.Poll(time.Second)
 		qt.Assert(t, qt.IsNil(err))
-		qt.Assert(t, qt.IsTrue(time.Now().Before(end)), qt.Commentf("%d of %d have ended, %+v", ended, conns, r.count()))
+		qt.Assert(t, qt.IsTrue(time.Now().Before(end)), qt.Commentf("%d of %d have ended, %+v", ended, switchConns, r.count()))
 		for seg := range r.Segments() {
 			rc := all[seg.Fd()]
 			qt.Assert(t, qt.IsFalse(rc.ended), qt.Commentf("something behind the end"))
-			rc.got.Write(seg.Payload())
 			rc.n += len(seg.Payload())
 			if seg.Closed() {
 				qt.Check(t, qt.IsNil(seg.Cause()))
 				rc.ended = true
+				rc.take(pool)
 				ended++
+				continue
 			}
-			if rng.Intn(200) == 0 {
+			if len(rc.kept) < 3 && rng.Intn(4) == 0 {
+				frags, err := seg.KeepAll(nil)
+				qt.Assert(t, qt.IsNil(err))
+				rc.kept = append(rc.kept, frags)
+			} else {
+				rc.take(pool)
+				rc.got.Write(seg.Payload())
+			}
+			switch rng.Intn(200) {
+			case 0, 1, 2, 3:
+				qt.Assert(t, qt.IsNil(r.Expect(seg.Fd(), rng.Int63n(200_000))))
+			case 4:
 				r.in.Join(&r.conns.Find(seg.Fd()).in)
 			}
 		}
 	}
 	senders.Wait()
-	for fd, rc := range all {
-		qt.Check(t, qt.Equals(rc.n, size))
-		qt.Check(t, qt.DeepEquals(rc.got.Sum(nil), rc.want.Sum(nil)), qt.Commentf("fd %d", fd))
-		qt.Assert(t, qt.IsNil(r.Unregister(fd)))
-	}
-	n := r.count()
-	qt.Check(t, qt.IsTrue(n.Joined > 5 && n.CopiedBytes > 100_000 && n.ReadBytes > 1<<20), qt.Commentf("%+v", n))
+	return all
 }
 
 // sendMixed sends n bytes in messages of all sizes.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/pastenet/paste/pasteapi/internal/frames"
+	"github.com/pastenet/paste/pasteapi/internal/receive"
 	"github.com/pastenet/paste/pasteapi/internal/send"
 )
 
@@ -19,6 +20,7 @@ type ringView struct {
 	head       uint32   // up to here the application has given slots back
 	tail       uint32   // up to here it owns them
 	bufs       []uint32 // buffer of each slot, owned by the ring
+	counts     []uint32 // bytes that the connection of an RX slot has brought with it, modulo 1<<32
 }
 
 // next is the slot after i. Unlike NetmapRing.Next it does not read the ring.
@@ -43,12 +45,13 @@ func (v *ringView) distance(a, b uint32) uint32 {
 func (v *ringView) Free() int { return int(v.slots - 1 - v.distance(v.head, v.tail)) }
 
 // Fill gives the application a payload in the next slot.
-func (v *ringView) Fill(fd int, frame uint32, off, length int, flags uint16) (old uint32) {
+func (v *ringView) Fill(fd int, p receive.Payload) (old uint32) {
 	s := v.ring.slot(v.tail)
 	old = v.bufs[v.tail]
-	v.bufs[v.tail] = frame
-	s.set(frame, fd, off, length)
-	s.Flags = NS_BUF_CHANGED | flags
+	v.bufs[v.tail] = p.Frame
+	v.counts[v.tail] = p.Count
+	s.set(p.Frame, fd, p.Off, p.Len)
+	s.Flags = NS_BUF_CHANGED | p.Flags
 	v.tail = v.next(v.tail)
 	return old
 }
@@ -59,6 +62,28 @@ func (v *ringView) End(fd int) {
 	s.set(v.bufs[v.tail], fd, 0, 0)
 	s.Flags = 0
 	v.tail = v.next(v.tail)
+}
+
+// untaken is how many bytes of a connection, which has brought handed bytes in all,
+// are in slots that the application has not taken out yet.
+func (v *ringView) untaken(fd int, handed uint32) (n int64) {
+	head := v.ring.Head
+	if head >= v.slots || v.distance(v.head, head) > v.distance(v.head, v.tail) {
+		return 0 // the next sync tells the application
+	}
+	last := head - 1
+	if head == 0 {
+		last = v.slots - 1
+	}
+	if v.ring.slot(last).Fd() == fd { // it is the one that was just taken
+		return int64(handed - v.counts[last])
+	}
+	for i := head; i != v.tail; i = v.next(i) {
+		if s := v.ring.slot(i); s.Fd() == fd {
+			n += int64(s.Len) - int64(s.Doff())
+		}
+	}
+	return n
 }
 
 // The TX ring is what package send takes payload from. Slots have been checked.

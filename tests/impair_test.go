@@ -59,12 +59,15 @@ func soak(t *testing.T, run func(t *testing.T, seed uint64, long bool)) {
 var waysIn = []struct {
 	name    string
 	inPlace bool // some payload must be received in place, otherwise none
+	expects bool // the application announces payloads at random
 	options func(nic string) pasteapi.Options
 }{
-	{"steered", true, func(nic string) pasteapi.Options { return pasteapi.Options{NIC: nic, Copybreak: -1} }},
-	{"mixed", true, func(nic string) pasteapi.Options { return pasteapi.Options{NIC: nic, Receive: pasteapi.ReceiveSteered} }},
-	{"default", false, func(nic string) pasteapi.Options { return pasteapi.Options{NIC: nic} }},
-	{"without a NIC", false, func(string) pasteapi.Options { return pasteapi.Options{} }},
+	{"steered", true, true, func(nic string) pasteapi.Options { return pasteapi.Options{NIC: nic, Copybreak: -1} }},
+	{"mixed", true, false, func(nic string) pasteapi.Options { return pasteapi.Options{NIC: nic, Receive: pasteapi.ReceiveSteered} }},
+	{"default", false, false, func(nic string) pasteapi.Options { return pasteapi.Options{NIC: nic} }},
+	{"announced", false, true, func(nic string) pasteapi.Options { return pasteapi.Options{NIC: nic} }},
+	{"copied, announced", false, true, func(nic string) pasteapi.Options { return pasteapi.Options{NIC: nic, Receive: pasteapi.ReceiveCopied} }},
+	{"without a NIC", false, false, func(string) pasteapi.Options { return pasteapi.Options{} }},
 }
 
 var impairments = []struct {
@@ -94,7 +97,11 @@ func TestImpaired(t *testing.T) {
 				// An echo whose answers are lost has more and more to send: what is copied
 				// comes on, however much waits to be sent. Only steered frames are held.
 				o.TxLimit = 2 * longBulk
-				a := new(ringapp.App).Start(t, l, o, net.JoinHostPort(l.ServerIP4.String(), "7000"))
+				a := new(ringapp.App)
+				if way.expects {
+					a.OnData = announceAndEcho(seed)
+				}
+				a.Start(t, l, o, net.JoinHostPort(l.ServerIP4.String(), "7000"))
 				for _, i := range impairments {
 					t.Run(i.name, func(t *testing.T) {
 						badWire(t, l.Client, l.ClientDev, 30, i.fate, seed)
@@ -110,6 +117,20 @@ func TestImpaired(t *testing.T) {
 			})
 		}
 	})
+}
+
+// announceAndEcho announces now and then that a payload follows, of any length, whatever
+// the peer sends: that must change nothing but the slots.
+func announceAndEcho(seed uint64) func(*ringapp.App, *pasteapi.Slot) error {
+	rng := rand.New(rand.NewPCG(seed, 4))
+	return func(a *ringapp.App, s *pasteapi.Slot) error {
+		if rng.IntN(20) == 0 {
+			if err := a.Ring.Expect(s.Fd(), rng.Int64N(1<<(1+rng.IntN(20)))); err != nil {
+				return err
+			}
+		}
+		return a.Echo(s)
+	}
 }
 
 func impairedTraffic(t *testing.T, l *netlab.Lab, a *ringapp.App, seed uint64, long bool) {

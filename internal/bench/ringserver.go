@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 
@@ -107,6 +108,12 @@ func (s *ringServer) accept() error {
 		if err := s.ring.Register(fd); err != nil {
 			err = errors.Join(err, os.NewSyscallError("close", unix.Close(fd)))
 			if !errors.Is(err, pasteapi.ErrNotConnected) { // reset already
+				return err
+			}
+			continue
+		}
+		if s.cfg.Raw == contender.Sink {
+			if err := s.ring.Expect(fd, math.MaxInt64); err != nil { // it is one payload
 				return err
 			}
 		}

@@ -293,8 +293,19 @@ func (a *App) Send(fd int, b []byte) error {
 	return nil
 }
 
-// Echo sends a payload back from the buffer where it was received.
+// Echo sends a payload back from the buffer where it was received, or, if that is a run
+// of frames, copies of it.
 func (a *App) Echo(in *pasteapi.Slot) error {
+	if in.Flags&pasteapi.NS_RUN != 0 {
+		for b := a.Ring.RX().Payload(in); len(b) > 0; {
+			n := min(len(b), int(a.Ring.TX().NrBufSize))
+			if err := a.Send(in.Fd(), b[:n]); err != nil {
+				return err
+			}
+			b = b[n:]
+		}
+		return nil
+	}
 	out, err := a.room()
 	if err != nil {
 		return err

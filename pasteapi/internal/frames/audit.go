@@ -10,6 +10,7 @@ type Place uint8
 
 const (
 	Free    Place = iota // circulates, and is nowhere at the moment
+	Parked               // the same: its slot has a run instead
 	Shelf                // the same, and cold
 	Reserve              // for Replace
 	Posted               // with the NIC
@@ -23,7 +24,7 @@ const (
 	places
 )
 
-var placeNames = [places]string{"free list", "shelf", "reserve", "NIC", "held", "injection batch", "ticket",
+var placeNames = [places]string{"free list", "parked", "shelf", "reserve", "NIC", "held", "injection batch", "ticket",
 	"stream", "waiting to be sent", "RX slot", "TX slot"}
 
 func (p Place) String() string { return placeNames[p] }
@@ -85,12 +86,24 @@ func (f *Frames) visit(others func(Visit), v Visit) {
 			v(Place(p), frame)
 		}
 	}
+	for _, head := range f.runs.free {
+		f.runs.visit(Free, head, v)
+	}
+	for _, frame := range f.runs.home {
+		v(Parked, frame)
+	}
 	for i := range f.owned {
 		if f.posted[i/64]&(1<<(i%64)) != 0 {
 			v(Posted, uint32(i))
 		}
 	}
-	others(v)
+	others(func(p Place, frame uint32) {
+		if p != TXSlot && f.runs.is(frame) {
+			f.runs.visit(p, frame, v)
+		} else {
+			v(p, frame)
+		}
+	})
 }
 
 // wrong describes a frame that is not where it should be.

@@ -5,6 +5,7 @@ package frames
 
 import (
 	"errors"
+	"math"
 	"math/bits"
 
 	"github.com/pastenet/paste/pmem"
@@ -38,6 +39,7 @@ type Frames struct {
 	free    []uint32 // those that circulate and are nowhere at the moment, the warmest last
 	cold    []uint32 // the same, but it is some time since anybody touched them
 	reserve []uint32 // for Replace, straight from the pool
+	runs    runs
 
 	// Empty counts how often the pool had no frame.
 	Empty uint64
@@ -45,9 +47,11 @@ type Frames struct {
 
 // New returns an empty holding of a pool.
 func New(pool *pmem.Pool) *Frames {
+	owned := make(set, pool.Frames())
 	return &Frames{
 		pool: pool, mem: pool.Mem(), shift: pool.FrameShift(),
-		owned: make(set, pool.Frames()), posted: make([]uint64, (pool.Frames()+63)/64), reserve: make([]uint32, 0, reserveBatch),
+		owned: owned, posted: make([]uint64, (pool.Frames()+63)/64), reserve: make([]uint32, 0, reserveBatch),
+		runs: newRuns(pool, owned),
 	}
 }
 
@@ -59,6 +63,33 @@ func (f *Frames) Bytes(frame uint32) []byte {
 	at := int(frame) << f.shift
 	return f.mem[at : at+1<<f.shift : at+1<<f.shift]
 }
+
+// TakeRun takes a run of frames to receive into: RunSize bytes of one stretch, named
+// by the first of them. It fails where there is none at the moment.
+func (f *Frames) TakeRun() (head uint32, ok bool) { return f.runs.take() }
+
+// RunSize is how many bytes of a run a slot can name; 0 where there are no runs.
+func (f *Frames) RunSize() int {
+	if f.runs.most == 0 {
+		return 0
+	}
+	return math.MaxUint16
+}
+
+// IsRun says whether a frame is the first of a run that the ring has.
+func (f *Frames) IsRun(frame uint32) bool { return f.runs.is(frame) }
+
+// RunBytes is the memory of a run.
+func (f *Frames) RunBytes(head uint32) []byte {
+	at := int(head) << f.shift
+	return f.mem[at : at+math.MaxUint16 : at+math.MaxUint16]
+}
+
+// GiveRun takes a run back that is in no slot.
+func (f *Frames) GiveRun(head uint32) { f.runs.give(head) }
+
+// Park keeps the buffer of a slot that gets a run, until Trade.
+func (f *Frames) Park(head, home uint32) { f.runs.home[head] = home }
 
 // At splits an address in the pool into a frame and an offset in it.
 func (f *Frames) At(addr uint64) (frame uint32, off uint16) {
@@ -103,8 +134,15 @@ func (f *Frames) Shelve(frame uint32) { f.cold = f.trim(append(f.cold, frame)) }
 
 // Trade takes back the buffer of a slot that the application has done with, and
 // gives the slot one from the shelf: without it a ring of 1024 slots would go
-// through 2 MiB of memory, however few of its slots are in use at a time.
+// through 2 MiB of memory, however few of its slots are in use at a time. For a run
+// it gets the one back that it had before.
 func (f *Frames) Trade(frame uint32) (other uint32) {
+	if f.runs.is(frame) {
+		other = f.runs.home[frame]
+		delete(f.runs.home, frame)
+		f.runs.give(frame)
+		return other
+	}
 	if len(f.cold) == 0 {
 		return frame
 	}
@@ -192,7 +230,11 @@ func (f *Frames) Fill(bufs []uint32) error {
 // Replace lets the caller have a frame, with the ring's reference, and returns
 // another one for its place. Frames for this come from the pool, never from
 // those that circulate, so a ring goes on working when all are kept.
-func (f *Frames) Replace(frame uint32) (other uint32, err error) {
+func (f *Frames) Replace(frame uint32) (other uint32, err error) { return f.ReplaceRun(frame, 1) }
+
+// ReplaceRun is Replace of what may be a run: of that the caller gets the first n
+// frames, and the pool the others.
+func (f *Frames) ReplaceRun(frame uint32, n int) (other uint32, err error) {
 	if len(f.reserve) == 0 {
 		f.reserve = f.reserve[:reserveBatch]
 		f.reserve = f.reserve[:f.pool.Alloc(f.reserve)]
@@ -202,13 +244,22 @@ func (f *Frames) Replace(frame uint32) (other uint32, err error) {
 	}
 	other = f.reserve[len(f.reserve)-1]
 	f.reserve = f.reserve[:len(f.reserve)-1]
+	run := f.runs.is(frame)
 	f.Swap(frame, other)
+	if run {
+		f.pool.UnrefAll(f.runs.frames(frame)[n:])
+	}
 	return other, nil
 }
 
-// Swap notes that the application has put frame in into the place of frame out.
+// Swap notes that the application has put frame in into the place of frame out. Of a
+// run it has all frames then.
 func (f *Frames) Swap(out, in uint32) {
-	f.owned.remove(out)
+	if f.runs.is(out) {
+		f.Give(f.runs.end(out))
+	} else {
+		f.owned.remove(out)
+	}
 	f.owned.add(in)
 }
 

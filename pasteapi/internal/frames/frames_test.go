@@ -1,6 +1,7 @@
 package frames
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/go-quicktest/qt"
@@ -53,12 +54,23 @@ func TestEveryFrameInOnePlace(t *testing.T) {
 				out = out[n:]
 			},
 			"shelve": func(t *rapid.T) { // a slot is filled
-				if len(out) > 0 {
-					i := rapid.IntRange(0, len(slots)-1).Draw(t, "slot")
+				if i := rapid.IntRange(0, len(slots)-1).Draw(t, "slot"); len(out) > 0 && !f.runs.is(slots[i]) {
 					f.Shelve(slots[i])
 					f.Arrived(out[0])
 					slots[i] = out[0]
 					out = out[1:]
+				}
+			},
+			"run": func(t *rapid.T) { // a slot is filled with a run, or it is not needed after all
+				head, ok := f.TakeRun()
+				i := rapid.IntRange(0, len(slots)-1).Draw(t, "slot")
+				switch {
+				case !ok:
+				case f.runs.is(slots[i]):
+					f.GiveRun(head)
+				default:
+					f.Park(head, slots[i])
+					slots[i] = head
 				}
 			},
 			"trade": func(t *rapid.T) { // and given back
@@ -67,23 +79,45 @@ func TestEveryFrameInOnePlace(t *testing.T) {
 			},
 			"replace": func(t *rapid.T) {
 				i := rapid.IntRange(0, len(slots)-1).Draw(t, "slot")
-				other, err := f.Replace(slots[i])
+				n := 1
+				if f.runs.is(slots[i]) {
+					n = rapid.IntRange(1, f.runs.n).Draw(t, "frames")
+				}
+				other, err := f.ReplaceRun(slots[i], n)
 				if err != nil {
 					return
 				}
-				kept = append(kept, slots[i])
+				for k := range uint32(n) {
+					kept = append(kept, slots[i]+k)
+				}
 				slots[i] = other
 			},
 			"swap": func(t *rapid.T) { // the application puts one of its own into a slot
 				if len(kept) > 0 {
 					i := rapid.IntRange(0, len(slots)-1).Draw(t, "slot")
+					taken := []uint32{slots[i]}
+					if f.runs.is(slots[i]) {
+						taken = slices.Clone(f.runs.frames(slots[i]))
+					}
 					f.Swap(slots[i], kept[0])
-					slots[i], kept[0] = kept[0], slots[i]
+					slots[i] = kept[0]
+					kept = append(kept[1:], taken...)
 				}
 			},
 			"": func(t *rapid.T) {
 				seen := map[uint32]bool{}
-				for _, place := range [][]uint32{f.free, f.cold, f.reserve, slots, out, kept} {
+				var inSlots []uint32
+				for _, frame := range slots {
+					if f.runs.is(frame) {
+						inSlots = append(append(inSlots, f.runs.frames(frame)...), f.runs.home[frame])
+					} else {
+						inSlots = append(inSlots, frame)
+					}
+				}
+				for _, head := range f.runs.free {
+					inSlots = append(inSlots, f.runs.frames(head)...)
+				}
+				for _, place := range [][]uint32{f.free, f.cold, f.reserve, inSlots, out, kept} {
 					for _, frame := range place {
 						if seen[frame] {
 							t.Fatalf("frame %d is in two places", frame)

@@ -14,8 +14,12 @@ import (
 // boundary, as flushing works by the line.
 const CopiedDoff = 64
 
-// flagCopied is the slot flag of a payload that was copied (NS_COPIED).
-const flagCopied = 0x8000
+// Slot flags.
+const (
+	flagCopied = 0x8000 // a payload that was copied (NS_COPIED)
+	flagRun    = 0x4000 // in a run of frames (NS_RUN)
+	flagMore   = 0x0020 // and there is more to come of what was announced (NS_MOREFRAG)
+)
 
 // copied is the way of the verdict's deliveries. One tells what TCP accepted of
 // a connection: the bytes of a ticket, which are those of the steered way, or

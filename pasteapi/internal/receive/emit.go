@@ -6,11 +6,18 @@ import "golang.org/x/sys/unix"
 type Slots interface {
 	// Free is how many more slots can be filled.
 	Free() int
-	// Fill puts a payload into the next slot: length bytes at off in a frame,
-	// which is the slot's from then on. It returns the frame that was there.
-	Fill(fd int, frame uint32, off, length int, flags uint16) (old uint32)
+	// Fill puts a payload into the next slot. It returns the frame that was there.
+	Fill(fd int, p Payload) (old uint32)
 	// End puts a close notice into the next slot.
 	End(fd int)
+}
+
+// Payload is what goes into a slot.
+type Payload struct {
+	Frame    uint32 // the slot's from then on; that, or the first of a run
+	Off, Len int    // bytes in it
+	Flags    uint16
+	Count    uint32 // bytes that the connection has brought with it, modulo 1<<32
 }
 
 // readLeast is the least number of bytes that are asked for when nothing is known.
@@ -41,7 +48,7 @@ func (r *Receiver) emit(s *Stream, to Slots) bool {
 		}
 		switch p := &s.pieces[s.first]; p.kind {
 		case inFrame:
-			r.frames.Shelve(to.Fill(s.FD, p.frame, int(p.off), int(p.len), p.flags))
+			r.frames.Shelve(r.hand(s, to, Payload{Frame: p.frame, Off: int(p.off), Len: int(p.len), Flags: p.flags}))
 			s.pop()
 		case closing:
 			to.End(s.FD)
@@ -67,6 +74,10 @@ func (r *Receiver) emitSocket(s *Stream, p *piece, to Slots) bool {
 	want := int(p.len)
 	if p.kind == allSocket {
 		want = max(s.hint, readLeast)
+		if s.long && max(int64(s.hint), s.expected) > int64(r.frames.Size()) {
+			// A run, and a frame: as a rule that is more than there is.
+			want = max(want, r.frames.RunSize()+r.frames.Size())
+		}
 	}
 	if want == 0 {
 		s.pop()
@@ -77,11 +88,7 @@ func (r *Receiver) emitSocket(s *Stream, p *piece, to Slots) bool {
 		r.read.drop(&l)
 		l.n, l.errno = -1, unix.EPROTO
 	}
-	for i, left := 0, l.n; left > 0; i++ {
-		n := min(r.frames.Size()-CopiedDoff, left)
-		left -= n
-		r.frames.Shelve(to.Fill(s.FD, l.frames[i], CopiedDoff, n, flagCopied))
-	}
+	r.handLot(s, &l, to)
 	r.Read += uint64(l.used)
 	r.ReadBytes += uint64(max(l.n, 0))
 	if p.kind == allSocket && l.n > 0 {
@@ -94,6 +101,31 @@ func (r *Receiver) emitSocket(s *Stream, p *piece, to Slots) bool {
 		return true
 	}
 	return r.afterRead(s, p, max(l.n, 0), l.n > 0, l.errno)
+}
+
+// handLot fills slots with what was read.
+func (r *Receiver) handLot(s *Stream, l *lot, to Slots) {
+	for i, left := 0, l.n; left > 0; i++ {
+		n := min(r.read.size(l, i), left)
+		left -= n
+		if l.run && i == 0 {
+			r.frames.Park(l.frames[i], r.hand(s, to, Payload{Frame: l.frames[i], Off: CopiedDoff, Len: n, Flags: flagCopied | flagRun}))
+		} else {
+			r.frames.Shelve(r.hand(s, to, Payload{Frame: l.frames[i], Off: CopiedDoff, Len: n, Flags: flagCopied}))
+		}
+	}
+}
+
+// hand fills one slot.
+func (r *Receiver) hand(s *Stream, to Slots, p Payload) (old uint32) {
+	if s.expected > 0 {
+		if s.expected -= int64(p.Len); s.expected > 0 {
+			p.Flags |= flagMore
+		}
+	}
+	s.handed += uint32(p.Len)
+	p.Count = s.handed
+	return to.Fill(s.FD, p)
 }
 
 // afterRead accounts for what a read from the socket returned: n bytes of the

@@ -37,54 +37,79 @@ func (w *read) fetch() error {
 // wait has a stream looked at again at the next fetch.
 func (w *read) wait(s *Stream) { w.waiting = append(w.waiting, s) }
 
-// lot is what one read has brought: n bytes in frames, all of which but the
-// last are full from CopiedDoff on.
+// lot is what one read has brought: n bytes in buffers, all of which but the last
+// are full from CopiedDoff on.
 type lot struct {
 	frames [readBatch]uint32
-	want   int // bytes asked for
-	used   int
+	run    bool // the first buffer is a run
+	want   int  // bytes asked for
+	used   int  // buffers
 	n      int
 	errno  unix.Errno
 }
 
-// fill reads up to want bytes, in slots frames at most. It fails with ENOBUFS
-// where there is no frame.
+// size is how many bytes buffer i of a lot has room for.
+func (w *read) size(l *lot, i int) int {
+	if l.run && i == 0 {
+		return w.frames.RunSize() - CopiedDoff
+	}
+	return w.frames.Size() - CopiedDoff
+}
+
+// fill reads up to want bytes, in slots buffers at most. It fails with ENOBUFS
+// where there is none.
 func (w *read) fill(s *Stream, want, slots int) (l lot) {
 	room := w.frames.Size() - CopiedDoff
-	want = min(want, readBatch*room)
-	slots = min((want+room-1)/room, slots)
 	var iov [readBatch]unix.Iovec
 	n := 0
-	for n < slots {
+	if s.long && want > room {
+		if head, ok := w.frames.TakeRun(); ok {
+			l.frames[0], l.run, n = head, true, 1
+			l.want = min(w.size(&l, 0), want)
+			iov[0].Base = &w.frames.RunBytes(head)[CopiedDoff]
+			iov[0].SetLen(l.want)
+		}
+	}
+	for l.want < want && n < min(slots, readBatch) {
 		f, ok := w.frames.Take()
 		if !ok {
 			break
 		}
+		size := min(room, want-l.want)
 		l.frames[n] = f
 		iov[n].Base = &w.frames.Bytes(f)[CopiedDoff]
-		iov[n].SetLen(min(room, want-n*room))
+		iov[n].SetLen(size)
+		l.want += size
 		n++
 	}
-	l.want = min(n*room, want)
 	if n == 0 {
 		w.frames.Empty++
 		l.n, l.errno = -1, unix.ENOBUFS
 		return l
 	}
 	l.n, l.errno = w.recvv(s.FD, iov[:n])
-	l.used = (max(l.n, 0) + room - 1) / room
-	for _, f := range l.frames[l.used:n] {
-		w.frames.Give(f)
+	for left := l.n; left > 0; l.used++ {
+		left -= w.size(&l, l.used)
 	}
+	w.give(&l, l.used, n)
 	return l
+}
+
+// give gives back buffers from one up to another.
+func (w *read) give(l *lot, from, to int) {
+	for i := from; i < to; i++ {
+		if l.run && i == 0 {
+			w.frames.GiveRun(l.frames[i])
+		} else {
+			w.frames.Give(l.frames[i])
+		}
+	}
 }
 
 // drop gives back what was read.
 func (w *read) drop(l *lot) {
-	for _, f := range l.frames[:l.used] {
-		w.frames.Give(f)
-	}
-	l.used = 0
+	w.give(l, 0, l.used)
+	l.used, l.n = 0, 0
 }
 
 // skip throws up to n bytes away that were received before.

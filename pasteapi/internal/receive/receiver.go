@@ -178,6 +178,16 @@ func (r *Receiver) Start(s *Stream) error {
 // can be done then.
 func (r *Receiver) Join(s *Stream) { r.switcher.joining = append(r.switcher.joining, s) }
 
+// Expect says that the next n bytes of a connection that were not handed to slots
+// yet are one payload, and that slots longer than a frame may come from now on.
+func (r *Receiver) Expect(s *Stream, n int64) {
+	s.long = true
+	s.expected = n
+	if n >= readAt {
+		s.large = true // it is no use to have the verdict copy that
+	}
+}
+
 // Remove takes a connection out; what was not given out is dropped.
 func (r *Receiver) Remove(s *Stream) error {
 	s.gone, s.mute = true, true

@@ -22,6 +22,7 @@ type Stream struct {
 	cause error // why it ended; nil = FIN
 
 	reading
+	announced
 	tickets ticketList // in flight, oldest first
 	merge   mergeKey   // where its next segment may be added
 	held    []heldFrame
@@ -40,6 +41,16 @@ type reading struct {
 	hint   int   // bytes that a read may bring
 	beyond int   // bytes that the verdict has copied while it was paused; < 0: no more of that
 }
+
+// announced is what the application has said of what comes next.
+type announced struct {
+	expected int64  // so many bytes are one payload
+	long     bool   // it takes slots that are longer than a frame
+	handed   uint32 // bytes that it got, modulo 1<<32
+}
+
+// Handed is how many bytes were given out, modulo 1<<32.
+func (a *announced) Handed() uint32 { return a.handed }
 
 // mergeKey says where a connection's last segment is.
 type mergeKey struct {

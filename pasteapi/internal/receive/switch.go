@@ -40,7 +40,8 @@ func (w *switcher) pending() bool { return len(w.joining) > 0 }
 // noted looks at what a read of everything has brought; all says that the socket
 // is empty.
 func (w *switcher) noted(s *Stream, n int, all bool) {
-	if s.hint = n + n/4; !all {
+	// It falls slowly: what is left of a large message says nothing of the next one.
+	if s.hint = max(n+n/4, s.hint-s.hint/4); !all {
 		s.hint = 2 * n
 	}
 	switch {
