@@ -28,6 +28,7 @@ type Ring interface {
 	Ready() []int
 	Wake()
 	Keep(s *pasteapi.Slot) (frame uint32, err error)
+	Expect(fd int, n int64) error
 }
 
 // Persist says what becomes of the body of a POST or PUT.

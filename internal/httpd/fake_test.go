@@ -136,6 +136,8 @@ func (r *fakeRing) Keep(s *pasteapi.Slot) (uint32, error) {
 	return frame, nil
 }
 
+func (r *fakeRing) Expect(int, int64) error { return nil }
+
 func (r *fakeRing) TxSync() error {
 	if log := r.pool.Log(); r.txFirst != r.tx.Head && uint64(log.Len()) != log.Next()-log.Head() {
 		panic("a reply leaves before the log is committed")

@@ -156,31 +156,19 @@ const stashSize = 128
 
 // batch processes all RX slots.
 func (l *loop) batch() error {
-	i := l.rx.Head
-	if i == l.rx.Tail {
+	if l.rx.Empty() {
 		return nil
 	}
 	// Where a commit is a sync of a disk, the whole batch shares one.
 	early := l.s.pool.Backing() != pmem.BackingFile
 	pushed, burst := l.n.Requests, earlyReplies(l.rx.Space())
-	for ; i != l.rx.Tail; i = l.rx.Next(i) {
-		slot := l.rx.Slot(i)
-		c := l.find(slot.Fd())
-		if c == nil {
-			continue
-		}
-		if slot.Closed() {
-			l.peerClosed(c)
-			continue
-		}
-		if c.phase != serving {
-			continue
-		}
-		l.seg = segment{payload: l.rx.Payload(slot), slot: slot, doff: slot.Doff(), copied: slot.Flags&pasteapi.NS_COPIED != 0}
-		if err := l.input(c, &l.seg); err != nil {
+	for !l.rx.Empty() {
+		slot := l.rx.Slot(l.rx.Head)
+		l.rx.Head = l.rx.Next(l.rx.Head)
+		l.rx.Cur = l.rx.Head
+		if err := l.slot(slot); err != nil {
 			return err
 		}
-		l.seg = segment{}
 		if early && l.n.Requests-pushed >= burst {
 			pushed = l.n.Requests
 			if err := l.push(); err != nil {
@@ -188,8 +176,24 @@ func (l *loop) batch() error {
 			}
 		}
 	}
-	l.rx.Head, l.rx.Cur = i, i
 	l.n.Batches++
+	return nil
+}
+
+// slot processes one RX slot.
+func (l *loop) slot(slot *pasteapi.Slot) error {
+	c := l.find(slot.Fd())
+	switch {
+	case c == nil:
+	case slot.Closed():
+		l.peerClosed(c)
+	case c.phase == serving:
+		l.seg = segment{payload: l.rx.Payload(slot), slot: slot, doff: slot.Doff(),
+			copied: slot.Flags&pasteapi.NS_COPIED != 0, run: slot.Flags&pasteapi.NS_RUN != 0}
+		err := l.input(c, &l.seg)
+		l.seg = segment{}
+		return err
+	}
 	return nil
 }
 

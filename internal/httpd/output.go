@@ -145,7 +145,7 @@ func (l *loop) produce(c *conn) error {
 func (l *loop) postpone(c *conn, seg *segment, off int, payload []byte) error {
 	var ok bool
 	var err error
-	if len(payload) < l.s.pool.FrameSize()/4 {
+	if seg.run || len(payload) < l.s.pool.FrameSize()/4 {
 		ok, err = l.keepCopy(c, &c.late, payload)
 	} else {
 		ok, err = l.keepFrame(c, &c.late, seg, off, len(payload))

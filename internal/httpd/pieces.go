@@ -90,6 +90,9 @@ func (l *loop) keepFrame(c *conn, p *pieces, seg *segment, off, n int) (ok bool,
 
 // keepCopy adds a copy of payload, in frames that are filled to the end.
 func (l *loop) keepCopy(c *conn, p *pieces, payload []byte) (ok bool, err error) {
+	if len(p.sums) > 0 && len(p.sums) == len(p.frags) {
+		p.room = 0 // the last frame is keepSummed's
+	}
 	for len(payload) > 0 {
 		if p.room == 0 {
 			if !l.makeWay(c) {
@@ -117,10 +120,30 @@ func (l *loop) keepCopy(c *conn, p *pieces, payload []byte) (ok bool, err error)
 	return true, nil
 }
 
-// keepSummed adds a copy of payload in a frame of its own, past the caches and with
-// its checksum: what was copied or read before is in a buffer that is warm, and had
-// better stay with the ring.
+// keepSummed adds a copy of payload, past the caches and with its checksum, in frames
+// that are filled to the end: what was copied or read before is in a buffer that is
+// warm, and had better stay with the ring.
 func (l *loop) keepSummed(c *conn, p *pieces, payload []byte) (ok bool, err error) {
+	for len(payload) > 0 {
+		if p.room == 0 || len(p.sums) == 0 {
+			if ok, err := l.addSummed(c, p); !ok || err != nil {
+				return false, err
+			}
+		}
+		f, sum := &p.frags[len(p.frags)-1], &p.sums[len(p.sums)-1]
+		newSum, n, err := l.s.pool.CopyIn(f, *sum, payload)
+		if err != nil {
+			return false, err
+		}
+		*sum = newSum
+		p.room -= n
+		payload = payload[n:]
+	}
+	return true, nil
+}
+
+// addSummed adds a frame for keepSummed.
+func (l *loop) addSummed(c *conn, p *pieces) (ok bool, err error) {
 	if !l.makeWay(c) {
 		return false, nil
 	}
@@ -135,14 +158,10 @@ func (l *loop) keepSummed(c *conn, p *pieces, payload []byte) (ok bool, err erro
 		}
 	}
 	frame := l.stash[len(l.stash)-1]
-	sum, err := l.s.pool.CopyIn(frame, payload)
-	if err != nil {
-		return false, err
-	}
 	l.stash = l.stash[:len(l.stash)-1]
-	l.addFragment(c, p, pmem.Fragment{Frame: frame, Len: uint16(len(payload))})
-	p.sums = append(p.sums, sum)
-	p.room = 0
+	l.addFragment(c, p, pmem.Fragment{Frame: frame})
+	p.sums = append(p.sums, 0)
+	p.room = l.s.pool.FrameSize()
 	return true, nil
 }
 

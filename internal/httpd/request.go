@@ -10,6 +10,7 @@ type segment struct {
 	payload []byte
 	slot    *pasteapi.Slot // nil if it was kept earlier
 	copied  bool           // it was copied or read, see NS_COPIED
+	run     bool           // it lies in a run of frames, see NS_RUN
 	doff    int            // of payload in the frame
 	frame   uint32         // if kept
 	kept    bool           // the frame is out of the ring
@@ -53,6 +54,9 @@ func (l *loop) input(c *conn, seg *segment) error {
 			if err := l.begin(c, ev&http1.Done == 0 && len(body) == 0); err != nil {
 				return err
 			}
+			if err := l.announce(c, len(body)); err != nil {
+				return err
+			}
 		}
 		if len(body) > 0 && c.phase == serving {
 			if err := l.collect(c, seg, off+n-len(body), body, ev&http1.Done != 0); err != nil {
@@ -94,6 +98,15 @@ func (l *loop) begin(c *conn, waiting bool) error {
 		return l.reply(c, l.replies.goOn)
 	}
 	return nil
+}
+
+// announce tells the ring how much of the body follows, of which have bytes are there.
+func (l *loop) announce(c *conn, have int) error {
+	rest := c.parser.Request.ContentLength - int64(have)
+	if c.phase != serving || rest <= int64(l.s.pool.FrameSize()) {
+		return nil
+	}
+	return l.ring.Expect(c.fd, rest)
 }
 
 // statusOf decides about a request to the log.

@@ -32,7 +32,7 @@ func (l *loop) collect(c *conn, seg *segment, off int, payload []byte, last bool
 	var err error
 	if l.passesBy(c, seg, payload) {
 		ok, err = l.keepSummed(c, &c.body, payload)
-	} else if l.copies(c, payload, last) {
+	} else if seg.run || l.copies(c, payload, last) {
 		ok, err = l.keepCopy(c, &c.body, payload)
 	} else {
 		ok, err = l.keepFrame(c, &c.body, seg, off, len(payload))
@@ -50,9 +50,8 @@ func (l *loop) collect(c *conn, seg *segment, off int, payload []byte, last bool
 	return nil
 }
 
-// passesBy says whether a piece is copied past the caches, into a frame of its own.
-// A few may be short, but a body that comes by the byte does not get a frame for
-// each.
+// passesBy says whether a piece is copied past the caches. A few may be short, but a
+// body that comes by the byte is not stored by the byte.
 func (l *loop) passesBy(c *conn, seg *segment, payload []byte) bool {
 	b := &c.body
 	if l.handler != nil || !seg.copied || len(b.sums) != len(b.frags) || len(b.frags)+l.framesLeft(c)+3 > l.s.maxFrames {
