@@ -24,8 +24,9 @@ func newDemoCmd(e env) *cobra.Command {
 and curl: two network namespaces joined by a veth pair, a pool file in memory,
 a server on it; curl as its client; then a load of writes in the middle of which
 the server is killed (kill -9) and started again, and the search for every write
-that was acknowledged; at last a quick comparison with a server on ordinary
-sockets.
+that was acknowledged. Payload is steered there: the NIC puts it into the pool. Then the
+same where the server chooses how to receive, and at last a quick comparison of both
+with a server on ordinary sockets.
 
 Everything is removed at the end, also after Ctrl-C. What a kill -9 of the
 demonstration itself leaves is removed by the next one.`,
@@ -106,14 +107,14 @@ func writeSummary(w io.Writer, s *demo.Summary) error {
 	fmt.Fprintf(w, "   acknowledged writes found again after kill -9   %d of %d: %s\n", s.Found, s.Acknowledged, verdict)
 	fmt.Fprintf(w, "   from kill -9 until the next server was ready    %d ms\n", s.RestartMS)
 	if total := s.InPlaceBytes + s.CopiedBytes; total > 0 {
-		fmt.Fprintf(w, "   payload received in its packet buffer           %.2f %% (the rest was copied or read)\n",
+		fmt.Fprintf(w, "   payload received in its packet buffer           %.2f %% when steered\n",
 			100*float64(s.InPlaceBytes)/float64(total))
 	}
 	if t := s.Throughput; t != nil {
 		fmt.Fprintf(w, "   writes per second, %d connections of %d bytes:\n", t.Connections, t.Size)
-		fmt.Fprintf(w, "     pastectl serve http                           %.0f\n", t.Paste)
+		fmt.Fprintf(w, "     pastectl serve http --receive steered         %.0f, %.2f of epoll's\n", t.Steered, t.SteeredRatio)
+		fmt.Fprintf(w, "     pastectl serve http, as it comes              %.0f, %.2f\n", t.Paste, t.Ratio)
 		fmt.Fprintf(w, "     epoll, copy to the log                        %.0f\n", t.Epoll)
-		fmt.Fprintf(w, "     ratio                                         %.2f\n", t.Ratio)
 	}
 	_, err := fmt.Fprintln(w)
 	return err

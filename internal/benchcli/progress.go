@@ -38,7 +38,7 @@ const barScale = 1000 // steps of the bar per measurement
 func (p *Progress) Update(b bench.Progress) {
 	if b.Done != nil {
 		d := b.Done
-		line := fmt.Sprintf("round %d of %d: %-8s %9.0f req/s  p99 %.0f µs  server core %.0f%%, client core %.0f%% busy",
+		line := fmt.Sprintf("round %d/%d: %-13s %8.0f req/s  p99 %.0f µs  server %.0f%%, client %.0f%%",
 			b.Round, b.Rounds, b.Contender, d.RPS, float64(d.Latency.ValueAtQuantile(99))/1000, 100*d.ServerBusy, 100*d.ClientBusy)
 		w := p.out
 		if p.bars != nil {

@@ -63,7 +63,7 @@ func (l *load) stop() error {
 // crash loads the server, kills it in the middle of that, starts another one on
 // the same pool, and goes on loading. It returns the server that runs now.
 func (d *demo) crash(ctx context.Context, srv *server) (book, *server, error) {
-	d.title(fmt.Sprintf("Load: %d connections, POST of %d bytes; then kill -9 in the middle of it", d.Connections, bodySize))
+	d.title(fmt.Sprintf("Load: %d connections, POST of %d bytes; kill -9 in the middle of it", d.Connections, bodySize))
 	l := d.load(ctx)
 	defer l.stop()
 	room := uint64(d.poolSize / frameSize)

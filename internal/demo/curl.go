@@ -22,11 +22,15 @@ const uploadBytes = 3 << 20
 // curl lets a real client talk to the server, and looks up in the pool file
 // what it sent.
 func (d *demo) curl(ctx context.Context) error {
-	d.title("curl, in the client's namespace")
-	url := "http://" + d.addr.String() + "/"
-	if _, err := d.runCurl(ctx, "-sS", "-i", url); err != nil {
+	if _, err := d.runCurl(ctx, "-sS", "-i", "http://"+d.addr.String()+"/"); err != nil {
 		return err
 	}
+	return d.upload(ctx)
+}
+
+// upload stores a file and looks it up.
+func (d *demo) upload(ctx context.Context) error {
+	url := "http://" + d.addr.String() + "/"
 	file := filepath.Join(d.dir, "upload")
 	body := make([]byte, uploadBytes)
 	rand.Read(body)
@@ -42,7 +46,7 @@ func (d *demo) curl(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.say("# pastectl pool log %s --record %d --raw | sha256sum", d.pool, seq)
+	d.show(fmt.Sprintf("# pastectl pool log %s --record %d --raw | sha256sum", d.pool, seq))
 	sum, frames, err := d.hashRecord(seq)
 	if err != nil {
 		return err
@@ -58,7 +62,7 @@ func (d *demo) curl(ctx context.Context) error {
 
 // runCurl shows the command and its output.
 func (d *demo) runCurl(ctx context.Context, args ...string) ([]byte, error) {
-	d.say("$ curl %s", strings.Join(args, " "))
+	d.show("$ curl " + strings.Join(args, " "))
 	// No proxy, and no settings of the user's.
 	c := d.lab.ClientCommand(ctx, "curl", append([]string{"-q", "--noproxy", "*", "--max-time", "180"}, args...)...)
 	out, err := c.CombinedOutput()

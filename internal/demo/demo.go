@@ -61,9 +61,20 @@ type Summary struct {
 	InPlaceBytes   uint64 `json:"in_place_bytes"` // received without a copy, by the server that was restarted
 	CopiedBytes    uint64 `json:"copied_bytes"`   // copied or read, same server
 
+	// Default is what a server has received that chose its way in.
+	Default Default `json:"by_default"`
+
 	// Throughput is nil when the comparison was not possible.
 	Throughput *Throughput `json:"throughput"`
 	Seconds    float64     `json:"seconds"`
+}
+
+// Default is an upload to a server that was not told how to receive.
+type Default struct {
+	Why          string `json:"why"` // it receives as it does
+	SteeredBytes uint64 `json:"steered_bytes"`
+	CopiedBytes  uint64 `json:"copied_bytes"`
+	ReadBytes    uint64 `json:"read_bytes"`
 }
 
 // Throughput compares `serve http` with an epoll server that does the same.
@@ -73,6 +84,9 @@ type Throughput struct {
 	Paste       float64 `json:"paste_rps"`
 	Epoll       float64 `json:"epoll_rps"`
 	Ratio       float64 `json:"ratio"` // Paste / Epoll
+	// The same of --receive steered.
+	Steered      float64 `json:"steered_rps"`
+	SteeredRatio float64 `json:"steered_ratio"`
 }
 
 // ErrLost says that an acknowledged write was not found, or not as it was sent.
@@ -96,6 +110,8 @@ type demo struct {
 	addr     netip.AddrPort
 	cpus     []int // of the server and of the client; nil where there is only one
 	sum      Summary
+	// byDefault lets the server choose its way in.
+	byDefault bool
 }
 
 // Run runs the demonstration: it needs root, and curl. When ctx ends, it stops,
@@ -195,11 +211,13 @@ func (d *demo) tour(ctx context.Context) error {
 		return err
 	}
 	defer d.lab.Close()
+	d.title("A server whose packet buffers are in a pool file, and are filled by the NIC")
 	srv, err := d.serve(ctx)
 	if err != nil {
 		return err
 	}
 	defer srv.kill()
+	d.title("curl, in the client's namespace")
 	if err := d.curl(ctx); err != nil {
 		return err
 	}
@@ -216,13 +234,39 @@ func (d *demo) tour(ctx context.Context) error {
 	if err := d.verify(book); err != nil {
 		return err
 	}
-	if err := d.lab.Close(); err != nil {
-		return err
-	}
 	if err := os.Remove(d.pool); err != nil {
 		return err
 	}
+	if err := d.other(ctx); err != nil {
+		return err
+	}
+	if err := d.lab.Close(); err != nil {
+		return err
+	}
 	return d.compare(ctx)
+}
+
+// other shows a server that chooses its way in.
+func (d *demo) other(ctx context.Context) error {
+	d.title("The other way: the same, where it is up to the server how to receive")
+	d.byDefault = true
+	srv, err := d.serve(ctx)
+	if err != nil {
+		return err
+	}
+	defer srv.kill()
+	if err := d.upload(ctx); err != nil {
+		return err
+	}
+	last, err := srv.stop()
+	if err != nil {
+		return err
+	}
+	stats := &last.Port.Stats
+	d.sum.Default = Default{last.Port.Receive.Why, stats.SteeredBytes, stats.CopiedBytes, stats.ReadBytes}
+	d.say("%d bytes of payload were steered, %d copied by the verdict program, %d read from the socket",
+		stats.SteeredBytes, stats.CopiedBytes, stats.ReadBytes)
+	return os.Remove(d.pool)
 }
 
 // build makes the network.
@@ -244,17 +288,16 @@ func (d *demo) build(ctx context.Context) (err error) {
 // compare measures the same work against a server on ordinary sockets.
 func (d *demo) compare(ctx context.Context) error {
 	const connections = 100
-	d.title("The same work on ordinary sockets, for comparison")
+	d.title("The same work both ways, and on ordinary sockets, for comparison")
 	if d.cpus == nil {
 		d.say("skipped: server and client need a CPU each, and this process may use one only")
 		return nil
 	}
-	d.say("%d connections, POST of %d bytes, stored before it is answered; a quick look,", connections, bodySize)
-	d.say("`pastectl bench` is the measurement")
+	d.say("%d connections, POST of %d bytes, stored before it is answered; a quick look, `pastectl bench` is the measurement", connections, bodySize)
 	r, err := bench.Run(ctx, bench.Config{
 		Workload: "wal", Connections: connections, Size: bodySize,
 		Warmup: 300 * time.Millisecond, Duration: d.BenchTime, Rounds: 2,
-		Contenders: []string{bench.Paste, "epoll"},
+		Contenders: []string{bench.PasteSteered, bench.Paste, "epoll"},
 		ServerCPU:  d.cpus[0], ClientCPU: d.cpus[1],
 		PoolSize: d.poolSize, Dir: d.Dir, Exe: d.Exe, Network: bench.Network{Prefix: "demo"}, Progress: d.Bench,
 	})
@@ -262,17 +305,19 @@ func (d *demo) compare(ctx context.Context) error {
 		return err
 	}
 	t := &Throughput{Connections: connections, Size: bodySize, Ratio: r.Ratios["epoll"]}
+	if steered, ok := r.Compare(bench.PasteSteered, "epoll", bench.Rate); ok {
+		t.SteeredRatio = steered.Median
+	}
 	for _, c := range r.Contenders {
-		if c.Name == bench.Paste {
+		switch c.Name {
+		case bench.Paste:
 			t.Paste = c.RPS.Median
-		} else {
+		case bench.PasteSteered:
+			t.Steered = c.RPS.Median
+		default:
 			t.Epoll = c.RPS.Median
 		}
 	}
 	d.sum.Throughput = t
 	return nil
 }
-
-func (d *demo) title(text string) { fmt.Fprintf(d.Out, "\n== %s\n", text) }
-
-func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.Out, "   "+format+"\n", args...) }

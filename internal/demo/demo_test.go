@@ -84,16 +84,21 @@ func TestEveryAcknowledgedWriteIsFound(t *testing.T) {
 	qt.Check(t, qt.IsTrue(sum.Unacknowledged <= 2*20), qt.Commentf("%v", sum.Unacknowledged))
 	qt.Check(t, qt.IsTrue(sum.InPlaceBytes > sum.CopiedBytes), qt.Commentf("%v, %v", sum.InPlaceBytes, sum.CopiedBytes))
 	qt.Check(t, qt.IsTrue(lines > 0), qt.Commentf("%v", lines))
+	qt.Check(t, qt.Equals(sum.Default.SteeredBytes, 0))
+	qt.Check(t, qt.IsTrue(sum.Default.CopiedBytes+sum.Default.ReadBytes >= uploadBytes), qt.Commentf("%+v", sum.Default))
+	for line := range strings.Lines(out.String()) {
+		qt.Check(t, qt.IsTrue(len([]rune(strings.TrimRight(line, "\n"))) <= width), qt.Commentf("%s", line))
+	}
 	if twoCPUs() != nil {
 		qt.Assert(t, qt.IsNotNil(sum.Throughput))
-		qt.Check(t, qt.IsTrue(sum.Throughput.Paste > 0 && sum.Throughput.Epoll > 0), qt.Commentf("%v, %v", sum.Throughput.Paste, sum.Throughput.Epoll))
+		qt.Check(t, qt.IsTrue(sum.Throughput.Paste > 0 && sum.Throughput.Epoll > 0 && sum.Throughput.Steered > 0), qt.Commentf("%v, %v", sum.Throughput.Paste, sum.Throughput.Epoll))
 	}
 	qt.Check(t, qt.HasLen(leftovers(t), 0))
 }
 
 // TestInterrupt ends the demonstration at each of its stages.
 func TestInterrupt(t *testing.T) {
-	for _, stage := range []string{"== A server", "== curl", "kill -9 ", "== What is in the log", "== The same work"} {
+	for _, stage := range []string{"== A server", "== curl", "kill -9 ", "== What is in the log", "== The other way", "== The same work"} {
 		t.Run(strings.TrimLeft(stage, "= "), func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()

@@ -18,24 +18,30 @@ type server struct {
 	ready serve.Event
 }
 
-// command is how a user would start the server, without the program. Small
-// payloads come in place too: they pass by default on a NIC without zero-copy, as
-// the demo's has none, and it is to show the way that they take with one.
+// command is how a user would start the server, without the program. Payloads are
+// steered, also small ones: nothing is by default on a NIC without zero-copy, as the
+// demo's has none, and it is to show the way that they take with one.
 func (d *demo) command() []string {
-	return []string{"serve", "http", "--nic", d.lab.ServerDev, "--listen", d.addr.String(),
-		"--copybreak", "-1", "--pool", d.pool, "--pool-size", strconv.FormatInt(d.poolSize>>20, 10) + "MiB"}
+	args := []string{"serve", "http", "--nic", d.lab.ServerDev, "--listen", d.addr.String()}
+	if !d.byDefault {
+		args = append(args, "--receive", "steered", "--copybreak", "-1")
+	}
+	return append(args, "--pool", d.pool, "--pool-size", strconv.FormatInt(d.poolSize>>20, 10)+"MiB")
 }
 
 // serve starts the server and waits until it is ready.
 func (d *demo) serve(ctx context.Context) (*server, error) {
-	d.title("A server whose packet buffers are in a pool file")
-	d.say("# pastectl %s", strings.Join(d.command(), " "))
+	d.show("# pastectl " + strings.Join(d.command(), " "))
 	s, err := d.start(ctx)
 	if err != nil {
 		return nil, err
 	}
 	p := s.ready.Port
-	d.say("ready: %s in %s mode, %s; pool on %s", p.NIC, p.XDP, queueModes(p), p.Pool.Backing)
+	if p.Receive.Steered {
+		d.say("ready: %s in %s mode, %s; pool on %s", p.NIC, p.XDP, queueModes(p), p.Pool.Backing)
+	} else {
+		d.say("ready: nothing is steered: %s", p.Receive.Why)
+	}
 	return s, nil
 }
 
