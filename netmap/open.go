@@ -12,8 +12,8 @@ import (
 )
 
 // Open opens a port by its name, see package portspec: "netmap:eth0", "netmap:eth0^",
-// "netmap:p{1". A NIC is looked up in the calling thread's network namespace. For
-// vale: names see package vale, for pst: package pasteapi.
+// "netmap:p{1", "vale0:a". A NIC is looked up in the calling thread's network
+// namespace. For pst: names see package pasteapi.
 //
 // Errors: *portspec.Error, ErrBusy, ErrNoMemory, those of packages bpf and xsk, and
 // errors.ErrUnsupported for what is understood and not here.
@@ -70,7 +70,7 @@ func (p *Port) openRings(o *openOptions) (rings, host int, err error) {
 	case s.Subsystem == portspec.Pst:
 		return 0, 0, errors.New("a port of connections is opened by pasteapi.Open")
 	case s.Subsystem == portspec.Vale:
-		return 0, 0, errors.New("a port of a switch is opened by vale.Open")
+		return 1, 0, p.openVale(o)
 	case s.End != 0:
 		return 1, 0, p.openPipe(o)
 	case s.Mode == portspec.Null:

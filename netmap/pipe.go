@@ -137,7 +137,7 @@ func (q *pipeTx) sync(r *ring, head uint32) error {
 	d.mu.Lock()
 	for ; q.next != head && len(d.spare) > 0; q.next = r.next(q.next) {
 		s, buf := &r.slots[q.next], r.bufs[q.next]
-		length, flags := s.Len, s.Flags&NS_MOREFRAG
+		length, flags := s.Len, s.Flags&(NS_MOREFRAG|NS_NO_LEARN)
 		d.frames = append(d.frames, piece{buf, length, flags})
 		other := d.spare[len(d.spare)-1]
 		d.spare = d.spare[:len(d.spare)-1]
@@ -146,7 +146,7 @@ func (q *pipeTx) sync(r *ring, head uint32) error {
 		r.bufs[q.next] = other
 		s.BufIdx, s.Flags = other, NS_BUF_CHANGED
 		q.count.Bytes += uint64(length)
-		if flags == 0 {
+		if flags&NS_MOREFRAG == 0 {
 			q.count.Frames++
 		}
 	}
@@ -186,7 +186,7 @@ func (q *pipeRx) sync(r *ring, head uint32) error {
 		r.fill(f.buf, int(f.len), f.flags)
 		d.mem.owner[f.buf].Store(r.owner)
 		q.count.Bytes += uint64(f.len)
-		if f.flags == 0 {
+		if f.flags&NS_MOREFRAG == 0 {
 			q.count.Frames++
 		}
 	}
