@@ -13,17 +13,37 @@ import (
 // netmap has it.
 type ringPair struct {
 	mapping []byte
+	lent    bool // it is the application's
 	rx, tx  ringView
 }
 
-// make lays out both rings and gives every slot a buffer.
-func (p *ringPair) make(f *frames.Frames, slots, id int) error {
-	size := ringBytes(slots)
-	b, err := unix.Mmap(-1, 0, 2*size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-	if err != nil {
-		return fmt.Errorf("map rings: %w", os.NewSyscallError("mmap", err))
+// RingMemorySize is the size in bytes of Options.RingMemory for a port of so many
+// ring pairs with so many slots in each ring.
+func RingMemorySize(rings, slots int) int { return rings * 2 * ringBytes(slots) }
+
+// ringMemory is where the rings of pair id lie: the application's memory, which is
+// cleared, or nil if it has lent none.
+func (o *Options) ringMemory(id int) []byte {
+	if o.RingMemory == nil {
+		return nil
 	}
-	p.mapping = b
+	size := RingMemorySize(1, o.Slots)
+	b := o.RingMemory[id*size:][:size:size]
+	clear(b)
+	return b
+}
+
+// make lays out both rings, in lent or else in memory of its own, and gives every
+// slot a buffer.
+func (p *ringPair) make(f *frames.Frames, lent []byte, slots, id int) (err error) {
+	size := ringBytes(slots)
+	b := lent
+	if b == nil {
+		if b, err = unix.Mmap(-1, 0, 2*size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS); err != nil {
+			return fmt.Errorf("map rings: %w", os.NewSyscallError("mmap", err))
+		}
+	}
+	p.mapping, p.lent = b, lent != nil
 	p.rx = newView(f, unsafe.Pointer(&b[0]), slots, id, dirRX)
 	p.tx = newView(f, unsafe.Pointer(&b[size]), slots, id, dirTX)
 	for _, v := range []*ringView{&p.rx, &p.tx} {
@@ -78,11 +98,10 @@ func (p *ringPair) settle() {
 }
 
 // close unmaps the rings.
-func (p *ringPair) close() error {
-	if p.mapping == nil {
-		return nil
+func (p *ringPair) close() (err error) {
+	if p.mapping != nil && !p.lent {
+		err = unix.Munmap(p.mapping)
 	}
-	err := unix.Munmap(p.mapping)
 	*p = ringPair{}
 	return os.NewSyscallError("munmap", err)
 }

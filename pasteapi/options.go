@@ -23,6 +23,10 @@ type Options struct {
 	Rings int
 	// Slots per ring, a power of two from 64 to 32768; 0 = 1024.
 	Slots int
+	// RingMemory is where the rings are laid out, for an application that wants them
+	// at an address of its own: RingMemorySize bytes, aligned to 64, which are not the
+	// Go heap's and stay mapped until Close has returned. nil: the port maps its own.
+	RingMemory []byte
 	// MaxConns is the most registered connections per ring, up to 1048576; 0 =
 	// 16384.
 	MaxConns int
@@ -96,6 +100,10 @@ func (o *Options) complete() error {
 	}
 	if o.Rings < 1 || o.Rings > 64 {
 		return fmt.Errorf("open port: %d rings: need 1 to 64", o.Rings)
+	}
+	if need := RingMemorySize(o.Rings, o.Slots); o.RingMemory != nil && len(o.RingMemory) < need {
+		return fmt.Errorf("open port: ring memory of %d bytes: %d rings of %d slots need %d (RingMemorySize)",
+			len(o.RingMemory), o.Rings, o.Slots, need)
 	}
 	if o.MaxConns < 1 || o.MaxConns > maxConns {
 		return fmt.Errorf("open port: %d connections: need 1 to %d", o.MaxConns, maxConns)

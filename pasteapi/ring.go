@@ -72,7 +72,7 @@ func newRing(o *Options, id int) (_ *Ring, err error) {
 			err = errors.Join(err, r.close())
 		}
 	}()
-	if err := r.pair.make(r.frames, o.Slots, id); err != nil {
+	if err := r.pair.make(r.frames, o.ringMemory(id), o.Slots, id); err != nil {
 		return nil, err
 	}
 	if r.tk, err = bpf.LoadTicket(bpf.TicketOptions{MaxConns: o.MaxConns}); err != nil {
@@ -159,6 +159,9 @@ func (r *Ring) Keep(s *Slot) (frame uint32, err error) {
 	v.Exchange(i, other)
 	return frame, nil
 }
+
+// Holds says whether the ring has a reference of a frame, whatever for.
+func (r *Ring) Holds(frame uint32) bool { return r.frames.Owns(frame) }
 
 // Watch makes Poll return when a descriptor of the application's is readable,
 // a listener for example. It is level-triggered. Ready tells which.

@@ -101,6 +101,7 @@ Environment:
 		newStatusCmd(e),
 		newPoolCmd(e),
 		newServeCmd(e),
+		newRunCmd(e),
 		newBenchCmd(e),
 		newDemoCmd(e),
 		newVersionCmd(e),

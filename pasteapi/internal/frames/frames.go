@@ -263,6 +263,9 @@ func (f *Frames) Swap(out, in uint32) {
 	f.owned.add(in)
 }
 
+// Owns says whether the ring has a reference of a frame.
+func (f *Frames) Owns(frame uint32) bool { return int(frame) < len(f.owned) && f.owned[frame] > 0 }
+
 // Unref gives up a reference that a Replace has let out of the circulation. Its
 // frame may be part of something that is stored, so it never goes to the NIC.
 func (f *Frames) Unref(frame uint32) { f.pool.Unref(frame) }
