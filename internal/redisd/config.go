@@ -27,6 +27,8 @@ type Ring interface {
 	Unwatch(fd int) error
 	Ready() []int
 	Wake()
+	Hold(fd int) error
+	Release(fd int) error
 }
 
 // Config of a server. The zero value of each field but Addr is usable.

@@ -17,6 +17,7 @@ type conn struct {
 	eof    bool // the peer has sent its last byte
 	listed bool // in loop.closing
 	woken  bool // in loop.inbox
+	held   bool // the ring takes nothing more of it
 	client *command.Client
 	in     *input // nil: nothing waits
 	out    output

@@ -14,6 +14,10 @@ type input struct {
 // have waiting, and four times as many all of a ring's together.
 const inputLimit = 16 << 20
 
+// holdFrom is how many bytes may wait while a client's answers do, or it is blocked,
+// before it has to wait, too.
+const holdFrom = 256 << 10
+
 // wholeAtOnce is the most bytes for which memory is set aside because a client has
 // said that as many will come.
 const wholeAtOnce = 1 << 20
@@ -50,6 +54,9 @@ func (l *loop) keep(c *conn, payload []byte) error {
 	}
 	c.in.buf = append(c.in.buf, payload...)
 	l.held += len(payload)
+	if len(c.in.buf) > holdFrom && c.waits() && !c.held {
+		c.held = l.ring.Hold(c.fd) == nil
+	}
 	if len(c.in.buf) > l.s.cfg.MaxBulk+inputLimit || l.held > l.s.cfg.MaxBulk+4*inputLimit {
 		l.s.stats.Evicted++
 		l.warn("connection ended: it has sent too much that it does not complete", "bytes", len(c.in.buf), "of_all", l.held)
@@ -87,6 +94,12 @@ func (l *loop) resume(c *conn) error {
 				// In new memory, if the rest is small.
 				c.in.buf = append([]byte(nil), c.in.buf[n:]...)
 			}
+		}
+	}
+	if c.held && !c.waits() {
+		c.held = false
+		if err := l.ring.Release(c.fd); err != nil && c.phase == serving {
+			return err
 		}
 	}
 	if c.eof && c.phase == serving && !c.waits() {

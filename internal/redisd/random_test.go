@@ -13,7 +13,10 @@ import (
 )
 
 // chooser makes commands at random, over few names, so that they meet.
-type chooser struct{ *rand.Rand }
+type chooser struct {
+	*rand.Rand
+	n *int // of entries made
+}
 
 func (r chooser) of(words ...string) string { return words[r.IntN(len(words))] }
 
@@ -131,6 +134,12 @@ func (r chooser) command() (args []string, mode string) {
 	return line("SCAN", "0", "COUNT", "1000", "TYPE", r.of("string", "hash")), "skip"
 }
 
+// short renders an answer.
+func short(v any) string {
+	s := fmt.Sprintf("%#v", v)
+	return s[:min(len(s), 1000)]
+}
+
 // TestRandomAsRedis gives commands at random to redis-server and to this one, from
 // two connections each: every answer is the same, and so is all that is there in
 // the end.
@@ -141,7 +150,7 @@ func TestRandomAsRedis(t *testing.T) {
 		rounds = 5
 	}
 	for n := range seed.From(rounds) {
-		r := chooser{rand.New(rand.NewPCG(n, 7))}
+		r := chooser{Rand: rand.New(rand.NewPCG(n, 7))}
 		var a, b [2]*client
 		for i := range a {
 			a[i], b[i] = dial(t, ours.addr), dial(t, theirs)
@@ -169,7 +178,7 @@ func TestRandomAsRedis(t *testing.T) {
 					}
 				}
 			}
-			qt.Assert(t, qt.IsTrue(same(mode, x, y)), qt.Commentf("seed %d, %s:\n%s\n we: %.300v\nthey: %.300v", n, mode, strings.Join(past, "\n"), x, y))
+			qt.Assert(t, qt.IsTrue(same(mode, x, y)), qt.Commentf("seed %d, %s:\n%s\n we: %s\nthey: %s", n, mode, strings.Join(past[max(0, len(past)-60):], "\n"), short(x), short(y)))
 		}
 		for range 1500 {
 			args, mode := r.command()
@@ -185,5 +194,80 @@ func TestRandomAsRedis(t *testing.T) {
 			try(0, "near", "EXPIRETIME", name)
 		}
 		try(0, "", "DBSIZE")
+	}
+}
+
+// streamCommand is command for streams.
+func (r chooser) streamCommand() (args []string, mode string) {
+	line := func(words ...string) []string { return words }
+	name := func() string { return r.of("a", "b", "c") }
+	group := func() string { return r.of("g", "h") }
+	who := func() string { return r.of("x", "y", "z") }
+	id := func() string { return fmt.Sprintf("%d-%d", r.IntN(40), r.IntN(3)) }
+	end := func() string { return r.of("-", "+", id(), "("+id(), strconv.Itoa(r.IntN(40))) }
+	switch r.IntN(24) {
+	case 0, 1, 2, 3, 4:
+		*r.n++
+		return line("XADD", name(), fmt.Sprintf("%d-%s", *r.n/4, r.of("*", "*", "1", "2")), "f", r.value()), ""
+	case 5:
+		*r.n++
+		return line("XADD", name(), r.of("MAXLEN", "MINID"), r.of("=", "5", "3"), "4", fmt.Sprintf("%d-*", *r.n/4), "f", r.value()), ""
+	case 6:
+		return line("XLEN", name()), ""
+	case 7, 8:
+		return line(r.of("XRANGE", "XREVRANGE"), name(), end(), end(), "COUNT", r.of("3", "100"))[:4+2*r.IntN(2)], ""
+	case 9:
+		return line("XDEL", name(), id(), id()), ""
+	case 10:
+		return line("XTRIM", name(), r.of("MAXLEN", "MINID"), r.of("2", "5", "20", id())), ""
+	case 11, 12:
+		return line("XREAD", "COUNT", "5", "STREAMS", name(), name(), id(), r.of("$", id(), "0")), ""
+	case 13:
+		return line("XGROUP", "CREATE", name(), group(), r.of("0", "$", id()), "MKSTREAM")[:5+r.IntN(2)], ""
+	case 14, 15, 16:
+		return line("XREADGROUP", "GROUP", group(), who(), "COUNT", r.of("1", "3"), "STREAMS", name(), r.of(">", ">", ">", "0", id())), ""
+	case 17:
+		return line("XACK", name(), group(), id(), id(), id()), ""
+	case 18:
+		return line("XPENDING", name(), group()), ""
+	case 19:
+		return line("XCLAIM", name(), group(), who(), "0", id(), id(), r.of("JUSTID", "FORCE", "RETRYCOUNT"), "3")[:6+r.IntN(2)], ""
+	case 20:
+		return line("XAUTOCLAIM", name(), group(), who(), "0", id(), "COUNT", r.of("1", "10")), ""
+	case 21:
+		return line("XGROUP", r.of("DELCONSUMER", "CREATECONSUMER"), name(), group(), who()), ""
+	case 22:
+		if r.IntN(3) == 0 {
+			return line(r.of("DEL", "TYPE", "PERSIST"), name()), ""
+		}
+		return line("XGROUP", r.of("DESTROY", "SETID"), name(), group(), r.of("0", id()))[:4+r.IntN(2)], ""
+	}
+	return line("XINFO", r.of("GROUPS", "GROUPS", "STREAM"), name()), "any"
+}
+
+// TestRandomStreamsAsRedis is TestRandomAsRedis for streams.
+func TestRandomStreamsAsRedis(t *testing.T) {
+	ours, theirs := open(t, 64<<20, 1, Config{}), reference(t)
+	rounds := uint64(20)
+	if testing.Short() {
+		rounds = 5
+	}
+	for n := range seed.From(rounds) {
+		r := chooser{Rand: rand.New(rand.NewPCG(n, 8)), n: new(int)}
+		a, b := dial(t, ours.addr), dial(t, theirs)
+		a.do("FLUSHALL")
+		b.do("FLUSHALL")
+		var past []string
+		for range 1500 {
+			args, mode := r.streamCommand()
+			past = append(past, fmt.Sprintf("%.60q", args))
+			x, y := a.do(args...), b.do(args...)
+			qt.Assert(t, qt.IsTrue(same(mode, x, y)), qt.Commentf("seed %d, %s:\n%s\n we: %s\nthey: %s", n, mode, strings.Join(past[max(0, len(past)-40):], "\n"), short(x), short(y)))
+		}
+		for _, name := range []string{"a", "b", "c"} {
+			qt.Assert(t, qt.IsTrue(same("", a.do("XRANGE", name, "-", "+"), b.do("XRANGE", name, "-", "+"))), qt.Commentf("seed %d: %s", n, name))
+			x, y := a.do("XINFO", "GROUPS", name), b.do("XINFO", "GROUPS", name)
+			qt.Assert(t, qt.IsTrue(same("", x, y)), qt.Commentf("seed %d: %s\n we: %v\nthey: %v", n, name, x, y))
+		}
 	}
 }

@@ -39,10 +39,11 @@ type DB struct {
 	expires uint64 // of them, those that expire
 	garbage int    // objects whose parts are to be removed
 
-	changes []kv.Change // of the command that is being done
-	arena   []byte      // of their keys and heads
-	delta   counts      // what they mean for keys and expires
-	fresh   uint64      // objects made by them
+	changes []kv.Change       // of the command that is being done
+	arena   []byte            // of their keys and heads
+	delta   counts            // what they mean for keys and expires
+	fresh   uint64            // objects made by them
+	moved   map[string]uint64 // see taken
 	err     error
 
 	found  kv.Value // of the last lookup
@@ -130,6 +131,7 @@ func (db *DB) Apply() bool {
 	}
 	ok := db.err == nil
 	clear(db.changes)
+	clear(db.moved)
 	db.changes, db.arena, db.delta, db.fresh = db.changes[:0], db.arena[:0], counts{}, 0
 	if cap(db.arena) > 1<<20 {
 		db.arena = nil

@@ -220,3 +220,73 @@ func (db *DB) PutPending(g *Group, p Pending) {
 // RemovePending removes a pending entry; its group and consumer count is the
 // caller's to change.
 func (db *DB) RemovePending(g *Group, id ID) { db.remove(pendingKey(g, id)) }
+
+// Deliver notes that a consumer was given an entry: one that is pending already,
+// also with another consumer, changes hands.
+func (db *DB) Deliver(g *Group, to *Consumer, p Pending) {
+	if old, ok := db.PendingAt(g, p.ID); ok {
+		if bytes.Equal(old.Consumer, to.Name) {
+			to.Pending--
+		} else if from := db.ConsumerOf(g, old.Consumer, false); from != nil {
+			from.Pending -= db.taken(g, from.Name)
+			db.PutConsumer(g, from)
+		}
+		g.Pending--
+	}
+	to.Pending++
+	g.Pending++
+	db.PutPending(g, p)
+}
+
+// taken counts, within a command, what is taken from one consumer: its stored number
+// is that from before the command.
+func (db *DB) taken(g *Group, name []byte) uint64 {
+	key := string(objectKey('c', g.Stream, be.AppendUint64(nil, g.Number), name))
+	if db.moved == nil {
+		db.moved = map[string]uint64{}
+	}
+	db.moved[key]++
+	return db.moved[key]
+}
+
+// Tombstones reports whether entries from an ID on may have been deleted.
+func (s *StreamRef) Tombstones(from ID) bool {
+	return s.Length != 0 && s.Deleted != MinID && !s.Deleted.Less(from)
+}
+
+// Distance is how many entries there were up to an ID, that one included, since the
+// stream was made, or -1 if that cannot be told.
+func (db *DB) Distance(s *StreamRef, id ID) int64 {
+	switch {
+	case s.Added == 0:
+		return 0
+	case s.Length == 0 && !s.Last.Less(id), id == s.Last:
+		return int64(s.Added)
+	case s.Last.Less(id):
+		return -1
+	}
+	first, ok := db.First(s)
+	if !ok || s.Deleted != MinID && !s.Deleted.Less(first) {
+		return -1
+	}
+	switch {
+	case id.Less(first):
+		return int64(s.Added - s.Length)
+	case id == first:
+		return int64(s.Added-s.Length) + 1
+	}
+	return -1
+}
+
+// Forget removes the pending entry of an entry that is gone; who is a consumer that
+// the caller stores.
+func (db *DB) Forget(g *Group, who *Consumer, p Pending) {
+	if bytes.Equal(p.Consumer, who.Name) {
+		who.Pending--
+	} else if from := db.ConsumerOf(g, p.Consumer, false); from != nil {
+		from.Pending -= db.taken(g, from.Name)
+		db.PutConsumer(g, from)
+	}
+	g.Pending--
+	db.RemovePending(g, p.ID)
+}

@@ -57,6 +57,9 @@ func (db *DB) Delete(name []byte, it Item) {
 	db.remove(db.key('k', name))
 	db.delta.keys--
 	db.Touch(name)
+	if it.Kind == Stream {
+		db.Signal(name) // who waits for a group's entries learns that there will be none
+	}
 }
 
 // expired removes a name whose time has come, as a command of its own.

@@ -184,7 +184,7 @@ func (db *DB) RemoveEntry(s *StreamRef, id ID) {
 }
 
 // Trim removes entries from the front: what exceeds keep entries, or comes before
-// min. added is how many entries the command itself has appended; they are not
+// min. That leaves no gap, so Deleted stays as it is. added is how many entries the command itself has appended; they are not
 // seen by Entries. At most limit are removed, if that is not 0.
 func (db *DB) Trim(s *StreamRef, keep uint64, min ID, byID bool, added uint64, limit int) (removed int) {
 	if !byID && s.Length <= keep {
@@ -200,14 +200,19 @@ func (db *DB) Trim(s *StreamRef, keep uint64, min ID, byID bool, added uint64, l
 	})
 	for _, id := range list {
 		db.RemoveEntry(s, id)
-		if s.Deleted.Less(id) {
-			s.Deleted = id
-		}
 	}
 	if added > 0 && (limit == 0 || len(list) < limit) && (byID && s.Last.Less(min) || !byID && s.Length > keep) {
 		db.RemoveEntry(s, s.Last) // the new one goes as well
 		list = append(list, s.Last)
-		s.Deleted = s.Last
 	}
 	return len(list)
+}
+
+// LastEntry returns the ID of the last entry that is there.
+func (db *DB) LastEntry(s *StreamRef) (last ID, ok bool) {
+	db.Entries(s, MinID, MaxID, true, func(id ID, _ []byte) bool {
+		last, ok = id, true
+		return false
+	})
+	return last, ok
 }
