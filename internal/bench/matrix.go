@@ -142,6 +142,15 @@ func NeedsAny(cells []Cell, name contender.Kind) bool {
 	return slices.ContainsFunc(cells, func(c Cell) bool { return slices.Contains(c.contenders(), string(name)) })
 }
 
+// String says where and when, for people.
+func (m Machine) String() string {
+	s := fmt.Sprintf("%s, %d CPUs, Linux %s, %s, %s", m.CPU, m.CPUs, m.Kernel, m.Go, m.Measured.Format("2006-01-02"))
+	if len(m.Revision) >= 12 {
+		s += ", revision " + m.Revision[:12]
+	}
+	return s + "."
+}
+
 // read finds out about this machine.
 func (m *Machine) read() {
 	var u unix.Utsname

@@ -12,33 +12,44 @@ import (
 // WriteMarkdown writes a matrix as two tables: the bars with the ratios that were
 // measured, and the figures that the ratios are made of.
 func (m *MatrixReport) WriteMarkdown(w io.Writer) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s, %d CPUs, Linux %s, %s, %s", m.Machine.CPU, m.Machine.CPUs, m.Machine.Kernel, m.Machine.Go, m.Machine.Measured.Format("2006-01-02"))
-	if len(m.Machine.Revision) >= 12 {
-		fmt.Fprintf(&b, ", revision %.12s", m.Machine.Revision)
+	if err := m.WriteBars(w); err != nil {
+		return err
 	}
-	b.WriteString(".\n\n| work | | to | rate | CPU | CPU without spinning | floor | aim | |\n|---|---|---|---|---|---|---|---|---|\n")
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	return m.WriteFigures(w)
+}
+
+// WriteBars writes the first of these tables.
+func (m *MatrixReport) WriteBars(w io.Writer) error {
+	fmt.Fprintf(w, "%s\n\n", m.Machine)
+	t := markdown{{"work", "", "to", "rate", "CPU", "CPU without spinning", "floor", "aim", ""}}
 	for i := range m.Cells {
-		m.Cells[i].writeBars(&b, m.Absent)
+		m.Cells[i].writeBars(&t, m.Absent)
 	}
-	b.WriteString("\n| work | | req/s | p50 µs | p99 µs | CPU µs/req | server core | generator's core | rounds |\n|---|---|---|---|---|---|---|---|---|\n")
+	return t.write(w)
+}
+
+// WriteFigures writes the second.
+func (m *MatrixReport) WriteFigures(w io.Writer) error {
+	t := markdown{{"work", "", "req/s", "p50 µs", "p99 µs", "CPU µs/req", "server core", "generator's core", "rounds"}}
 	for i := range m.Cells {
-		m.Cells[i].writeFigures(&b)
+		m.Cells[i].writeFigures(&t)
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return t.write(w)
 }
 
 // writeBars writes a line for each bar, or for a cell without any.
-func (c *CellReport) writeBars(b *strings.Builder, absent map[string]string) {
+func (c *CellReport) writeBars(t *markdown, absent map[string]string) {
 	bars := c.Bars
 	if len(bars) == 0 {
 		bars = []Bar{rate(toEpoll, 0, 0)}
 	}
 	for _, bar := range bars {
 		line := c.judge(bar, absent)
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", c.title(), bar.Who, bar.To,
-			line.rate, line.cpu, line.quiet, bound(bar, bar.Floor), bound(bar, bar.Aim), line.verdict)
+		*t = append(*t, []string{c.title(), bar.Who, bar.To,
+			line.rate, line.cpu, line.quiet, bound(bar, bar.Floor), bound(bar, bar.Aim), line.verdict})
 	}
 }
 
@@ -142,17 +153,17 @@ func (c *CellReport) ratio(who, to string, of Figure) string {
 	return fmt.Sprintf("%.2f (%.2f–%.2f)", r.Median, r.Low, r.High)
 }
 
-func (c *CellReport) writeFigures(b *strings.Builder) {
+func (c *CellReport) writeFigures(t *markdown) {
 	if c.Report == nil {
 		return
 	}
 	for _, k := range c.Report.Contenders {
-		latency := "| |" // a stream has none
+		p50, p99 := "", "" // a stream has none
 		if k.Latency.P50 > 0 {
-			latency = fmt.Sprintf("| %.0f | %.0f", k.Latency.P50, k.Latency.P99)
+			p50, p99 = fmt.Sprintf("%.0f", k.Latency.P50), fmt.Sprintf("%.0f", k.Latency.P99)
 		}
-		fmt.Fprintf(b, "| %s | %s | %.0f %s | %.2f | %.0f %% | %.0f %% | %d × %.2g s |\n", c.title(), k.Name, k.RPS.Median, latency,
-			k.ServerCPU, 100*k.ServerBusy, 100*k.ClientBusy, c.Report.Rounds, c.Report.Seconds)
+		*t = append(*t, []string{c.title(), k.Name, fmt.Sprintf("%.0f", k.RPS.Median), p50, p99, fmt.Sprintf("%.2f", k.ServerCPU),
+			fmt.Sprintf("%.0f %%", 100*k.ServerBusy), fmt.Sprintf("%.0f %%", 100*k.ClientBusy), fmt.Sprintf("%d × %.2g s", c.Report.Rounds, c.Report.Seconds)})
 	}
 }
 

@@ -93,6 +93,9 @@ func (r *redisRuns) run(ctx context.Context, cfg bench.Config, out Output) error
 			}
 		}
 	}
+	if !out.JSON && len(reports) > 1 {
+		return bench.WriteRedis(out.Stdout, reports)
+	}
 	if !out.JSON {
 		return nil
 	}

@@ -8,8 +8,8 @@ import (
 	"github.com/pastenet/paste/bpf"
 	"github.com/pastenet/paste/internal/httpd"
 	"github.com/pastenet/paste/internal/interrupt"
-	"github.com/pastenet/paste/internal/tlsring"
 	"github.com/pastenet/paste/internal/redisd"
+	"github.com/pastenet/paste/internal/tlsring"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
 )
