@@ -35,7 +35,7 @@ func run(m *testing.M) int {
 	if os.Geteuid() != 0 {
 		return fail("the end-to-end tests make network namespaces: run them as root")
 	}
-	for _, tool := range []string{"bpftool", "curl", "ip", "nft", "setpriv", "wrk"} {
+	for _, tool := range []string{"bpftool", "curl", "h2load", "ip", "nft", "setpriv", "wrk"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return fail("%s is needed and not installed (scripts/test installs it): %v", tool, err)
 		}
