@@ -54,6 +54,7 @@ func (c *Conn) Close() error {
 // end ends what readers and writers do, for good.
 func (c *Conn) end() {
 	in, out := &c.in.inbox, &c.out
+	c.sock.end()
 	in.mu.Lock()
 	in.closed = true
 	in.deadline.stop()

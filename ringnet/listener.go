@@ -245,6 +245,9 @@ func (l *Listener) SetDeadline(t time.Time) error {
 	return nil
 }
 
+// Net is what the listener is of.
+func (l *Listener) Net() *Net { return l.net }
+
 // Addr is a *net.TCPAddr.
 func (l *Listener) Addr() net.Addr { return l.addr }
 

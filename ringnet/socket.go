@@ -12,8 +12,9 @@ import (
 // socket is a descriptor that any goroutine may use while it is open. Nothing that is
 // done under its lock waits.
 type socket struct {
-	mu sync.Mutex
-	fd int // -1: closed
+	mu    sync.Mutex
+	fd    int  // -1: closed
+	ended bool // it is about to be closed, and nobody may use it
 }
 
 const (
@@ -29,7 +30,7 @@ const quickSend = 16 << 10
 func (s *socket) send(b []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.fd < 0 {
+	if s.ended {
 		return 0, net.ErrClosed
 	}
 	if len(b) == 0 {
@@ -51,7 +52,7 @@ func (s *socket) send(b []byte) (int, error) {
 func (s *socket) sendFile(file, n int) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.fd < 0 {
+	if s.ended {
 		return 0, net.ErrClosed
 	}
 	n, err := unix.Sendfile(s.fd, file, nil, n)
@@ -62,7 +63,7 @@ func (s *socket) sendFile(file, n int) (int, error) {
 func (s *socket) do(f func(fd int) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.fd < 0 {
+	if s.ended {
 		return net.ErrClosed
 	}
 	return f(s.fd)
@@ -79,6 +80,13 @@ func (s *socket) set(level, option, value int) error {
 	})
 }
 
+// end has nobody use the descriptor from now on.
+func (s *socket) end() {
+	s.mu.Lock()
+	s.ended = true
+	s.mu.Unlock()
+}
+
 // close closes the descriptor, once.
 func (s *socket) close() error {
 	s.mu.Lock()
@@ -87,6 +95,6 @@ func (s *socket) close() error {
 		return nil
 	}
 	err := unix.Close(s.fd)
-	s.fd = -1
+	s.fd, s.ended = -1, true
 	return os.NewSyscallError("close", err)
 }
