@@ -32,6 +32,7 @@ and, if asked for:
   paste-persist-copy  paste with --persist copy (wal)
   paste-no-spin       paste with --spin 0s: what of its CPU time is not spinning
   paste-steered       paste with --receive steered: AF_XDP also without zero-copy
+  nginx               one process; a body is a file by PUT, not synced (rpc, wal)
   paste@PROGRAM       another build of pastectl`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },

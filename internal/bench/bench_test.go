@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -250,6 +251,23 @@ func TestCommandsOfPaste(t *testing.T) {
 	qt.Check(t, qt.Not(qt.StringContains(line(PasteCopy), "--nic")))
 	qt.Check(t, qt.StringContains(line(PasteNoSpin), "--spin 0s"))
 	qt.Check(t, qt.StringContains(line(PastePersistCopy), "--persist copy"))
+}
+
+// nginx takes part where it is installed; where it is not, the error says so.
+func TestNginx(t *testing.T) {
+	for _, w := range []loadgen.Workload{loadgen.RPC, loadgen.WAL} {
+		cfg := testConfig(t)
+		cfg.Workload, cfg.Rounds, cfg.Contenders, cfg.Size = w, 1, []string{Nginx}, 5000
+		r, err := Run(context.Background(), cfg)
+		if _, missing := exec.LookPath(Nginx); missing != nil {
+			qt.Check(t, qt.ErrorIs(err, errNoNginx))
+			continue
+		}
+		qt.Assert(t, qt.IsNil(err))
+		c := r.Contenders[0]
+		qt.Check(t, qt.IsTrue(c.RPS.Median > 0), qt.Commentf("%+v", c))
+		qt.Check(t, qt.Equals(c.Errors+c.Non2xx, 0))
+	}
 }
 
 func TestServeArgumentsRoundTrip(t *testing.T) {

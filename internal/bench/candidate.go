@@ -78,11 +78,20 @@ func newCandidate(ctx context.Context, cfg *Config, name, pool string) (_ *candi
 // start starts the server and waits for its first line of output.
 func (s *candidate) start(ctx context.Context) (err error) {
 	args := s.command()
+	if s.name == Nginx {
+		if args, err = nginxCommand(s); err != nil {
+			return err
+		}
+	}
 	s.server, err = childproc.Start(s.lab.ServerCommand(ctx, args[0], args[1:]...).OnCPU(s.cfg.ServerCPU))
 	if err != nil {
 		return err
 	}
-	return s.server.Await("ready", func([]byte) bool { return true })
+	err = s.server.Await("ready", func([]byte) bool { return true })
+	if err == nil && s.name == Nginx {
+		err = s.server.Explain(s.lab.InClient(func() error { return await(ctx, s.addr) }))
+	}
+	return err
 }
 
 // stop ends the server and returns what it counted, which is nothing if it does
@@ -120,7 +129,7 @@ func (s *candidate) load(ctx context.Context, p Progress) (*Sample, error) {
 	live := new(loadgen.Live)
 	load := loadgen.Config{
 		Addr: s.addr, Workload: s.cfg.Workload, Connections: s.cfg.Connections, Size: s.cfg.Size, Rate: s.cfg.Rate,
-		Warmup: s.cfg.Warmup, Duration: s.cfg.Duration, CPU: s.cfg.ClientCPU, Live: live,
+		Warmup: s.cfg.Warmup, Duration: s.cfg.Duration, CPU: s.cfg.ClientCPU, Live: live, Put: s.name == Nginx,
 	}
 	if s.cfg.BusyPoll {
 		load.Engine = loadgen.Spin

@@ -59,6 +59,9 @@ const (
 // adapted compares Go's net over rings with the same program over sockets.
 func adapted() Bar { return Bar{string(contender.GoNetPaste), toGoNet, Rate, 0, 0} }
 
+// nginx compares with it, where it is installed.
+func nginx() Bar { return rate(Nginx, 0, 0) }
+
 // rate is a bar for PASTE's rate.
 func rate(to string, floor, aim float64) Bar { return Bar{Paste, to, Rate, floor, aim} }
 
@@ -68,17 +71,17 @@ func Matrix() []Cell {
 	cpu := func(floor, aim float64) Bar { return Bar{Paste, toEpoll, CPU, floor, aim} }
 	return []Cell{
 		{Workload: loadgen.WAL, Size: 8 << 10, Connections: 50, Bars: []Bar{rate(toEpoll, 1, 1.2)}},
-		{Workload: loadgen.WAL, Size: 64 << 10, Connections: 20, Bars: []Bar{rate(toEpoll, 1, 1.2), steered(0.6)}},
+		{Workload: loadgen.WAL, Size: 64 << 10, Connections: 20, Bars: []Bar{rate(toEpoll, 1, 1.2), steered(0.6), nginx()}},
 		{Workload: loadgen.Sink, Size: 64 << 10, Connections: 1, Bars: []Bar{rate(toEpoll, 1, 1.1)}},
 		{Workload: loadgen.Sink, Size: 1024, Connections: 1, Bars: []Bar{rate(toEpoll, 1, 1.1)}},
 		{Workload: loadgen.WAL, Size: 1024, Connections: 1, Bars: []Bar{rate(toEpoll, 1.05, 0), cpu(1.3, 0)}},
 		{Workload: loadgen.WAL, Size: 1024, Connections: 8, Bars: []Bar{rate(toEpoll, 1.12, 1.3)}},
 		{Workload: loadgen.WAL, Size: 1024, Connections: 100,
-			Bars: []Bar{rate(toEpoll, 1.12, 1.3), rate(toGoNet, 1.8, 2.5), rate(toGnet, 1.2, 1.5), steered(1), adapted()}},
+			Bars: []Bar{rate(toEpoll, 1.12, 1.3), rate(toGoNet, 1.8, 2.5), rate(toGnet, 1.2, 1.5), steered(1), adapted(), nginx()}},
 		{Workload: loadgen.WAL, Size: 1024, Connections: 400, Bars: []Bar{rate(toEpoll, 1.05, 1.2)}},
 		{Workload: loadgen.WAL, Size: 1024, Connections: 1000, Bars: []Bar{rate(toEpoll, 1.05, 1.2)}},
 		{Workload: loadgen.RPC, Size: 64, Connections: 100,
-			Bars: []Bar{rate(toEpoll, 1.08, 1.25), rate(toGoNet, 1.8, 2.5), rate(toGnet, 1.2, 1.5), adapted()}},
+			Bars: []Bar{rate(toEpoll, 1.08, 1.25), rate(toGoNet, 1.8, 2.5), rate(toGnet, 1.2, 1.5), adapted(), nginx()}},
 		{Workload: loadgen.RPC, Size: 64, Connections: 400, Bars: []Bar{rate(toEpoll, 1.08, 1.25)}},
 		{Workload: loadgen.Echo, Size: 64, Connections: 100, also: []string{toEpoll}},
 		{Workload: loadgen.WAL, Size: 1024, Connections: 100, Share: 0.6, Bars: []Bar{cpu(0.95, 0.8)}},

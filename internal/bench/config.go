@@ -37,7 +37,7 @@ const PasteNoSpin = "paste-no-spin"
 const PasteSteered = "paste-steered"
 
 // Names lists the contenders that take part by default, in the order in which
-// they are shown. Besides them there are PastePersistCopy, PasteNoSpin, PasteSteered and, for each
+// they are shown. Besides them there are PastePersistCopy, PasteNoSpin, PasteSteered, Nginx and, for each
 // name of PASTE's, NAME@PROGRAM, which runs another build of pastectl.
 func Names() []string {
 	names := []string{Paste, PasteCopy}
@@ -190,7 +190,7 @@ func (c *Config) fill() error {
 // variant says whether a name is one of PASTE's that take part only when asked for.
 func (c *Config) variant(name string) bool {
 	http := c.raw() == contender.NotRaw
-	return name == PasteSteered || http && (name == PastePersistCopy || name == PasteNoSpin)
+	return name == PasteSteered || http && (name == PastePersistCopy || name == PasteNoSpin || name == Nginx)
 }
 
 // maxRaw is the longest message of an echo, or write to a sink.

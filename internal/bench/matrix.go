@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -57,6 +58,12 @@ type MatrixRun struct {
 // keep the others from being measured; its error is in m, and in what is returned.
 func RunMatrix(ctx context.Context, run MatrixRun, m *MatrixReport) error {
 	m.Machine.read()
+	if _, err := exec.LookPath(Nginx); err != nil {
+		if m.Absent == nil {
+			m.Absent = map[string]string{}
+		}
+		m.Absent[Nginx] = "it is not installed"
+	}
 	var failed []error
 	for n, c := range run.Cells {
 		c.Wire = run.Wire

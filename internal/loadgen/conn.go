@@ -38,7 +38,11 @@ func (g *generator) build() error {
 	case RPC:
 		head = "GET / HTTP/1.1\r\nHost: paste\r\n\r\n"
 	case WAL:
-		head = fmt.Sprintf("POST / HTTP/1.1\r\nHost: paste\r\nContent-Length: %d\r\n\r\n", g.Size)
+		method := "POST /"
+		if g.Put {
+			method = "PUT /" + g.name(0)
+		}
+		head = fmt.Sprintf("%s HTTP/1.1\r\nHost: paste\r\nContent-Length: %d\r\n\r\n", method, g.Size)
 	}
 	size, copies := len(head), 1
 	if g.Workload != RPC {
@@ -61,12 +65,23 @@ func (g *generator) build() error {
 		}
 		c.req = g.mem[at : at+size : at+size]
 		copy(c.req, head)
+		if name := g.name(i); name != "" {
+			copy(c.req[len("PUT /"):], name)
+		}
 		c.body = c.req[len(head):]
 		if len(c.body) > 0 {
 			FillBody(c.body, g.Run, i, 0)
 		}
 	}
 	return nil
+}
+
+// name is what a connection stores under, "" if under nothing.
+func (g *generator) name(conn int) string {
+	if g.Workload != WAL || !g.Put {
+		return ""
+	}
+	return fmt.Sprintf("c%08d", conn)
 }
 
 func (g *generator) free() {

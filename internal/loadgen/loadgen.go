@@ -63,6 +63,8 @@ type Config struct {
 	// Size of the body in bytes: of a request for WAL, of a response for RPC.
 	// An RPC response of another size counts as an error; -1 takes any.
 	Size int
+	// Put has WAL store by PUT, each connection under a name of its own, instead of POST.
+	Put bool
 	// Rate of requests per second that are offered, at random times, whatever the
 	// server does; 0 is a closed loop.
 	Rate float64
