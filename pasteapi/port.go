@@ -78,6 +78,9 @@ func Open(ctx context.Context, o Options) (_ *Port, err error) {
 		if err := p.openNIC(ctx); err != nil {
 			return nil, fmt.Errorf("open port on %s: %w", o.NIC, err)
 		}
+		if err := p.pollNAPI(); err != nil {
+			return nil, fmt.Errorf("open port: %w", err)
+		}
 	}
 	p.mu.Lock()
 	p.opened = true

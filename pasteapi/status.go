@@ -3,6 +3,7 @@ package pasteapi
 import (
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/pastenet/paste/bpf"
 	"github.com/pastenet/paste/xsk"
@@ -81,6 +82,7 @@ type Status struct {
 	Lost     string            `json:"lost,omitempty"` // why everything is copied at the moment, although there should be a NIC
 	Receive  ReceiveStatus     `json:"receive"`
 	Send     SendStatus        `json:"send"`
+	NAPIPoll time.Duration     `json:"napi_poll,omitempty"` // how long a ring that goes to sleep polls the NIC, nanoseconds
 	Ports    []uint16          `json:"ports"`
 	Queues   []QueueStatus     `json:"queues"`
 	Pool     PoolStatus        `json:"pool"`
@@ -99,7 +101,7 @@ func (p *Port) Status() Status {
 		return s
 	}
 	s.Receive = ReceiveStatus{Mode: p.opts.Receive, Steered: p.nic != nil, Why: p.why}
-	s.Send = p.opts.Send.status()
+	s.Send, s.NAPIPoll = p.opts.Send.status(), p.opts.NAPIPoll
 	s.Ports = append(s.Ports, p.ports...)
 	s.Lost = p.lost
 	for _, r := range p.rings {

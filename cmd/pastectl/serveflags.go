@@ -64,6 +64,7 @@ func (o *serveOptions) defineCommon(cmd *cobra.Command) {
 	f.BoolVar(&port.DurableAck, "durable-ack", false, "make payload durable before TCP acknowledges it")
 	f.IntVar(&port.Copybreak, "copybreak", 0, "let segments with less payload than this many bytes pass AF_XDP, and copy them: 0 = 256 if the NIC has zero-copy, else 1400; negative: none pass")
 	f.DurationVar(&port.Spin, "spin", serveSpin, "how long an idle server looks at its rings before it sleeps")
+	f.DurationVar(&port.NAPIPoll, "napi-poll", 0, "how long a server that goes to sleep polls the interface's queue by itself, with interrupts off; 0: not at all")
 	f.BoolVar(&o.busyPoll, "busy-poll", false, "never sleep: lower latency for a whole CPU")
 	f.IntVar(&port.Rings, "rings", 1, "ring pairs, each with a thread")
 	f.IntVar(&o.cpu, "cpu", -1, "CPU of the first ring's thread, the next ones on the following CPUs; -1: not pinned")
@@ -153,14 +154,18 @@ func (o *serveOptions) check(cmd *cobra.Command) error {
 	switch {
 	case o.busyPoll && given("spin"):
 		return errors.New("--busy-poll never sleeps, so there is nothing for --spin to say")
+	case o.busyPoll && given("napi-poll"):
+		return errors.New("--busy-poll never sleeps, so there is nothing for --napi-poll to say")
+	case given("napi-poll") && (port.NAPIPoll < time.Microsecond || port.NAPIPoll > time.Second):
+		return errors.New("--napi-poll must be 1µs to 1s")
 	case port.DurableAck && port.Copybreak > 0:
 		return errors.New("--durable-ack lets no segment pass AF_XDP, so there is nothing for --copybreak to say")
 	case port.Copybreak > maxPayload:
 		return fmt.Errorf("--copybreak %d: no segment has more than %d bytes of payload; leave --nic out to have all of it copied", port.Copybreak, maxPayload)
 	case given("tls-cert") != given("tls-key") || given("tls-cert") && (o.tlsCert == "" || o.tlsKey == ""):
 		return errors.New("--tls-cert and --tls-key belong together: give a file for each")
-	case port.NIC == "" && (port.DurableAck || given("xdp-mode") || given("copybreak")):
-		return errors.New("--xdp-mode, --copybreak and --durable-ack are about an interface: give --nic too")
+	case port.NIC == "" && (port.DurableAck || given("napi-poll") || given("xdp-mode") || given("copybreak")):
+		return errors.New("--xdp-mode, --copybreak, --napi-poll and --durable-ack are about an interface: give --nic too")
 	case given("max-connections"):
 		return enoughFiles(port.Rings * http.MaxConns)
 	}

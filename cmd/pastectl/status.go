@@ -200,6 +200,9 @@ func printPort(w io.Writer, p pasteapi.LivePort, pinned bool) {
 	if s.Send.Why != "" {
 		fmt.Fprintf(w, "  send           %s: %s\n", s.Send.Used, s.Send.Why)
 	}
+	if s.NAPIPoll != 0 {
+		fmt.Fprintf(w, "  napi poll      %v, when a ring goes to sleep\n", s.NAPIPoll)
+	}
 	if len(s.Ports) > 0 {
 		fmt.Fprintf(w, "  ports          %s\n", join(s.Ports))
 	}

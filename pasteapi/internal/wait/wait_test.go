@@ -4,8 +4,10 @@ import (
 	"os"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/go-quicktest/qt"
+	"github.com/pastenet/paste/internal/testkernel"
 	"golang.org/x/sys/unix"
 )
 
@@ -99,6 +101,8 @@ func TestInterrupt(t *testing.T) {
 	qt.Check(t, qt.IsFalse(w.Entered()))
 }
 
+const getParams = 0x80088a02 // EPIOCGPARAMS
+
 type source func() bool
 
 func (s source) Pending() bool { return s() }
@@ -145,4 +149,16 @@ func TestSpinPays(t *testing.T) {
 		w.Came(&s)
 	}
 	qt.Check(t, qt.IsTrue(w.pays()), qt.Commentf("gap of %d ns", w.gap))
+}
+
+// TestPollNAPI: the kernel has taken what was asked for.
+func TestPollNAPI(t *testing.T) {
+	testkernel.SkipBefore(t, "6.9", "polling a NIC from epoll")
+	w := newWaiter(t, 0)
+	qt.Assert(t, qt.IsNil(w.PollNAPI(50*time.Microsecond)))
+	var p epollParams
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(w.epoll), getParams, uintptr(unsafe.Pointer(&p)))
+	qt.Assert(t, qt.Equals(errno, 0))
+	qt.Check(t, qt.Equals(p, epollParams{busyPollUsecs: 50, busyPollBudget: 64, preferBusyPoll: 1}))
+	qt.Check(t, qt.IsNotNil(w.PollNAPI(-time.Second)))
 }
