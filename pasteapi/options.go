@@ -43,14 +43,14 @@ type Options struct {
 	// BindMode of the AF_XDP sockets on the NIC; Auto takes zero-copy where the
 	// driver has it.
 	BindMode xsk.BindMode
-	// Spin is how long Poll looks at the rings at most before it sleeps. It does so
-	// while waits have been shorter than that lately. Negative: it never
-	// sleeps (busy polling).
+	// Spin is how long Poll looks at the rings at most before it sleeps, and, with Linux
+	// 6.9, for how long a sleep polls the NIC's queue from the ring's own thread (NAPI
+	// busy polling). It does so while waits have been shorter than that lately.
+	// Negative: it never sleeps (busy polling).
 	Spin time.Duration
-	// NAPIPoll is how long a ring, when it begins to sleep, polls the NIC queue of its
-	// connections from its own thread, with the NIC's interrupts off, instead of
-	// waiting for one: lower latency for a busy CPU. 0: it does not. It needs Linux
-	// 6.9, and a NIC that is polled (NAPI).
+	// NAPIPoll is how long each sleep begins with polling the NIC's queue, whether that
+	// pays or not: lower latency for a busy CPU. 0: Spin decides. It needs Linux 6.9,
+	// and a NIC that is polled (NAPI).
 	NAPIPoll time.Duration
 	// DurableAck makes the payload of a registered connection durable before the
 	// kernel's TCP sees, and so acknowledges, it: every byte that a peer has seen

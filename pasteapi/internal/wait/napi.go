@@ -24,11 +24,32 @@ type epollParams struct {
 	_              uint8
 }
 
-// PollNAPI has a sleep begin with polling, for so long, the NIC queue from which
+// napi is how a waiter polls the NIC when it begins to sleep, instead of waiting for
+// its interrupt, while that pays.
+type napi struct {
+	most   int64 // nanoseconds that it may take; 0: it does not poll
+	on     bool
+	sleeps int // since it was switched off
+}
+
+const (
+	// tryAfter is after how many sleeps a waiter tries whether polling pays, if they
+	// were shorter than tryBelow nanoseconds: they are longer without.
+	tryAfter = 64
+	tryBelow = 100_000
+)
+
+// PollNAPI has each sleep begin with polling, for so long, the NIC queue from which
 // the descriptors that are watched receive, and the NIC's interrupts stay off while
 // that goes on.
 func (w *Waiter) PollNAPI(d time.Duration) error {
+	w.napi = napi{}
+	return w.setNAPI(d)
+}
+
+func (w *Waiter) setNAPI(d time.Duration) error {
 	p := epollParams{busyPollUsecs: uint32(d.Microseconds()), busyPollBudget: napiBudget, preferBusyPoll: 1}
+	w.Syscalls++
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(w.epoll), setParams, uintptr(unsafe.Pointer(&p)))
 	switch {
 	case errno == 0:
@@ -39,4 +60,32 @@ func (w *Waiter) PollNAPI(d time.Duration) error {
 		return fmt.Errorf("busy polling of a NIC: %w: this kernel was built without CONFIG_NET_RX_BUSY_POLL", errors.ErrUnsupported)
 	}
 	return os.NewSyscallError("ioctl EPIOCSPARAMS", errno)
+}
+
+// adapt switches polling on and off by what it has brought lately: what comes within
+// the time that may be spent comes without an interrupt and a change of threads, which
+// cost about as much CPU, and sooner. A kernel that cannot is not asked again.
+func (w *Waiter) adapt() {
+	n := &w.napi
+	switch {
+	case n.most == 0:
+		return
+	case n.on && w.gap >= n.most:
+		n.on, n.sleeps = false, 0
+	case !n.on && w.gap < tryBelow:
+		if n.sleeps++; n.sleeps < tryAfter {
+			return
+		}
+		n.on = true
+		w.gap = n.most / 2 // what sleeps took without polling says nothing of those with
+	default:
+		return
+	}
+	most := int64(0)
+	if n.on {
+		most = n.most
+	}
+	if w.setNAPI(time.Duration(most)) != nil {
+		w.napi = napi{}
+	}
 }

@@ -156,9 +156,49 @@ func TestPollNAPI(t *testing.T) {
 	testkernel.SkipBefore(t, "6.9", "polling a NIC from epoll")
 	w := newWaiter(t, 0)
 	qt.Assert(t, qt.IsNil(w.PollNAPI(50*time.Microsecond)))
-	var p epollParams
+	qt.Check(t, qt.Equals(params(t, w), epollParams{busyPollUsecs: 50, busyPollBudget: 64, preferBusyPoll: 1}))
+	qt.Check(t, qt.IsNotNil(w.PollNAPI(-time.Second)))
+}
+
+func params(t *testing.T, w *Waiter) (p epollParams) {
+	t.Helper()
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(w.epoll), getParams, uintptr(unsafe.Pointer(&p)))
 	qt.Assert(t, qt.Equals(errno, 0))
-	qt.Check(t, qt.Equals(p, epollParams{busyPollUsecs: 50, busyPollBudget: 64, preferBusyPoll: 1}))
-	qt.Check(t, qt.IsNotNil(w.PollNAPI(-time.Second)))
+	return p
+}
+
+// TestAdapt: a waiter polls the NIC after some short sleeps, ends that when what it
+// waits for comes late, and tries again; one that does not spin never does.
+func TestAdapt(t *testing.T) {
+	testkernel.SkipBefore(t, "6.9", "polling a NIC from epoll")
+	sleeps := func(w *Waiter, n int, gap int64) {
+		for range n {
+			w.Wake()
+			_, _, err := w.Wait(-1)
+			qt.Assert(t, qt.IsNil(err))
+			s := Spinning{start: Now() - gap}
+			w.Came(&s)
+		}
+	}
+	usecs := func(w *Waiter) uint32 { return params(t, w).busyPollUsecs }
+	// Long, for a machine that stands still for a moment.
+	w := newWaiter(t, time.Hour)
+	qt.Check(t, qt.Equals(usecs(w), 0))
+	w.gap = 0
+	for range tryAfter {
+		sleeps(w, 1, 0)
+		w.gap = 0
+	}
+	qt.Check(t, qt.Equals(usecs(w), 1_000_000))
+	w.napi.most = 50_000
+	sleeps(w, 50, gapMost)
+	qt.Check(t, qt.Equals(usecs(w), 0))
+	for i := 0; usecs(w) != 50; i++ {
+		qt.Assert(t, qt.IsTrue(i < 1000*tryAfter))
+		w.gap = 0
+		sleeps(w, 1, 0)
+	}
+	none := newWaiter(t, 0)
+	sleeps(none, 2*tryAfter, 0)
+	qt.Check(t, qt.Equals(usecs(none), 0))
 }

@@ -47,6 +47,7 @@ type Waiter struct {
 	events []Event
 	spin   int64 // nanoseconds; negative: for ever
 	alarm  alarm
+	napi   napi
 	gap    int64 // average of how long waits have taken lately, nanoseconds
 	outside
 
@@ -57,11 +58,12 @@ type Waiter struct {
 	ending atomic.Bool
 }
 
-// New returns a waiter that spins for as long as spin before it sleeps, while that
-// pays; negative: it never sleeps.
+// New returns a waiter that spins for as long as spin before it sleeps, and then polls
+// the NIC for as long, while that pays; negative: it never sleeps.
 func New(spin time.Duration) (_ *Waiter, err error) {
 	w := &Waiter{epoll: -1, wakeFD: -1, alarm: alarm{fd: -1}, raw: make([]unix.EpollEvent, 256), spin: int64(spin),
 		outside: outside{signalFD: -1, timerFD: -1}}
+	w.napi.most = min(max(int64(spin), 0), int64(time.Second))
 	if w.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, os.NewSyscallError("epoll_create", err)
 	}
