@@ -102,6 +102,7 @@ Environment:
 		newPoolCmd(e),
 		newServeCmd(e),
 		newRunCmd(e),
+		newSwitchCmd(e),
 		newBenchCmd(e),
 		newDemoCmd(e),
 		newVersionCmd(e),

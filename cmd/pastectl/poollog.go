@@ -4,10 +4,13 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
+	"github.com/pastenet/paste/internal/framelog"
 	"github.com/pastenet/paste/pmem"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 )
 
 // logRecord is one record in `pool log --json`.
@@ -50,8 +53,8 @@ func (r *logRecord) line() string {
 }
 
 type poolLogOptions struct {
-	json, raw, verify bool
-	record            uint64
+	json, raw, verify, pcapng bool
+	record                    uint64
 }
 
 func newPoolLogCmd(e env) *cobra.Command {
@@ -66,13 +69,16 @@ pieces of the payload as frame:offset+length.
 The exit code is 1 when a record or the log itself is damaged.`,
 		Example: `  pastectl pool log /dev/shm/x.pool
   pastectl pool log /dev/shm/x.pool --verify
-  pastectl pool log /dev/shm/x.pool --record 17 --raw > body`,
+  pastectl pool log /dev/shm/x.pool --record 17 --raw > body
+  pastectl pool log /dev/shm/frames.pool --pcapng | tshark -r -`,
 		Args: exactArgs("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			one := cmd.Flags().Changed("record")
 			switch {
 			case o.raw && !one:
 				return newUsageError(cmd, errors.New("--raw needs --record"))
+			case o.pcapng && (one || o.json || o.verify):
+				return newUsageError(cmd, errors.New("--pcapng writes all frames: --record, --json and --verify exclude it"))
 			case o.raw && (o.json || o.verify), one && o.verify:
 				return newUsageError(cmd, errors.New("--raw, --json and --record with --verify exclude each other"))
 			}
@@ -81,6 +87,9 @@ The exit code is 1 when a record or the log itself is damaged.`,
 				return err
 			}
 			defer p.Close()
+			if o.pcapng {
+				return writePcapng(e, p)
+			}
 			if one {
 				return printRecord(e, p, o)
 			}
@@ -92,7 +101,22 @@ The exit code is 1 when a record or the log itself is damaged.`,
 	f.Uint64Var(&o.record, "record", 0, "only the record with this sequence number")
 	f.BoolVar(&o.raw, "raw", false, "with --record: write the payload to standard output, and nothing else")
 	f.BoolVar(&o.verify, "verify", false, "check every payload, and list only the bad ones")
+	f.BoolVar(&o.pcapng, "pcapng", false, "of a switch's log: write a capture file to standard output, for tshark or tcpdump")
 	return cmd
+}
+
+// writePcapng writes the frames of a switch as a capture file.
+func writePcapng(e env, p *pmem.Pool) error {
+	if f, ok := e.stdout.(*os.File); ok {
+		if _, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS); err == nil {
+			return errors.New("standard output is a terminal: send the capture file to a file or a program (| tshark -r -)")
+		}
+	}
+	w := bufio.NewWriter(e.stdout)
+	if _, err := framelog.WritePcapng(w, p.Log()); err != nil {
+		return errors.Join(fmt.Errorf("%s: %w", p.Path(), err), w.Flush())
+	}
+	return w.Flush()
 }
 
 func printRecord(e env, p *pmem.Pool, o poolLogOptions) error {

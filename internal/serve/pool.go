@@ -32,9 +32,9 @@ type Pool struct {
 // being asked for.
 const DefaultPoolSize = 1 << 30
 
-// open opens the pool, or makes one. It returns as soon as ctx is done.
-func (o *Pool) open(ctx context.Context) (*pmem.Pool, error) {
-	pool, err := interrupt.Wait(ctx, o.openOrCreate, func(p *pmem.Pool) { closePool(p, false) })
+// Open opens the pool, or makes one. It returns as soon as ctx is done.
+func (o *Pool) Open(ctx context.Context) (*pmem.Pool, error) {
+	pool, err := interrupt.Wait(ctx, o.openOrCreate, func(p *pmem.Pool) { ClosePool(p, false) })
 	if errors.Is(err, interrupt.ErrInterrupted) {
 		return nil, fmt.Errorf("%w while pool %s was opened", err, o.Path)
 	}
@@ -42,7 +42,7 @@ func (o *Pool) open(ctx context.Context) (*pmem.Pool, error) {
 		return nil, err
 	}
 	if err := o.compare(pool); err != nil {
-		return nil, errors.Join(err, closePool(pool, false))
+		return nil, errors.Join(err, ClosePool(pool, false))
 	}
 	return pool, nil
 }
@@ -76,10 +76,10 @@ func (o *Pool) compare(pool *pmem.Pool) error {
 	return nil
 }
 
-// closePool closes a server's pool. One that was made for a server which then
+// ClosePool closes a server's pool. One that was made for a server which then
 // could not start is removed, while its lock still keeps others out; on a
 // device, whose name is not ours to remove, it stays.
-func closePool(pool *pmem.Pool, started bool) (err error) {
+func ClosePool(pool *pmem.Pool, started bool) (err error) {
 	if !started && pool.IsNew() && pool.Backing() != pmem.BackingDAX {
 		err = os.Remove(pool.Path())
 	}

@@ -31,7 +31,7 @@ type Config struct {
 
 // run is the life of a server: open makes what answers its requests.
 func run(ctx context.Context, cfg Config, open func(*Config, *pmem.Pool) (*service, error)) (err error) {
-	pool, err := cfg.Pool.open(ctx)
+	pool, err := cfg.Pool.Open(ctx)
 	if err != nil {
 		return err
 	}
@@ -39,12 +39,12 @@ func run(ctx context.Context, cfg Config, open func(*Config, *pmem.Pool) (*servi
 	cfg.HTTP.Encrypted, cfg.Redis.Encrypted = cfg.TLS != nil, cfg.TLS != nil
 	svc, err := interrupt.Wait(ctx,
 		func() (*service, error) { return open(&cfg, pool) },
-		func(svc *service) { _ = errors.Join(svc.close(), closePool(pool, false)) })
+		func(svc *service) { _ = errors.Join(svc.close(), ClosePool(pool, false)) })
 	if errors.Is(err, interrupt.ErrInterrupted) {
 		return fmt.Errorf("%w while pool %s was read", err, pool.Path())
 	}
 	defer func() {
-		err = errors.Join(err, closePool(pool, started))
+		err = errors.Join(err, ClosePool(pool, started))
 		if lost := pool.Err(); lost != nil {
 			err = lost // whatever else has failed, failed because of that
 		}
