@@ -218,6 +218,33 @@ func TestEchoInPool(t *testing.T) {
 	qt.Check(t, qt.IsNil(err), qt.Commentf("%s", out))
 }
 
+// TestRawPorts: ports of whole frames, bound rightly and wrongly.
+func TestRawPorts(t *testing.T) {
+	l := netlabtest.New(t, netlab.Config{})
+	out, err := l.ServerCommand(t.Context(), filepath.Join(bin, "pastectl"), underPaste(nil, "raw", l.ServerDev)...).CombinedOutput()
+	qt.Check(t, qt.IsNil(err), qt.Commentf("%s", out))
+	qt.Check(t, qt.StringContains(string(out), "0 of "))
+}
+
+// TestFrames: a generator and a receiver in C, each on one end of a wire, lose no
+// frame and change none.
+func TestFrames(t *testing.T) {
+	l := netlabtest.New(t, netlab.Config{})
+	for _, length := range []string{"60", "1514"} {
+		t.Run(length, func(t *testing.T) {
+			receiver, err := childproc.Start(l.ClientCommand(context.Background(), filepath.Join(bin, "pastectl"),
+				underPaste(nil, "frames", "receive", l.ClientDev, "20000", length)...))
+			qt.Assert(t, qt.IsNil(err))
+			t.Cleanup(receiver.Kill)
+			out, err := l.ServerCommand(t.Context(), filepath.Join(bin, "pastectl"),
+				underPaste(nil, "frames", "send", l.ServerDev, "20000", length)...).CombinedOutput()
+			qt.Check(t, qt.IsNil(err), qt.Commentf("%s", out))
+			qt.Check(t, qt.StringContains(string(out), "sent 20000"))
+			qt.Check(t, qt.IsNil(receiver.Await("done", func(line []byte) bool { return string(line) == "received 20000" })))
+		})
+	}
+}
+
 // TestNotServed: programs that the library does not get into, or not any more, are
 // told so in a sentence.
 func TestNotServed(t *testing.T) {
