@@ -27,7 +27,7 @@ static void registers(void)
 	expect("a memory of ports of connections", registering(nic, (bad = all, bad.mem_id = 2, bad)), EINVAL);
 	expect("a slot too few", registering(nic, (bad = all, bad.rx_slots = 1, bad)), EINVAL);
 	expect("a name that looks like a ring", registering("x-0", all), ENXIO);
-	expect("a switch", registering("vale0:x", all), EOPNOTSUPP);
+	expect("host rings of a switch's port", registering("vale0:x", (bad = all, bad.mode = MODE_SW, bad)), EINVAL);
 
 	p = nm_open(nic, &(struct nm_register){.mode = MODE_ALL, .extra_bufs = 3});
 	expect_true("what it tells", p.reg.tx_rings >= 1 && p.reg.rx_rings == p.reg.tx_rings && p.reg.tx_slots == 1024 && p.reg.mem_id == 1 && p.reg.extra_bufs == 3);
@@ -91,6 +91,53 @@ static void pipes(void)
 	nm_close(&b);
 }
 
+static void switches(void)
+{
+	struct nm_port a = nm_open("vale0:a", &(struct nm_register){.mode = MODE_ALL}), b = nm_open("vale0:b", &(struct nm_register){.mode = MODE_ALL});
+	struct nm_ring *tx = TX_RING(a.nif, 0), *rx = RX_RING(b.nif, 0);
+	struct nm_header h = {.version = NM_API, .reqtype = REQ_VALE_LIST};
+	struct nm_attach at = {.reg = {.mode = MODE_ALL}};
+	struct { uint16_t sw, pad; uint32_t port; } list = {0};
+	struct pollfd f = {.fd = b.fd, .events = POLLIN};
+	uint64_t len = 12;
+	char name[64];
+
+	memset(BUF(tx, tx->slot[0].buf_idx), 0xff, 60);
+	BUF(tx, tx->slot[0].buf_idx)[6] = 2;
+	tx->slot[0].len = 60;
+	tx->head = tx->cur = 1;
+	expect("txsync", ioctl(a.fd, NIOCTXSYNC, NULL), 0);
+	expect_true("a frame by the switch", poll(&f, 1, 10000) == 1 && rx->tail == 1 && rx->slot[0].len == 60 && BUF(rx, rx->slot[0].buf_idx)[6] == 2);
+	expect("a port that somebody has", registering("vale0:b", (struct nm_register){.mode = MODE_ALL}), EBUSY);
+
+	h.body = (uintptr_t)&list;
+	list.port = 1;
+	expect("VALE_LIST", nm_raw(h), 0);
+	expect_true("the second port", list.sw == 0 && list.port == 1);
+	list.port = 2;
+	expect("VALE_LIST behind the last", nm_raw(h), ENOENT);
+	expect("VALE_LIST of a port", on_new(REQ_VALE_LIST, "vale0:b", &list), 0);
+	expect_true("its place", list.sw == 0 && list.port == 1);
+
+	expect("PORT_HDR_GET", on_new(REQ_HDR_GET, "vale0:a", &len), 0);
+	expect_true("no header", len == 0);
+	expect("PORT_HDR_SET of none", on_new(REQ_HDR_SET, "vale0:a", &len), 0);
+	len = 12;
+	expect("PORT_HDR_SET", on_new(REQ_HDR_SET, "vale0:a", &len), EOPNOTSUPP);
+	len = 11;
+	expect("PORT_HDR_SET of 11 bytes", on_new(REQ_HDR_SET, "vale0:a", &len), EINVAL);
+
+	snprintf(name, sizeof(name), "vale0:%s", nic);
+	expect("VALE_ATTACH", on_new(REQ_VALE_ATTACH, name, &at), 0);
+	expect("VALE_ATTACH once more", on_new(REQ_VALE_ATTACH, name, &at), EBUSY);
+	expect("a NIC that the switch has", registering(nic, (struct nm_register){.mode = MODE_ALL}), EBUSY);
+	expect("VALE_DETACH", on_new(REQ_VALE_DETACH, name, &len), 0);
+	expect("VALE_DETACH once more", on_new(REQ_VALE_DETACH, name, &len), ENXIO);
+	expect("VALE_DETACH of a port of the program's", on_new(REQ_VALE_DETACH, "vale0:a", &len), ENXIO);
+	nm_close(&a);
+	nm_close(&b);
+}
+
 static void nulls(void)
 {
 	struct nm_port p = nm_open("anything", &(struct nm_register){.mode = MODE_NULL, .tx_rings = 3, .rx_rings = 3, .tx_slots = 256, .rx_slots = 100});
@@ -128,6 +175,7 @@ int main(int argc, char **argv)
 	registers();
 	infos();
 	pipes();
+	switches();
 	nulls();
 	extmem();
 	return nm_result();

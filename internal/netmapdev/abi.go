@@ -167,7 +167,7 @@ type portInfo struct {
 
 // attach is struct nmreq_vale_attach.
 type attach struct {
-	_    register
+	reg  register
 	port uint32
 	_    uint32
 }

@@ -45,7 +45,8 @@ type Device struct {
 	memories map[uint16]*memory
 	lastMem  uint16
 	ports    map[string]*pst
-	sockets  sync.Map // descriptor of a registered socket: *pstRing
+	attached map[string]*memory // of NICs on switches, by the port's name
+	sockets  sync.Map           // descriptor of a registered socket: *pstRing
 }
 
 // New returns a device without ports.
@@ -53,7 +54,7 @@ func New(o Options) *Device {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	return &Device{opts: o, memories: map[uint16]*memory{}, ports: map[string]*pst{}}
+	return &Device{opts: o, memories: map[uint16]*memory{}, ports: map[string]*pst{}, attached: map[string]*memory{}}
 }
 
 // Open makes a file and returns its descriptor.

@@ -3,6 +3,7 @@ package netmapdev
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/pastenet/paste/bpf"
@@ -24,7 +25,11 @@ func (f *File) Ioctl(cmd uint64, arg uint64) unix.Errno {
 		if e != 0 {
 			return e
 		}
-		return c.copyOut(arg, f.control(c))
+		e = c.copyOut(arg, f.control(c))
+		if e == 0 && c.request == reqValeList {
+			e = c.copyOutName(arg)
+		}
+		return e
 	case uint32(NIOCREGIF), uint32(NIOCGINFO):
 		return f.legacy(uint32(cmd), arg)
 	}
@@ -38,7 +43,7 @@ func (f *File) control(c *call) unix.Errno {
 	err := f.do(c)
 	errno := errnoOf(err)
 	switch errno {
-	case 0, unix.EBUSY, unix.EINVAL, unix.ENXIO:
+	case 0, unix.EBUSY, unix.EINVAL, unix.ENXIO, unix.ENOENT:
 		if err != nil {
 			f.d.opts.Logger.Debug("netmap request refused", "request", c.request.String(), "port", c.portName(), "err", err)
 		}
@@ -70,8 +75,14 @@ func (f *File) do(c *call) error {
 			return fmt.Errorf("the file is bound to no port: %w", unix.ENXIO)
 		}
 		return refuse("the kernel loop is not here: sync the rings from a thread")
-	case reqValeAttach, reqValeDetach, reqValeList, reqValeNewif, reqValeDelif, reqPollingEnable, reqPollingDisable:
-		return refuse("a switch that outlives its program is `pastectl switch`")
+	case reqValeAttach, reqValeDetach:
+		return f.switchPort(c)
+	case reqValeList:
+		return f.switchList(c)
+	case reqValeNewif, reqValeDelif:
+		return refuse("ports of switches go with their program; a veth stays")
+	case reqPollingEnable, reqPollingDisable:
+		return refuse("a switch's thread is not to be placed")
 	case reqHdrSet, reqHdrGet:
 		return f.header(c)
 	}
@@ -82,6 +93,9 @@ func (f *File) do(c *call) error {
 // netmap itself gives them to ports of switches alone.
 func (f *File) header(c *call) error {
 	name, length := c.portName(), at[uint32](c.body)
+	if strings.HasPrefix(name, "vale") && !slices.Contains(netmap.ValeList(), name) {
+		return fmt.Errorf("%s: there is no such port: %w", name, unix.ENXIO)
+	}
 	if c.request == reqHdrGet {
 		*length = 0
 		return kindOf(name).describe(f.d, name, &register{mode: modeAllNIC})
@@ -91,6 +105,8 @@ func (f *File) header(c *call) error {
 		return fmt.Errorf("a header of %d bytes: %w", *length, unix.EINVAL)
 	case !strings.HasPrefix(name, "vale"):
 		return fmt.Errorf("%s is not a port of a switch: %w", name, unix.ENXIO)
+	case *length == 0:
+		return nil
 	}
 	return refuse("virtio-net headers are not here")
 }

@@ -15,7 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// frames is the kind of ports of whole frames: NICs, their hosts' rings, pipes.
+// frames is the kind of ports of whole frames: NICs, their hosts' rings, pipes, ports
+// of switches.
 type frames struct{}
 
 func (frames) memory(d *Device, id uint16) (*memory, error) {
@@ -68,10 +69,10 @@ const firstBuffer = 2
 
 // rawSpec is the port that a request is about.
 func rawSpec(name string, req *register) (*portspec.Spec, error) {
-	if strings.HasPrefix(name, "vale") {
-		return nil, refuse("switches are `pastectl switch`: their ports are in no program of their own")
+	if !strings.HasPrefix(name, "vale") {
+		name = "netmap:" + name
 	}
-	s, err := portspec.Parse("netmap:" + name)
+	s, err := portspec.Parse(name)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", err, unix.ENXIO)
 	}
@@ -84,8 +85,8 @@ func rawSpec(name string, req *register) (*portspec.Spec, error) {
 	switch s.Mode {
 	case portspec.AllNIC, portspec.OneNIC:
 	case portspec.Host, portspec.NICAndHost, portspec.OneHost:
-		if s.End != 0 {
-			return nil, fmt.Errorf("%s: a pipe has no host rings: %w", name, unix.EINVAL)
+		if s.End != 0 || s.Subsystem != portspec.Netmap {
+			return nil, fmt.Errorf("%s: it has no host rings: %w", name, unix.EINVAL)
 		}
 		s.Conf.HostTxRings, s.Conf.HostRxRings = int(req.hostTxRings), int(req.hostRxRings)
 	case portspec.Null:
@@ -102,7 +103,7 @@ func (frames) describe(_ *Device, name string, req *register) error {
 		return err
 	}
 	rings, host := 1, 0
-	if s.End == 0 {
+	if s.End == 0 && s.Subsystem == portspec.Netmap {
 		nic, err := bpf.LookupNIC(s.Name)
 		if err != nil {
 			return err
