@@ -50,7 +50,7 @@ func (l *loop) input(c *conn, payload []byte) error {
 func (l *loop) keep(c *conn, payload []byte) error {
 	if need := min(c.in.parser.Need(), wholeAtOnce); cap(c.in.buf) < need {
 		// Once, and not again with each segment of an argument.
-		c.in.buf = append(make([]byte, 0, need), c.in.buf...)
+		l.grow(c.in, need)
 	}
 	c.in.buf = append(c.in.buf, payload...)
 	l.held += len(payload)
@@ -65,10 +65,39 @@ func (l *loop) keep(c *conn, payload []byte) error {
 	return nil
 }
 
+// spareSize is the size of buffers that are used again, of which there are at most
+// maxSpares.
+const (
+	spareSize = 16 << 10
+	maxSpares = 64
+)
+
+// grow gives input a larger buffer.
+func (l *loop) grow(in *input, need int) {
+	var b []byte
+	if k := len(l.spares); k > 0 && need <= spareSize {
+		b = l.spares[k-1]
+		l.spares = l.spares[:k-1]
+	} else {
+		b = make([]byte, 0, max(need, 2048))
+	}
+	old := in.buf
+	in.buf = append(b, old...)
+	l.recycle(old)
+}
+
+// recycle keeps a buffer for the next one who needs it.
+func (l *loop) recycle(b []byte) {
+	if cap(b) >= spareSize && cap(b) <= 4*spareSize && len(l.spares) < maxSpares {
+		l.spares = append(l.spares, b[:0])
+	}
+}
+
 // dropInput gives up what waits.
 func (l *loop) dropInput(c *conn) {
 	if c.in != nil {
 		l.held -= len(c.in.buf)
+		l.recycle(c.in.buf)
 		c.in = nil
 	}
 }
@@ -89,10 +118,10 @@ func (l *loop) resume(c *conn) error {
 		if c.in != nil && n > 0 {
 			l.held -= n
 			if n == len(c.in.buf) {
+				l.recycle(c.in.buf)
 				c.in = nil
 			} else {
-				// In new memory, if the rest is small.
-				c.in.buf = append([]byte(nil), c.in.buf[n:]...)
+				c.in.buf = append(c.in.buf[:0], c.in.buf[n:]...)
 			}
 		}
 	}

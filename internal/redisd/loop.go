@@ -35,6 +35,8 @@ type loop struct {
 	args   [][]byte
 	parser resp.Parser // of a request that began in the segment that is looked at
 	reply  []byte      // memory for replies
+	burst  []byte      // for what gather puts together
+	spares [][]byte    // for what connections keep
 	waits  int64       // when the first of the blocked has waited for long enough; 0: none has a limit
 }
 
@@ -147,7 +149,11 @@ func (l *loop) batch() error {
 		if c.phase != serving {
 			continue
 		}
-		if err := l.input(c, l.rx.Payload(slot)); err != nil {
+		payload := l.rx.Payload(slot)
+		if next := l.rx.Next(i); next != l.rx.Tail && l.rx.Slot(next).Fd() == c.fd && !l.rx.Slot(next).Closed() {
+			i, payload = l.gather(i, c.fd)
+		}
+		if err := l.input(c, payload); err != nil {
 			return err
 		}
 		if early && n%earlySegments == 0 {
@@ -159,6 +165,27 @@ func (l *loop) batch() error {
 	l.rx.Head, l.rx.Cur = i, i
 	l.s.stats.Batches++
 	return nil
+}
+
+// gatherMost is how many bytes are put together at once.
+const gatherMost = 64 << 10
+
+// gather puts the payloads of a connection that follow each other together: most
+// commands of a burst cross the border of a buffer, and to copy all of it once costs
+// less than to keep each of them until its rest comes. It returns the last slot.
+func (l *loop) gather(i uint32, fd int) (last uint32, payload []byte) {
+	b := l.burst[:0]
+	for {
+		slot := l.rx.Slot(i)
+		b = append(b, l.rx.Payload(slot)...)
+		next := l.rx.Next(i)
+		if next == l.rx.Tail || len(b) >= gatherMost || l.rx.Slot(next).Fd() != fd || l.rx.Slot(next).Closed() {
+			break
+		}
+		i = next
+	}
+	l.burst = b
+	return i, b
 }
 
 // visit looks after the connections to which something has happened while it was

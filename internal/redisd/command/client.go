@@ -119,7 +119,7 @@ func (c *Client) drop(b, refs int) {
 }
 
 func (c *Client) dispatch(args [][]byte) error {
-	cmd, problem := lookUp(args)
+	cmd, problem := c.again(args)
 	if problem != "" {
 		if c.multi {
 			c.aborted = true

@@ -7,7 +7,7 @@ import (
 
 // Command is one of those that are offered.
 type Command struct {
-	name              string
+	name, upper       string
 	do                func(c *Client, a [][]byte)
 	arity             int // arguments with the name; less than 0: at least
 	flags             flags
@@ -55,6 +55,7 @@ var table = map[string]*Command{}
 func define(lists ...[]Command) {
 	for _, list := range lists {
 		for i := range list {
+			list[i].upper = strings.ToUpper(list[i].name)
 			table[list[i].name] = &list[i]
 		}
 	}
@@ -62,6 +63,16 @@ func define(lists ...[]Command) {
 
 func init() {
 	define(stringCommands(), numberCommands(), keyCommands(), hashCommands(), streamCommands(), groupCommands(), txCommands(), serverCommands())
+}
+
+// again is lookUp for a client that most likely gives the command once more that it
+// gave before.
+func (c *Client) again(args [][]byte) (_ *Command, problem string) {
+	cmd := c.last
+	if cmd == nil || !is(args[0], cmd.upper) || cmd.arity > 0 && len(args) != cmd.arity || len(args) < -cmd.arity {
+		return lookUp(args)
+	}
+	return cmd, ""
 }
 
 // lookUp finds a command, or says why it cannot be done.
