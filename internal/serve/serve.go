@@ -111,6 +111,12 @@ func (s *service) event(what string, port *pasteapi.Port) *Event {
 	return e
 }
 
+// What decrypts a ring has to be all that a server asks of one.
+var (
+	_ httpd.Ring  = (*tlsring.Ring)(nil)
+	_ redisd.Ring = (*tlsring.Ring)(nil)
+)
+
 // onRings calls serve with the rings of a port, or with what decrypts them.
 // protocols are those that TLS offers.
 func onRings[R any](cfg *Config, port *pasteapi.Port, protocols []string, serve func(...R) error) (err error) {
