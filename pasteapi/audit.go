@@ -20,6 +20,8 @@ func (r *Ring) audit() error {
 		}
 		r.in.Visit(v)
 		r.out.Visit(v)
+		r.udp.in.Visit(v)
+		r.udp.out.Visit(v)
 	})
 	if err != nil {
 		return fmt.Errorf("accounts of the ring: %w", err)

@@ -55,6 +55,20 @@
 // and for peers that come in by another interface: payload is then copied into
 // the buffers, or read. Stats tell how much came which way.
 //
+// # Datagrams
+//
+// A UDP socket that is bound or connected registers in the same way. One datagram is
+// one slot, NS_DATAGRAM, and its headers lie before its payload: Doff spans Ethernet, IP and
+// UDP. They are made up, as the kernel has taken those of the wire: addresses,
+// ports and lengths are right. [Segment.Peer] and [Segment.Local] read them. In a TX
+// slot they say where the datagram goes, and from which address where the socket is
+// bound to all of them ([NetmapRing.SetAddrs], [Ring.SendTo]); [Segment.Reply] and
+// [Segment.Forward] answer. On a connected socket a slot may be without headers. What does
+// not fit a buffer is cut, NS_TRUNCATED. That a datagram could not be delivered
+// is told by a slot, too ([Segment.Err]). What a full socket does not take waits, 512 datagrams for
+// each socket; more are dropped and counted. Datagrams are read from their sockets,
+// many in one system call, on every kind of NIC.
+//
 // # Netmap and PASTE names
 //
 //	upstream                                       here

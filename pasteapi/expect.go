@@ -22,7 +22,7 @@ import "fmt"
 // have, and its cause says why. What was announced before is forgotten, so 0 takes it
 // back.
 //
-// Errors: ErrNotRegistered, ErrClosed, and ErrExpect for an n below 0.
+// Errors: ErrNotRegistered, ErrClosed, and ErrExpect for an n below 0 or a UDP socket.
 func (r *Ring) Expect(fd int, n int64) error {
 	if r.closed {
 		return ErrClosed
@@ -33,6 +33,9 @@ func (r *Ring) Expect(fd int, n int64) error {
 	c := r.conns.Find(fd)
 	if c == nil {
 		return fmt.Errorf("expect %d bytes of fd %d: %w", n, fd, ErrNotRegistered)
+	}
+	if c.dgram != nil {
+		return fmt.Errorf("expect %d bytes of fd %d: %w: its datagrams are whole", n, fd, ErrExpect)
 	}
 	r.in.Expect(&c.in, max(n-r.pair.rx.untaken(fd, c.in.Handed()), 0))
 	return nil

@@ -66,7 +66,7 @@ func (r *Ring) expose() {
 		}
 	} else {
 		r.in.Sleeping(true) // the next delivery makes an event
-		if r.in.Pending() {
+		if r.in.Pending() || r.udp.in.Pending() {
 			r.wait.Show() // also for those who have been told, and Poll has brought nothing
 		} else {
 			r.wait.Hide()
@@ -86,8 +86,14 @@ func (r *Ring) soon() time.Duration {
 		return time.Millisecond // the kernel queues bytes from a work queue when it is busy
 	case r.in.Starved():
 		return 10 * time.Millisecond // the NIC has no frames to receive into, so it cannot wake anybody
-	case r.in.InFlight() || r.out.Blocked() || r.unreported():
+	case r.in.InFlight() || r.out.Blocked() || r.udp.out.Blocked() || r.unreported():
 		return time.Second // the sweep has to run
 	}
 	return never
+}
+
+// unreported says whether there is something to tell the log.
+func (r *Ring) unreported() bool {
+	in, last := &r.in.Counters, &r.reported
+	return r.frames.Empty != last.NoFrames || in.InjectFailed != last.InjectFailed || in.Overflowed != last.Overflowed
 }

@@ -18,7 +18,11 @@ func (r *Ring) Hold(fd int) error {
 	}
 	if !c.held {
 		c.held = true
-		r.in.Hold(&c.in)
+		if c.dgram != nil {
+			r.udp.in.Pause(c.dgram, true)
+		} else {
+			r.in.Hold(&c.in)
+		}
 	}
 	return nil
 }
@@ -39,6 +43,10 @@ func (r *Ring) Release(fd int) error {
 
 // goOn receives again from a connection that nothing holds up any more.
 func (r *Ring) goOn(c *conn) {
+	if c.dgram != nil {
+		r.udp.in.Pause(c.dgram, false)
+		return
+	}
 	if c.held || c.stuck {
 		return
 	}
@@ -58,7 +66,7 @@ func (r *Ring) WatchRoom(fd int) error {
 	c.room = true
 	r.own.Syscalls++
 	// It has the kernel look anew, as the room may have come already.
-	if err := r.wait.WantInput(fd, r.in.FromSocket(&c.in)); err != nil {
+	if err := r.wait.WantInput(fd, c.dgram != nil || r.in.FromSocket(&c.in)); err != nil {
 		return fmt.Errorf("watch fd %d for room: %w", fd, err)
 	}
 	return nil

@@ -29,6 +29,14 @@ const (
 	// NS_COPIED is ours: the payload of an RX slot was copied or read, and was not
 	// received where it lies.
 	NS_COPIED = 0x8000
+	// NS_DATAGRAM is ours: an RX slot is a datagram, of which the payload may be empty.
+	NS_DATAGRAM = 0x2000
+	// NS_ERROR is ours: it is no datagram, but tells that one could not be delivered. See
+	// Segment.Err.
+	NS_ERROR = 0x1000
+	// NS_TRUNCATED is ours: the datagram was longer than the buffer; its header says how
+	// long.
+	NS_TRUNCATED = 0x0800
 
 	unsupported = NS_FORWARD | NS_NO_LEARN | NS_INDIRECT | NS_TXMON
 )
@@ -73,7 +81,7 @@ func (s *Slot) SetFd(fd int) {
 func (s *Slot) Doff() int { return int(s.Ptr >> doffShift & MaxDoff) }
 
 // Closed says that a received slot is a close notice, which has no payload.
-func (s *Slot) Closed() bool { return s.Doff() == int(s.Len) }
+func (s *Slot) Closed() bool { return s.Doff() == int(s.Len) && s.Flags&NS_DATAGRAM == 0 }
 
 // SetDoff sets the payload's offset, 0 to MaxDoff bytes (upstream:
 // nm_pst_setdoff). It panics if doff does not fit its ten bits.

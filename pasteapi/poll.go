@@ -12,6 +12,12 @@ import (
 // (closed connections, listeners): each look is a system call.
 const checkEvery = 8
 
+// pace is when a ring looks at what is not looked at each time.
+type pace struct {
+	checks   uint32 // Polls since the last look at the events
+	lastTick int64  // the last sweep
+}
+
 // Poll sends what is in the TX ring, then waits until there are slots in the
 // RX ring, a watched descriptor is readable, Wake was called, or the timeout
 // has passed (negative: no limit; 0: does not wait, which is busy polling). It
@@ -48,9 +54,9 @@ func (r *Ring) poll(timeout time.Duration) (int, error) {
 	if txErr != nil || err != nil {
 		return n, errors.Join(txErr, err)
 	}
-	r.checks++
+	r.pace.checks++
 	if n > 0 || timeout == 0 {
-		if r.checks < checkEvery && !r.in.Reading() && !r.wait.IsOutside() {
+		if r.pace.checks < checkEvery && !r.in.Reading() && !r.wait.IsOutside() && (n > 0 || r.udp.in.Sockets() == 0) {
 			return n, nil
 		}
 		if _, err := r.look(0); err != nil {
@@ -68,7 +74,7 @@ func (r *Ring) RxSync() (int, error) {
 	if r.closed {
 		return 0, ErrClosed
 	}
-	if r.in.Reading() || r.wait.IsOutside() {
+	if r.in.Reading() || r.wait.IsOutside() || r.udp.in.Sockets() > 0 {
 		// What waits in sockets shows in events only.
 		r.ready = r.ready[:0]
 		if _, err := r.look(0); err != nil {
@@ -108,7 +114,7 @@ func (r *Ring) sleep(timeout time.Duration) (int, error) {
 			block = max(timeout-spinning.Elapsed(), 0)
 		}
 		outcome := wait.Over
-		if !r.in.Reading() {
+		if !r.in.Reading() && r.udp.in.Sockets() == 0 {
 			outcome = r.wait.Spin(&spinning, r.in, timeout)
 		}
 		if r.wait.Ending() {
@@ -143,10 +149,10 @@ func (r *Ring) sleep(timeout time.Duration) (int, error) {
 // look waits for events, not at all if block is 0, and handles them. The result
 // says whether Wake was called.
 func (r *Ring) look(block time.Duration) (woken bool, err error) {
-	r.checks = 0
+	r.pace.checks = 0
 	r.work()
-	if now := wait.Now(); now-r.lastTick > int64(time.Second) {
-		r.lastTick = now
+	if now := wait.Now(); now-r.pace.lastTick > int64(time.Second) {
+		r.pace.lastTick = now
 		r.sweep()
 	}
 	r.publish()
@@ -154,7 +160,7 @@ func (r *Ring) look(block time.Duration) (woken bool, err error) {
 	sleeps := ms != 0
 	if sleeps {
 		r.in.Sleeping(true)
-		if r.in.Pending() {
+		if r.in.Pending() || r.udp.in.Pending() {
 			ms = 0
 		}
 	}
@@ -189,6 +195,11 @@ func (r *Ring) handle(ev *wait.Event) {
 	}
 	c := r.conns.Find(ev.FD)
 	if c == nil {
+		return
+	}
+	if c.dgram != nil {
+		r.hasRoom(c, ev.Mask)
+		r.udp.handle(c.dgram, ev.Mask)
 		return
 	}
 	if ev.Mask&unix.EPOLLOUT != 0 {

@@ -77,6 +77,9 @@ func (r *Ring) register(fd int, owner syscall.Conn) error {
 	if r.conns.Len() >= r.maxConns {
 		return fmt.Errorf("%w: the limit is %d (Options.MaxConns)", ErrTooManyConns, r.maxConns)
 	}
+	if conns.IsDatagram(fd) {
+		return r.registerDatagram(fd, owner)
+	}
 	id, err := conns.Open(fd)
 	if err != nil {
 		return err
@@ -129,8 +132,13 @@ func (r *Ring) unregister(c *conn) error {
 	c.gone = true
 	r.conns.Delete(fd)
 	conns.Release(c.in.Cookie)
-	err := r.in.Remove(&c.in)
-	r.out.Drop(&c.out)
+	var err error
+	if c.dgram != nil {
+		r.udp.remove(c.dgram)
+	} else {
+		err = r.in.Remove(&c.in)
+		r.out.Drop(&c.out)
+	}
 	r.own.Syscalls++
 	e := r.wait.Unwatch(fd)
 	if e != nil && !errors.Is(e, unix.ENOENT) && !errors.Is(e, unix.EBADF) && !errors.Is(e, unix.EPERM) {
@@ -157,9 +165,17 @@ func (r *Ring) CloseAfterSend(fd int) error {
 	if !c.closing {
 		c.closing = true
 		r.closing = append(r.closing, c)
-		r.in.Mute(&c.in)
+		r.mute(c)
 	}
 	return nil
+}
+
+func (r *Ring) mute(c *conn) {
+	if c.dgram != nil {
+		r.udp.in.Mute(c.dgram)
+	} else {
+		r.in.Mute(&c.in)
+	}
 }
 
 // closeSent closes the connections that have nothing left to send.
@@ -169,7 +185,7 @@ func (r *Ring) closeSent() error {
 	for _, c := range r.closing {
 		switch {
 		case c.gone:
-		case c.out.Bytes() > 0:
+		case c.out.Bytes() > 0 || c.dgram != nil && c.dgram.Queued() > 0:
 			later = append(later, c)
 		default:
 			err = errors.Join(err, r.unregister(c), r.closeConn(c))
@@ -194,6 +210,9 @@ func (r *Ring) closeConn(c *conn) error {
 // the kernel had no memory to cut them off, so that none are given out.
 func (r *Ring) CloseCause(fd int) error {
 	if c := r.conns.Find(fd); c != nil {
+		if c.dgram != nil {
+			return c.dgram.Cause()
+		}
 		return c.in.Cause()
 	}
 	return ErrNotRegistered
@@ -204,6 +223,9 @@ func (r *Ring) CloseCause(fd int) error {
 // too slowly.
 func (r *Ring) TxQueued(fd int) int {
 	if c := r.conns.Find(fd); c != nil {
+		if c.dgram != nil {
+			return c.dgram.QueuedBytes()
+		}
 		return c.out.Bytes()
 	}
 	return 0

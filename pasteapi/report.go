@@ -16,9 +16,3 @@ func (r *Ring) report() {
 			"ring", r.pair.rx.ring.RingID, "connections", n)
 	}
 }
-
-// unreported says whether there is something to tell the log.
-func (r *Ring) unreported() bool {
-	in, last := &r.in.Counters, &r.reported
-	return r.frames.Empty != last.NoFrames || in.InjectFailed != last.InjectFailed || in.Overflowed != last.Overflowed
-}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/pastenet/paste/bpf"
 	"github.com/pastenet/paste/pasteapi/internal/conns"
+	"github.com/pastenet/paste/pasteapi/internal/dgram"
 	"github.com/pastenet/paste/pasteapi/internal/frames"
 	"github.com/pastenet/paste/pasteapi/internal/inject"
 	"github.com/pastenet/paste/pasteapi/internal/receive"
@@ -28,6 +29,7 @@ type Ring struct {
 	tk     *bpf.Ticket
 	in     *receive.Receiver
 	out    *send.Sender
+	udp    datagrams
 	wait   *wait.Waiter
 	log    *slog.Logger
 	veth   bool // the NIC is one
@@ -37,10 +39,9 @@ type Ring struct {
 	budget   int     // frames that may wait for slow peers when frames run low
 	closing  []*conn // end when everything is sent
 
-	jobs     chan *job // for the ring's goroutine
-	ready    []int     // watched descriptors that are readable
-	checks   uint32
-	lastTick int64
+	jobs  chan *job // for the ring's goroutine
+	ready []int     // watched descriptors that are readable
+	pace  pace
 
 	own       RingStats
 	published Stats // for other goroutines
@@ -57,7 +58,9 @@ type conn struct {
 	stuck   bool         // its peer does not take what is sent
 	held    bool         // Hold
 	room    bool         // WatchRoom
-	gone    bool         // it is not registered any more
+
+	dgram *dgram.Socket // of UDP, in place of in and out, but for in.Conn
+	gone  bool          // it is not registered any more
 }
 
 // heldLeast is the least number of frames that may wait for slow peers, whatever
@@ -78,6 +81,7 @@ func newRing(o *Options, id int) (_ *Ring, err error) {
 	if r.tk, err = bpf.LoadTicket(bpf.TicketOptions{MaxConns: o.MaxConns}); err != nil {
 		return nil, err
 	}
+	r.udp.make(r.frames, &r.pair.tx)
 	if r.wait, err = wait.New(o.Spin); err != nil {
 		return nil, err
 	}

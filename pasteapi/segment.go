@@ -3,7 +3,9 @@ package pasteapi
 import (
 	"fmt"
 	"iter"
+	"net/netip"
 
+	"github.com/pastenet/paste/pasteapi/internal/dgram"
 	"github.com/pastenet/paste/pmem"
 )
 
@@ -38,7 +40,10 @@ func (r *Ring) segments(yield func(Segment) bool) {
 	}
 	for !rx.Empty() {
 		slot := rx.slot(rx.Head)
-		seg := Segment{r, slot, rx.Payload(slot)}
+		seg := Segment{ring: r, slot: slot}
+		if slot.Flags&NS_ERROR == 0 {
+			seg.payload = rx.Payload(slot)
+		}
 		rx.Head = rx.Next(rx.Head)
 		rx.Cur = rx.Head
 		if !yield(seg) || r.closed {
@@ -59,6 +64,37 @@ func (s Segment) Payload() []byte { return s.payload }
 
 // Copied says whether the payload was copied, and not received where it lies.
 func (s Segment) Copied() bool { return s.slot.Flags&NS_COPIED != 0 }
+
+// Datagram says that this is one datagram of a UDP socket, or, where Err is not nil,
+// tells what became of one that was sent.
+func (s Segment) Datagram() bool { return s.slot.Flags&NS_DATAGRAM != 0 }
+
+// Peer is who has sent a datagram, or to whom one could not be delivered. Of a
+// connection it is the zero AddrPort.
+func (s Segment) Peer() netip.AddrPort {
+	src, _, _ := s.ring.RX().Addrs(s.slot)
+	return src
+}
+
+// Local is the address of this host to which a datagram was sent, and from which it is
+// answered. Of a connection it is the zero AddrPort.
+func (s Segment) Local() netip.AddrPort {
+	_, dst, _ := s.ring.RX().Addrs(s.slot)
+	return dst
+}
+
+// Truncated says that a datagram was longer than the buffer, and Payload is its
+// beginning.
+func (s Segment) Truncated() bool { return s.slot.Flags&NS_TRUNCATED != 0 }
+
+// Err is not nil where the segment tells that a datagram to Peer was not delivered: an
+// errno such as ECONNREFUSED, from an ICMP message. It has no payload then.
+func (s Segment) Err() error {
+	if s.slot.Flags&NS_ERROR == 0 {
+		return nil
+	}
+	return dgram.Errno(s.ring.RX().Payload(s.slot))
+}
 
 // Closed says that this is the close notice: nothing follows on the connection,
 // which is the application's to unregister and close. It may still send.
@@ -111,7 +147,8 @@ func (s Segment) KeepAll(frags []pmem.Fragment) ([]pmem.Fragment, error) {
 // Forward sends the payload on a connection, from the buffer in which it lies:
 // the RX slot and a TX slot exchange their buffers. Payload must not be used any
 // more. With ErrTxFull nothing has happened. What lies in a run of frames (NS_RUN) is
-// copied.
+// copied. A datagram that goes to its own socket goes back to its sender; on another one
+// it goes to the peer that that is connected to.
 func (s Segment) Forward(fd int) error {
 	tx := s.ring.TX()
 	if s.ring.closed {
@@ -129,13 +166,34 @@ func (s Segment) Forward(fd int) error {
 	out.Flags = NS_BUF_CHANGED
 	out.Len, out.Ptr = in.Len, in.Ptr
 	out.SetFd(fd)
+	if s.Datagram() {
+		s.address(tx.Buf(out), out, fd)
+	}
 	tx.Head = tx.Next(tx.Head)
 	tx.Cur = tx.Head
 	return nil
 }
 
-// Reply sends bytes back on the connection. See Ring.Send.
-func (s Segment) Reply(b []byte) error { return s.ring.Send(s.Fd(), b) }
+// address says where a datagram goes that is forwarded.
+func (s Segment) address(buf []byte, out *Slot, fd int) {
+	switch {
+	case s.slot.Flags&NS_ERROR != 0:
+		out.Len, out.Ptr = 0, 0 // it is none
+	case fd == s.Fd():
+		dgram.Turn(buf, out.Doff())
+	default:
+		dgram.SetAddrs(buf, netip.AddrPort{}, netip.AddrPort{}, out.Doff() == dgram.Doff6, int(out.Len)-out.Doff())
+	}
+}
+
+// Reply sends bytes back on the connection, or a datagram to the sender of this one,
+// from the address that it came to. See Ring.Send and SendTo.
+func (s Segment) Reply(b []byte) error {
+	if s.Datagram() {
+		return s.ring.SendTo(s.Fd(), b, s.Peer(), s.Local())
+	}
+	return s.ring.Send(s.Fd(), b)
+}
 
 // Send copies bytes into as many TX slots as they take; they leave with the next
 // TxSync or Poll. With ErrTxFull nothing was put into the ring: what is there has
@@ -144,6 +202,9 @@ func (s Segment) Reply(b []byte) error { return s.ring.Send(s.Fd(), b) }
 func (r *Ring) Send(fd int, b []byte) error {
 	if r.closed {
 		return ErrClosed
+	}
+	if c := r.conns.Find(fd); c != nil && c.dgram != nil {
+		return r.SendTo(fd, b, netip.AddrPort{}, netip.AddrPort{})
 	}
 	tx, size := r.TX(), r.frames.Size()
 	if need := (len(b) + size - 1) / size; need > int(tx.Space()) {

@@ -13,6 +13,7 @@ type Stats struct {
 	ReceiveStats
 	SendStats
 	StageStats
+	DatagramStats
 }
 
 // RingStats count what a ring does as a whole.
@@ -70,6 +71,17 @@ type StageStats struct {
 	EmitNs    uint64 `json:"emit_ns"`    // filling slots
 }
 
+// DatagramStats count what UDP sockets receive and send.
+type DatagramStats struct {
+	UDPReceived  uint64 `json:"udp_received"` // datagrams
+	UDPBytes     uint64 `json:"udp_bytes"`
+	UDPTruncated uint64 `json:"udp_truncated"` // of these: longer than a buffer
+	UDPErrors    uint64 `json:"udp_errors"`    // told by the network
+	UDPSent      uint64 `json:"udp_sent"`
+	UDPSentBytes uint64 `json:"udp_sent_bytes"`
+	UDPDropped   uint64 `json:"udp_dropped"` // datagrams that could not be sent
+}
+
 const statFields = unsafe.Sizeof(Stats{}) / 8
 
 func (s *Stats) fields() *[statFields]uint64 { return (*[statFields]uint64)(unsafe.Pointer(s)) }
@@ -105,7 +117,7 @@ func (r *Ring) count() Stats {
 	in, out := &r.in.Counters, &r.out.Counters
 	return Stats{
 		RingStats: RingStats{
-			Syscalls: r.own.Syscalls + in.Syscalls + out.Syscalls + r.wait.Syscalls,
+			Syscalls: r.own.Syscalls + in.Syscalls + out.Syscalls + r.wait.Syscalls + r.udp.count.Syscalls,
 			Sleeps:   r.wait.Sleeps, Conns: uint64(r.conns.Len()),
 			NoFrames: r.frames.Empty, RingErrors: r.own.RingErrors,
 		},
@@ -121,7 +133,8 @@ func (r *Ring) count() Stats {
 			TxBatches: out.Batches, TxSends: out.Sends, TxSlots: out.Slots, TxBytes: out.Bytes,
 			TxPostponed: out.Postponed, TxDropped: out.Dropped, TxFailed: out.FailedConns,
 		},
-		StageStats: r.stages(),
+		StageStats:    r.stages(),
+		DatagramStats: r.udp.stats(),
 	}
 }
 

@@ -31,6 +31,7 @@ func (r *Ring) rxSync() (int, error) {
 	}
 	r.relieve()
 	r.in.Emit(v)
+	r.udp.in.Receive(v)
 	if v.ring.Tail != v.tail {
 		v.ring.Tail = v.tail
 		stamp(v.ring)
@@ -55,6 +56,7 @@ func (r *Ring) txSync() error {
 	}
 	err = r.collect(given)
 	sendErr := r.out.Send()
+	r.udp.out.Send()
 	r.settle()
 	v.head = v.ring.Head
 	// One slot always stays empty.
@@ -79,12 +81,14 @@ func (r *Ring) collect(given uint32) (err error) {
 			err = e
 			r.own.RingErrors++
 		}
-		if s.Doff() == int(s.Len) {
-			continue
-		}
-		if c := r.conns.Find(s.Fd()); c != nil {
+		c := r.conns.Find(s.Fd())
+		switch {
+		case c != nil && c.dgram != nil && s.Len > 0: // its payload may be empty
+			r.udp.out.Add(c.dgram, i)
+		case s.Doff() == int(s.Len):
+		case c != nil:
 			r.out.Add(&c.out, i)
-		} else {
+		default:
 			r.out.Dropped++
 		}
 	}
@@ -158,6 +162,7 @@ func (r *Ring) relieve() {
 // sweep is called about once a second.
 func (r *Ring) sweep() {
 	r.in.Sweep()
+	r.udp.out.ResumeAll()
 	r.report()
 	if !r.out.Blocked() {
 		return

@@ -56,6 +56,11 @@ func (v *ringView) Fill(fd int, p receive.Payload) (old uint32) {
 	return old
 }
 
+// FillDatagram gives the application a datagram in the next slot.
+func (v *ringView) FillDatagram(fd int, frame uint32, doff, n int, flags uint16) (old uint32) {
+	return v.Fill(fd, receive.Payload{Frame: frame, Off: doff, Len: n, Flags: flags})
+}
+
 // End gives the application a close notice in the next slot.
 func (v *ringView) End(fd int) {
 	s := v.ring.slot(v.tail)
@@ -92,6 +97,12 @@ func (v *ringView) untaken(fd int, handed uint32) (n int64) {
 func (v *ringView) Slot(i uint32) send.Slot {
 	s := v.ring.slot(i)
 	return send.Slot{Frame: v.bufs[i], Off: s.Doff(), End: int(s.Len)}
+}
+
+// Datagram is a slot's buffer, and where its payload begins and ends.
+func (v *ringView) Datagram(i uint32) (frame uint32, doff, end int) {
+	s := v.ring.slot(i)
+	return v.bufs[i], s.Doff(), int(s.Len)
 }
 
 // Exchange puts another buffer into a slot.

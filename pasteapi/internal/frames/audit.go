@@ -18,6 +18,7 @@ const (
 	Unnamed              // in the injection batch, without a ticket
 	Ticket               // injected, and not accepted by TCP yet
 	Piece                // accepted, and not in a slot yet
+	Batch                // to be read into
 	Waiting              // to be sent, when its socket has room
 	RXSlot
 	TXSlot
@@ -25,7 +26,7 @@ const (
 )
 
 var placeNames = [places]string{"free list", "parked", "shelf", "reserve", "NIC", "held", "injection batch", "ticket",
-	"stream", "waiting to be sent", "RX slot", "TX slot"}
+	"stream", "read batch", "waiting to be sent", "RX slot", "TX slot"}
 
 func (p Place) String() string { return placeNames[p] }
 
