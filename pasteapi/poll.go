@@ -159,6 +159,7 @@ func (r *Ring) look(block time.Duration) (woken bool, err error) {
 	ms := r.limit(block)
 	sleeps := ms != 0
 	if sleeps {
+		r.wait.Adapt(r.in.Reading() || r.udp.in.Sockets() > 0)
 		r.in.Sleeping(true)
 		if r.in.Pending() || r.udp.in.Pending() {
 			ms = 0

@@ -62,17 +62,19 @@ func (w *Waiter) setNAPI(d time.Duration) error {
 	return os.NewSyscallError("ioctl EPIOCSPARAMS", errno)
 }
 
-// adapt switches polling on and off by what it has brought lately: what comes within
+// Adapt switches polling on and off before a sleep, by what it has brought lately: what comes within
 // the time that may be spent comes without an interrupt and a change of threads, which
-// cost about as much CPU, and sooner. A kernel that cannot is not asked again.
-func (w *Waiter) adapt() {
+// cost about as much CPU, and sooner. reading says whether what is waited for shows in
+// events only: where deliveries come by themselves, in large batches, to poll for more of
+// them costs more than it saves. A kernel that cannot is not asked again.
+func (w *Waiter) Adapt(reading bool) {
 	n := &w.napi
 	switch {
 	case n.most == 0:
 		return
-	case n.on && w.gap >= n.most:
+	case n.on && (w.gap >= n.most || !reading):
 		n.on, n.sleeps = false, 0
-	case !n.on && w.gap < tryBelow:
+	case !n.on && reading && w.gap < tryBelow:
 		if n.sleeps++; n.sleeps < tryAfter {
 			return
 		}

@@ -49,7 +49,6 @@ func (w *Waiter) sleep(ms int) (int, error) {
 	if ms >= 0 && ms <= nap {
 		return w.poll(ms)
 	}
-	w.adapt()
 	if err := w.alarm.start(&w.Counters); err != nil {
 		return 0, err
 	}
