@@ -148,8 +148,12 @@ func (l *loop) run() error {
 // leave, so that the clients work while the rest is processed: at the latest when a
 // quarter of it is done. Each push may cost the wake-up of a client's CPU.
 func earlyReplies(payloads uint32) uint64 {
-	return uint64(min(max(payloads/4, 4), 32))
+	return uint64(min(max(payloads/4, 4), mostEarly))
 }
+
+// mostEarly is the largest burst. Where payloads are long it is the only one: a client's CPU is busy
+// for longer with each, and to be woken less often is worth more.
+const mostEarly = 32
 
 // stashSize is how many frames for copies are taken from the pool at once.
 const stashSize = 128
@@ -166,6 +170,9 @@ func (l *loop) batch() error {
 		slot := l.rx.Slot(l.rx.Head)
 		l.rx.Head = l.rx.Next(l.rx.Head)
 		l.rx.Cur = l.rx.Head
+		if slot.Flags&pasteapi.NS_RUN != 0 {
+			burst = mostEarly // much is done for each
+		}
 		if err := l.slot(slot); err != nil {
 			return err
 		}
