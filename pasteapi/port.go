@@ -98,7 +98,7 @@ func (p *Port) openNIC(ctx context.Context) (err error) {
 	if p.control, err = claimNIC(p.opts.NIC, p.Status); err != nil {
 		return err
 	}
-	if steers, err := p.decide(ctx, link.Attrs().Index); !steers || err != nil {
+	if steers, err := p.decide(ctx, link); !steers || err != nil {
 		return err
 	}
 	if p.nic, err = openNIC(ctx, &p.opts, true); err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/pastenet/paste/bpf"
 	"github.com/pastenet/paste/xsk"
+	"github.com/vishvananda/netlink"
 )
 
 // ReceiveMode says which ways in a port uses. They are described in
@@ -18,7 +19,8 @@ const (
 	// driver has AF_XDP zero-copy, with DurableAck, Copybreak, XDPMode or BindMode, and on a NIC that
 	// `pastectl attach` has attached. Elsewhere no XDP program is attached: a connection
 	// is read from its socket, and one that brings only small messages is copied by
-	// the verdict program after a while.
+	// the verdict program after a while. So it is, too, where the MTU is larger than the
+	// pool's frames and none of those options was given.
 	ReceiveAuto ReceiveMode = iota
 	// ReceiveSteered steers the NIC's frames, whatever its driver can do.
 	ReceiveSteered
@@ -57,7 +59,7 @@ func (m *ReceiveMode) UnmarshalText(text []byte) (err error) {
 }
 
 // decide says whether the NIC's frames are to be steered, and notes why.
-func (p *Port) decide(ctx context.Context, ifindex int) (steers bool, err error) {
+func (p *Port) decide(ctx context.Context, nic netlink.Link) (steers bool, err error) {
 	o := &p.opts
 	switch o.Receive {
 	case ReceiveSteered:
@@ -75,6 +77,10 @@ func (p *Port) decide(ctx context.Context, ifindex int) (steers bool, err error)
 		p.why = "what was asked for is about steering (copybreak, XDP mode or bind mode)"
 		return true, nil
 	}
+	if err := fits(o, nic); err != nil {
+		p.why = fmt.Sprintf("its frames do not fit the pool's: %v", err)
+		return false, nil
+	}
 	pinned, err := bpf.OpenSteer(ctx, o.BPFFS, o.NIC)
 	if err == nil {
 		p.why = "the interface is attached"
@@ -83,7 +89,7 @@ func (p *Port) decide(ctx context.Context, ifindex int) (steers bool, err error)
 	if !errors.Is(err, bpf.ErrNotAttached) {
 		return false, err
 	}
-	if zero, err := xsk.ZeroCopyCapable(ifindex); err == nil && zero {
+	if zero, err := xsk.ZeroCopyCapable(nic.Attrs().Index); err == nil && zero {
 		p.why = "the driver has zero-copy"
 		return true, nil
 	}
