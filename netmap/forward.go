@@ -184,7 +184,9 @@ func (s *Switch) send(to *member, k int, r *ring, head, end uint32, pieces int, 
 	}
 	t := to.tx[k%len(to.tx)]
 	if int(t.distance(t.n.Head, t.tail)) < pieces {
-		// Sending may make room; what was written down goes first.
+		// Sending, or looking what was sent, may make room; what was written down
+		// goes first.
+		to.queued = true
 		if err := s.push(); err != nil {
 			return err
 		}

@@ -198,3 +198,36 @@ func TestVale(t *testing.T) {
 	qt.Check(t, qt.Equals(m.Alloc(all), 4094))
 	m.Free(all[:4094])
 }
+
+// TestSwitchFullRing goes on with a port whose TX ring was full, once its frames are
+// sent.
+func TestSwitchFullRing(t *testing.T) {
+	in := newLab(t, 1)
+	// Where a thread of its own receives, frames are not sent as soon as they are handed
+	// over.
+	out := netlabtest.New(t, netlab.Config{Prefix: "nm", Quiet: true, Pin: &netlab.Pin{ClientCPU: 1}})
+	src := openIn(t, in.Client, "netmap:"+in.ClientDev, netmap.Options{Slots: 512})
+	s, err := netmap.NewSwitch(netmap.SwitchOptions{})
+	qt.Assert(t, qt.IsNil(err))
+	for _, end := range []struct {
+		l     *netlab.Lab
+		slots int
+	}{{in, 512}, {out, 64}} {
+		p, err := tryOpen(t, end.l.Server, "netmap:"+end.l.ServerDev, netmap.Options{Slots: end.slots})
+		qt.Assert(t, qt.IsNil(err))
+		qt.Assert(t, qt.IsNil(s.Attach(p)))
+	}
+	// Before the switch runs: it finds all of them at once.
+	for i := range 200 {
+		put(t, src.TX(0), frame(i, 60), 60)
+	}
+	qt.Assert(t, qt.IsNil(src.TxSync()))
+	runSwitch(t, s)
+	testwait.Until(t, "the frames to have come", func() bool { st := s.Stats(); return st[1].Out+st[1].Dropped >= 200 })
+	sent := s.Stats()[1].Out
+	testwait.Until(t, "further frames", func() bool {
+		put(t, src.TX(0), frame(1, 60), 60)
+		qt.Assert(t, qt.IsNil(src.TxSync()))
+		return s.Stats()[1].Out > sent+100
+	})
+}
