@@ -42,12 +42,16 @@ func newServeHTTPCmd(e env) *cobra.Command {
 		Use:   "http",
 		Short: "Serve HTTP/1.1: GET from memory, POST and PUT into the pool's log",
 		Long: `Serve HTTP/1.1 over kernel TCP whose payload arrives in the buffers of a pool
-file. GET is answered with a body of --response-bytes. The body of a POST or PUT
-becomes one record of the pool's log, where the interface put it, before it is
-answered; the answer's X-Paste-Seq is the record's number ("pastectl pool log").
+file. The body of a POST or PUT becomes one record of the pool's log, where the
+interface put it, before it is answered; the answer's X-Paste-Seq is the record's
+number ("pastectl pool log"). GET /log/NUMBER is that record, GET
+/log?from=NUMBER&max=N&wait=SECONDS&format=raw|ndjson|lengths a list, GET
+/log/events server-sent events of what comes. /healthz and /readyz say how the
+server is. Any other GET is answered with a body of --response-bytes.
 ` + serveCommon,
 		Example: `  pastectl serve http --nic eth0 --listen 10.0.0.1:8080 --pool /dev/shm/log
-  curl -T file http://10.0.0.1:8080/`,
+  curl -T file http://10.0.0.1:8080/
+  curl -N http://10.0.0.1:8080/log/events`,
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cfg.ResponseBytes < 1 || cfg.ResponseBytes > maxResponse {

@@ -19,6 +19,9 @@ func (p *Parser) known(b []byte, nameOff, nameEnd, start, end int) *Error {
 		if foldEqual(name, "content-range") {
 			p.Request.ContentRange = true
 		}
+		if foldEqual(name, "last-event-id") {
+			p.lastEvent = [2]int{start, end}
+		}
 	case len("if-unmodified-since"):
 		if foldEqual(name, "if-unmodified-since") {
 			p.Request.IfUnmodifiedSince = true
@@ -111,6 +114,9 @@ func (p *Parser) finish(b []byte) *Error {
 	}
 	if m := p.noneMatch; m[1] != 0 {
 		r.IfNoneMatch = b[m[0]:m[1]:m[1]]
+	}
+	if m := p.lastEvent; m[1] != 0 {
+		r.LastEventID = b[m[0]:m[1]:m[1]]
 	}
 	if r.Minor == 0 {
 		r.KeepAlive = p.seen&(seenKeepAlive|seenClose) == seenKeepAlive

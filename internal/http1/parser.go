@@ -52,6 +52,9 @@ type Request struct {
 	// lists are as sent, valid as Target is, and nil if there are none.
 	IfMatch, IfNoneMatch []byte
 	IfUnmodifiedSince    bool // there is one
+	// LastEventID is the Last-Event-ID of a client that follows events again; valid as
+	// Target is.
+	LastEventID []byte
 	// ContentRange: the body is only a part of what the target is to become.
 	ContentRange bool
 }
@@ -72,6 +75,7 @@ type Parser struct {
 	targetLen int
 	match     [2]int // start and end of If-Match; 0: none
 	noneMatch [2]int
+	lastEvent [2]int
 	buf       []byte
 
 	digits  uint8 // of a chunk size
@@ -310,7 +314,7 @@ func (p *Parser) requestLine(b []byte) (ok bool, err *Error) {
 	p.Request = Request{Method: method, Minor: v[7] - '0'}
 	p.seen = 0
 	p.targetOff, p.targetLen = target, end-target
-	p.match, p.noneMatch = [2]int{}, [2]int{}
+	p.match, p.noneMatch, p.lastEvent = [2]int{}, [2]int{}, [2]int{}
 	p.pos = i + len(version)
 	return true, nil
 }

@@ -57,7 +57,9 @@ type sender struct {
 	lent    []uint32 // by TX slot: the frame that is sent from it and is not the ring's own, or 0
 	home    []uint32 // buffers that such frames have displaced
 	senders []*conn  // have more to send than fits
+	parked  []*conn  // read the log, and wait for records
 	small   [160]byte
+	scratch []byte // a piece of an answer
 }
 
 // published are the counters.
@@ -78,7 +80,7 @@ func newLoop(s *Server, i int, r Ring, replies *replies) *loop {
 	l := &loop{
 		s: s, ring: r, rx: r.RX(), replies: replies,
 		listener: listener{spare: -1},
-		sender:   sender{tx: r.TX(), syncs: 1, lent: make([]uint32, r.TX().NumSlots)},
+		sender:   sender{tx: r.TX(), syncs: 1, lent: make([]uint32, r.TX().NumSlots), scratch: make([]byte, 0, 16<<10)},
 		notes:    notes{log: logger(s.cfg.Logger, i)},
 		timer:    newTimer(&s.cfg),
 		stash:    make([]uint32, 0, stashSize),
@@ -127,6 +129,9 @@ func (l *loop) run() error {
 			return err
 		}
 		if err := l.expire(); err != nil {
+			return err
+		}
+		if err := l.follow(); err != nil {
 			return err
 		}
 		if len(l.closing) > 0 {

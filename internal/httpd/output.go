@@ -30,6 +30,7 @@ type output struct {
 	more  bool            // then what Handler.More produces
 
 	full   bool // the window is, whatever is left
+	parked bool // the answer goes on when records come, see loop.parked
 	listed bool // in loop.senders
 }
 
@@ -37,7 +38,7 @@ type output struct {
 // else happens.
 func (c *conn) sending() bool {
 	o := &c.out
-	return o.full || o.more || len(o.bytes) > 0 || len(o.frags) > 0
+	return o.full || o.more || o.parked || len(o.bytes) > 0 || len(o.frags) > 0
 }
 
 // roomToSend is how much of c's window is free, in bytes.
@@ -97,7 +98,7 @@ func (l *loop) proceed() error {
 		}
 	}
 	l.senders = slices.DeleteFunc(l.senders, func(c *conn) bool {
-		if c.phase != dead && c.sending() {
+		if c.phase != dead && c.sending() && !c.out.parked {
 			return false
 		}
 		c.out.listed = false
@@ -110,7 +111,7 @@ func (l *loop) proceed() error {
 func (l *loop) produce(c *conn) error {
 	o := &c.out
 	o.full = false
-	for c.sending() && c.phase != dead {
+	for c.sending() && !o.parked && c.phase != dead {
 		var err error
 		switch {
 		case len(o.bytes) > 0:
@@ -125,6 +126,10 @@ func (l *loop) produce(c *conn) error {
 			err = l.sendFrame(c, f)
 		case o.more:
 			o.more = false
+			if c.reading != nil {
+				err = l.moreOfLog(c)
+				break
+			}
 			l.x.c = c
 			err = l.handler.More(&l.x)
 		}
@@ -206,6 +211,7 @@ func (l *loop) dropOutput(c *conn) {
 		i := slices.Index(l.senders, c)
 		l.senders = slices.Delete(l.senders, i, i+1)
 	}
+	l.unpark(c)
 	c.out = output{}
 }
 

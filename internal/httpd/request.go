@@ -29,6 +29,7 @@ const (
 	stTooLarge                // 413
 	stFull                    // 507
 	stHandled                 // the Handler's, and its body is not wanted
+	stRead                    // about the log's records
 )
 
 // input parses a segment and acts on what is complete. An error means that the
@@ -88,6 +89,9 @@ func (l *loop) begin(c *conn, waiting bool) error {
 		if l.handler.Begin(&l.x) {
 			c.status = stStore
 		}
+	case readsLog(r):
+		c.status = stRead
+		l.noteReading(c, r)
 	default:
 		c.status = statusOf(r)
 	}
@@ -187,11 +191,13 @@ func (l *loop) finish(c *conn) error {
 		err = l.reply(c, l.replies.condition[how])
 	case stPart:
 		err = l.reply(c, l.replies.part[how])
+	case stRead:
+		err = l.startReading(c)
 	}
 	if err != nil {
 		return err
 	}
-	if !r.KeepAlive {
+	if !r.KeepAlive && c.reading == nil {
 		l.hangUp(c)
 	}
 	return nil

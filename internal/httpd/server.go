@@ -34,6 +34,8 @@ type Server struct {
 
 	// logMu serialises the log's writers when there is more than one ring.
 	logMu sync.Mutex
+	// waiting is how many clients wait for records, on all rings.
+	waiting atomic.Int64
 }
 
 // Stats counts since New, over all rings. Values are those of the last
@@ -45,6 +47,7 @@ type Stats struct {
 	Requests    uint64 `json:"requests"` // answered, whatever the status
 	Stored      uint64 `json:"stored"`   // bodies appended to the log
 	StoredBytes uint64 `json:"stored_bytes"`
+	Read        uint64 `json:"read"`      // records that answers have, or the beginning of
 	Malformed   uint64 `json:"malformed"` // requests refused by the parser
 	Full        uint64 `json:"full"`      // answered with 507
 	Evicted     uint64 `json:"evicted"`   // lost what they had sent: it held too much of the pool for too long
@@ -60,6 +63,7 @@ func (s *Stats) add(o *Stats) {
 	s.Requests += o.Requests
 	s.Stored += o.Stored
 	s.StoredBytes += o.StoredBytes
+	s.Read += o.Read
 	s.Malformed += o.Malformed
 	s.Full += o.Full
 	s.Evicted += o.Evicted

@@ -149,6 +149,9 @@ func (l *loop) commit() error {
 	}
 	l.staged = false
 	l.n.Commits++
+	if len(l.s.loops) > 1 {
+		l.tell()
+	}
 	return nil
 }
 

@@ -36,6 +36,7 @@ type timer struct {
 	last   time.Time
 	every  time.Duration    // between two looks at all connections; 0: none
 	next   time.Duration    // look
+	slept  time.Duration    // at most, in the last Poll
 	limits [3]time.Duration // by part; <= 0: none
 	stall  time.Duration
 	rate   int64 // bytes a second of a body; <= 0: any
@@ -60,12 +61,28 @@ func newTimer(c *Config) timer {
 // process stand still, no client pays for that.
 func (t *timer) advance() {
 	now := time.Now()
-	t.now += min(now.Sub(t.last), max(t.every, tick))
+	t.now += min(now.Sub(t.last), max(t.every, tick, t.slept))
 	t.last = now
 }
 
 // pollTimeout is how long a Poll may sleep.
 func (l *loop) pollTimeout() time.Duration {
+	timeout := l.mostSleep()
+	for _, c := range l.parked {
+		at := c.reading.beat
+		if c.reading.what == readList {
+			at = c.reading.until
+		}
+		if in := max(at-l.timer.now, time.Millisecond); timeout < 0 || in < timeout {
+			timeout = in
+		}
+	}
+	l.timer.slept = timeout
+	return timeout
+}
+
+// mostSleep is how long it may sleep for everything but those who wait for records.
+func (l *loop) mostSleep() time.Duration {
 	switch {
 	case l.draining && !l.dismissed:
 		return 0
