@@ -77,7 +77,7 @@
 //	…@extmem:file=F                                pmem.OpenOrCreate(F, …), Options.Pool
 //	nr_extra_bufs, ni_bufs_head                    pmem.Pool.Alloc; Ring.Keep
 //	pst:0-i                                        Port.Ring(i)
-//	NETMAP_REQ_PST_ATTACH, PST_DETACH              Options.NIC; `pastectl attach`, `detach`
+//	NETMAP_REQ_PST_ATTACH, PST_DETACH              Options.NIC; Port.AttachNIC, DetachNIC
 //	NETMAP_REQ_PST_FD_REG {fd}                     Ring.Register(fd), Ring.RegisterConn(conn)
 //	EINVAL, EBUSY, ENOMEM of it                    ErrNotConnected or ErrNotSocket, ErrRegistered, ErrTooManyConns
 //	close(fd)                                      Ring.Unregister(fd), then close; Ring.CloseAfterSend(fd)

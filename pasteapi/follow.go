@@ -119,7 +119,7 @@ func (f *follower) look(ctx context.Context) {
 		return
 	}
 	p.opts.Logger.Warn("the interface is lost, payload is copied until it is back", "nic", p.opts.NIC, "cause", cause)
-	if f.drop(ctx, p.nic) == nil {
+	if p.drop(ctx, p.nic) == nil {
 		p.setNIC(nil, cause)
 		f.refused = ""
 	}
@@ -161,22 +161,22 @@ func (f *follower) trouble(e *nicEnd) string {
 }
 
 // drop takes the NIC from the rings and closes it. With an error it stays theirs.
-func (f *follower) drop(ctx context.Context, e *nicEnd) error {
-	rings := f.port.rings
+func (p *Port) drop(ctx context.Context, e *nicEnd) error {
+	rings := p.rings
 	for _, r := range rings {
 		if err := r.run(ctx, r.detach); err != nil {
 			return err
 		}
 	}
-	f.port.mu.Lock()
-	if f.port.nic == e {
-		f.port.nic = nil
+	p.mu.Lock()
+	if p.nic == e {
+		p.nic = nil
 	}
 	err := e.close()
-	f.port.mu.Unlock()
+	p.mu.Unlock()
 	if err != nil {
 		// Of an interface that is gone.
-		f.port.opts.Logger.Debug("close the interface's sockets", "nic", f.port.opts.NIC, "cause", err)
+		p.opts.Logger.Debug("close the interface's sockets", "nic", p.opts.NIC, "cause", err)
 	}
 	for _, r := range rings {
 		// When the port is closed first, the frames go back with all others.
@@ -190,7 +190,7 @@ func (f *follower) retake(ctx context.Context) {
 	p := f.port
 	e, err := openNIC(ctx, &p.opts, !f.detached)
 	if err == nil {
-		err = f.give(ctx, e)
+		err = p.give(ctx, e)
 	}
 	switch {
 	case err == nil:
@@ -204,8 +204,7 @@ func (f *follower) retake(ctx context.Context) {
 }
 
 // give attaches the NIC to the rings. It is the port's from then on, or closed.
-func (f *follower) give(ctx context.Context, e *nicEnd) error {
-	p := f.port
+func (p *Port) give(ctx context.Context, e *nicEnd) error {
 	var err error
 	for i, r := range p.rings {
 		err = r.run(ctx, func() error { return e.attach(r, i, len(p.rings)) })
@@ -224,7 +223,7 @@ func (f *follower) give(ctx context.Context, e *nicEnd) error {
 	if err == nil {
 		return e.start()
 	}
-	if f.drop(ctx, e) != nil {
+	if p.drop(ctx, e) != nil {
 		p.setNIC(e, "")
 	}
 	return err

@@ -20,10 +20,15 @@ type Port struct {
 	why     string    // the NIC's frames are steered, or not
 	follow  *follower // of the NIC; nil if it is not steered
 
+	attaching sync.Mutex // AttachNIC and DetachNIC, one at a time
+	life      context.Context
+	end       context.CancelFunc // of life
+
 	mu      sync.Mutex
 	control *control
-	nic     *nicEnd // nil: there is none, or it is lost
-	lost    string  // why the NIC is, "" while it is not
+	nic     *nicEnd             // nil: there is none, or it is lost
+	lost    string              // why the NIC is, "" while it is not
+	others  map[string]*control // further NICs, which are not steered
 	ports   []uint16
 	opened  bool
 	closed  bool
@@ -42,7 +47,8 @@ func Open(ctx context.Context, o Options) (_ *Port, err error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	p := &Port{opts: o}
+	p := &Port{opts: o, others: map[string]*control{}}
+	p.life, p.end = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.Close())
@@ -183,6 +189,9 @@ func (p *Port) Close() error {
 	p.closed = true
 	p.mu.Unlock()
 
+	p.end()
+	p.attaching.Lock() // what has begun gives up
+	defer p.attaching.Unlock()
 	p.follow.stop()
 	for _, r := range p.rings {
 		r.interrupt()
@@ -200,6 +209,9 @@ func (p *Port) Close() error {
 	// Last, for whoever waits for the NIC finds it untouched then.
 	if p.control != nil {
 		errs = append(errs, p.control.Close())
+	}
+	for _, c := range p.others {
+		errs = append(errs, c.Close())
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("close port: %w", err)

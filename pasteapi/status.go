@@ -2,7 +2,9 @@ package pasteapi
 
 import (
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/pastenet/paste/bpf"
@@ -74,7 +76,8 @@ type SendStatus struct {
 
 // Status describes a port, for people and for `pastectl status`.
 type Status struct {
-	NIC      string            `json:"nic"` // "": none, and then the next two mean nothing
+	NIC      string            `json:"nic"`            // "": none, and then the next two mean nothing
+	NICs     []string          `json:"nics,omitempty"` // all of them, where there are several
 	PID      int               `json:"pid"`
 	XDP      bpf.XDPMode       `json:"xdp"`
 	Attached Attachment        `json:"attached"`
@@ -116,6 +119,9 @@ func (p *Port) Status() Status {
 	if p.nic != nil {
 		p.nic.describe(&s)
 	}
+	if len(p.others) > 0 {
+		s.NICs = append([]string{p.opts.NIC}, p.names()...)
+	}
 	return s
 }
 
@@ -145,3 +151,6 @@ func (e *nicEnd) describe(s *Status) {
 		s.Steer = counters
 	}
 }
+
+// names are those of the further NICs.
+func (p *Port) names() []string { return slices.Sorted(maps.Keys(p.others)) }

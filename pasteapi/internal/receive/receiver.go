@@ -67,6 +67,7 @@ func New(f *frames.Frames, tk *bpf.Ticket, w Watcher, o Options) *Receiver {
 func (r *Receiver) Attach(nics []*xsk.Socket, steer *bpf.Steer, order *bpf.Order, inj *inject.Injector) {
 	r.steered.attach(nics, steer, order, inj)
 	for _, s := range r.copied.byCookie {
+		s.merge = mergeKey{} // of another injector, whose batches have the same numbers
 		r.steered.add(s)
 	}
 }
