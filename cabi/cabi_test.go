@@ -207,6 +207,21 @@ func TestEcho(t *testing.T) {
 	}
 }
 
+// TestEchoOnNIC: PST_ATTACH gives the port a NIC, whose frames come by AF_XDP.
+func TestEchoOnNIC(t *testing.T) {
+	l := netlabtest.New(t, netlab.Config{})
+	p, addr := echoServer(t, l, []string{"--receive", "steered"}, "poll", l.ServerDev)
+	talkAll(t, l, addr)
+	out, err := l.ServerCommand(t.Context(), filepath.Join(bin, "pastectl"), "status", "--json", l.ServerDev).CombinedOutput()
+	qt.Check(t, qt.IsNil(err), qt.Commentf("%s", out))
+	var steered int
+	_, rest, _ := strings.Cut(string(out), `"steered_bytes":`)
+	_, err = fmt.Sscan(rest, &steered)
+	qt.Check(t, qt.IsNil(err), qt.Commentf("%s", out))
+	qt.Check(t, qt.IsTrue(steered > 0))
+	end(t, p, unix.SIGTERM)
+}
+
 // TestEchoInPool: the ports' memory is a pool in a file, which is whole afterwards.
 func TestEchoInPool(t *testing.T) {
 	l := netlabtest.New(t, netlab.Config{})

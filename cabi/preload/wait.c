@@ -67,7 +67,7 @@ static int any_netmap(const struct pollfd *fds, nfds_t n)
 
 /* sleep_on waits in the kernel, and returns how many descriptors of others are
  * ready. In asked are the program's events; in the core's files' place is the one
- * event that their descriptors have. */
+ * event that their descriptors have: that something may have been received. */
 static int sleep_on(struct pollfd *fds, const short *asked, nfds_t n, const struct timespec *t, const sigset_t *mask)
 {
 	int ready, others = 0;
@@ -75,7 +75,7 @@ static int sleep_on(struct pollfd *fds, const short *asked, nfds_t n, const stru
 
 	for (i = 0; i < n; i++)
 		if (is_netmap(fds[i].fd))
-			fds[i].events = POLLIN;
+			fds[i].events = asked[i] & (POLLIN | POLLRDNORM) ? POLLIN : 0;
 	ready = REAL(ppoll)(fds, n, t, mask);
 	for (i = 0; i < n; i++) {
 		fds[i].events = asked[i];

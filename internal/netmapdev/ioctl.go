@@ -127,6 +127,7 @@ func errnoOf(err error) unix.Errno {
 		{pasteapi.ErrRegistered, unix.EBUSY},
 		{pasteapi.ErrTooManyConns, unix.ENOMEM},
 		{pasteapi.ErrNoBuffers, unix.ENOMEM},
+		{pasteapi.ErrNICInUse, unix.EBUSY},
 		{netmap.ErrBusy, unix.EBUSY},
 		{netmap.ErrNoMemory, unix.ENOMEM},
 		{bpf.ErrNoSuchNIC, unix.ENXIO},

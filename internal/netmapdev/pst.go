@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/pastenet/paste/pasteapi"
 	"golang.org/x/sys/unix"
@@ -27,7 +28,7 @@ type pst struct {
 	rings   []*pstRing
 	files   int
 	next    int             // ring of the next socket
-	nics    map[string]bool // that the program has attached
+	nics    map[string]bool // that the program has attached; the port itself has it
 }
 
 // pstRing is a pair of rings of it, for one thread at a time.
@@ -128,20 +129,31 @@ func openPST(d *Device, name string, req *register, m *memory) (p *pst, err erro
 		return nil, err
 	}
 	p = &pst{d: d, name: name, mem: m, slots: slots, nics: map[string]bool{}}
+	for range rings {
+		p.rings = append(p.rings, &pstRing{port: p})
+	}
 	if p.ringMem, err = m.arena.take(pasteapi.RingMemorySize(rings, slots)); err != nil {
 		return nil, err
 	}
-	p.port, err = pasteapi.Open(context.Background(), pasteapi.Options{Pool: m.pool, Rings: rings, Slots: slots,
-		RingMemory: p.ringMem, Receive: d.opts.Receive, BPFFS: d.opts.BPFFS, Logger: d.opts.Logger})
-	for i := 0; err == nil && i < rings; i++ {
-		r := &pstRing{Ring: p.port.Ring(i), port: p}
-		p.rings = append(p.rings, r)
-		r.wake, err = r.Fd()
-	}
-	if err != nil {
+	if err := p.open(); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
 	return p, nil
+}
+
+// open opens the port itself.
+func (p *pst) open() (err error) {
+	o := &p.d.opts
+	p.port, err = pasteapi.Open(context.Background(), pasteapi.Options{Pool: p.mem.pool, Rings: len(p.rings), Slots: p.slots,
+		RingMemory: p.ringMem, Receive: o.Receive, BPFFS: o.BPFFS, Logger: o.Logger})
+	for i, r := range p.rings {
+		if err != nil {
+			return err
+		}
+		r.Ring = p.port.Ring(i)
+		r.wake, err = r.EdgeFd()
+	}
+	return err
 }
 
 // release takes a file from the port, which the last one closes.
@@ -163,6 +175,50 @@ func (p *pst) close() (err error) {
 	}
 	p.mem.arena.give(p.ringMem)
 	return err
+}
+
+// whileSyncing does something for which each ring has to take its part in a sync.
+func (p *pst) whileSyncing(do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), attachLimit)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- do(ctx) }()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case <-time.After(time.Millisecond):
+		}
+		for _, r := range p.rings {
+			_ = r.rxSync() // a broken ring is told to whoever syncs next
+		}
+	}
+}
+
+// attachLimit is how long giving or taking a NIC may take.
+const attachLimit = time.Minute
+
+// attachNIC gives the port a NIC. What comes in by one that cannot be steered is
+// copied, as over any other interface, and the log is told.
+func (p *pst) attachNIC(nic string) error {
+	err := p.whileSyncing(func(ctx context.Context) error { return p.port.AttachNIC(ctx, nic) })
+	if errors.Is(err, pasteapi.ErrNICInUse) || errors.Is(err, pasteapi.ErrFrameSize) || errors.Is(err, pasteapi.ErrClosed) {
+		return err
+	}
+	if err != nil {
+		p.d.opts.Logger.Warn("what comes in by the NIC is copied", "port", p.name, "nic", nic, "cause", err)
+	}
+	p.nics[nic] = err == nil
+	return nil
+}
+
+func (p *pst) detachNIC(nic string) error {
+	has := p.nics[nic]
+	delete(p.nics, nic)
+	if !has {
+		return nil
+	}
+	return p.whileSyncing(func(ctx context.Context) error { return p.port.DetachNIC(ctx, nic) })
 }
 
 // held says whether a ring of a port in that memory has a buffer.

@@ -147,10 +147,16 @@ func (b *pstBinding) poll(events int16) (found int16, soon time.Duration) {
 		}
 		if n := r.RX(); n.Cur != n.Tail {
 			found |= events & wantRX
+		} else if n.Head != n.Tail {
+			soon = heldStep
 		}
 	}
-	return found, 0
+	return found, soon
 }
+
+// heldStep is how often to look while the program holds slots that it has seen: then
+// the ring wakes nobody.
+const heldStep = time.Millisecond
 
 func (b *pstBinding) release() error {
 	for _, r := range b.port.rings {

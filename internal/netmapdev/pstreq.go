@@ -52,16 +52,17 @@ func (f *File) pstNIC(c *call) error {
 		return err
 	}
 	if c.request == reqPSTDetach {
-		if !p.nics[nic] {
+		if _, has := p.nics[nic]; !has {
 			return fmt.Errorf("%s: %s is not attached: %w", p.name, nic, unix.ENXIO)
 		}
-		delete(p.nics, nic)
-		return nil
+		return p.detachNIC(nic)
 	}
-	if p.nics[nic] {
+	if _, has := p.nics[nic]; has {
 		return fmt.Errorf("%s: %s is attached already: %w", p.name, nic, unix.EBUSY)
 	}
-	p.nics[nic] = true
+	if err := p.attachNIC(nic); err != nil {
+		return err
+	}
 	bodyAs[attach](c).port = uint32(len(p.nics))
 	return nil
 }
