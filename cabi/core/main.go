@@ -81,6 +81,18 @@ func paste_ioctl(fd C.int, cmd C.ulong, arg C.uintptr_t) C.int {
 	return -C.int(f.Ioctl(uint64(cmd), uint64(arg)))
 }
 
+// paste_wake is the descriptor to sleep on instead of a bound file's, which is one
+// wake-up more, or the file's.
+//
+//export paste_wake
+func paste_wake(fd C.int) C.int {
+	f := get().File(int(fd))
+	if f == nil {
+		return -C.int(unix.EBADF)
+	}
+	return C.int(f.Wake())
+}
+
 //export paste_mmap
 func paste_mmap(fd C.int, size, off C.uint64_t, at *C.uintptr_t) C.int {
 	f := get().File(int(fd))

@@ -12,6 +12,7 @@
 
 struct core core;
 unsigned char kinds[DESCRIPTORS];
+int wakes[DESCRIPTORS];
 int netmap_files;
 int forked;
 
@@ -77,7 +78,7 @@ static void load(void)
 		const char *name;
 		void *to;
 	} parts[] = {
-		{"paste_open", &core.open},     {"paste_ioctl", &core.ioctl},
+		{"paste_open", &core.open},     {"paste_ioctl", &core.ioctl}, {"paste_wake", &core.wake},
 		{"paste_mmap", &core.mmap},     {"paste_inside", &core.inside},
 		{"paste_close", &core.close},   {"paste_poll", &core.poll},
 	};

@@ -43,8 +43,10 @@ static int netmap_open(int flags)
 		return -1;
 	}
 	fd = core.open(!!(flags & O_CLOEXEC));
-	if (fd >= 0)
+	if (fd >= 0) {
+		wakes[fd] = fd;
 		set_kind(fd, NETMAP);
+	}
 	return fail(fd);
 }
 
@@ -111,6 +113,8 @@ EXPORT int ioctl(int fd, unsigned long cmd, ...)
 	/* A command is an int to the kernel, and may come with its sign extended. */
 	cmd = (unsigned int)cmd;
 	n = core.ioctl(fd, cmd, (uintptr_t)arg);
+	if (n == 0 && wakes[fd] == fd) /* it may be bound now */
+		wakes[fd] = core.wake(fd);
 	if (n == 0 && cmd == NIOCCTRL) {
 		/* struct nmreq_header: request at 2, address of the body at 80. */
 		uint16_t request;

@@ -32,6 +32,7 @@ void *real_lookup(const char *name);
 struct core {
 	int (*open)(int cloexec);
 	int (*ioctl)(int fd, unsigned long cmd, uintptr_t arg);
+	int (*wake)(int fd);
 	int (*mmap)(int fd, uint64_t size, uint64_t off, uintptr_t *at);
 	int (*inside)(uintptr_t addr, uintptr_t size);
 	int (*close)(int fd);
@@ -47,6 +48,7 @@ enum kind { ORDINARY, NETMAP, SOCKET };
 enum { DESCRIPTORS = 1 << 16 };
 extern unsigned char kinds[DESCRIPTORS];
 extern int netmap_files; /* how many descriptors are NETMAP */
+extern int wakes[DESCRIPTORS]; /* of those: what to sleep on */
 
 static inline int kind_of(int fd)
 {

@@ -67,22 +67,30 @@ static int any_netmap(const struct pollfd *fds, nfds_t n)
 
 /* sleep_on waits in the kernel, and returns how many descriptors of others are
  * ready. In asked are the program's events; in the core's files' place is the one
- * event that their descriptors have: that something may have been received. */
-static int sleep_on(struct pollfd *fds, const short *asked, nfds_t n, const struct timespec *t, const sigset_t *mask)
+ * event that their descriptors have: that something may have been received. files is
+ * scratch. */
+static int sleep_on(struct pollfd *fds, const short *asked, int *files, nfds_t n, const struct timespec *t, const sigset_t *mask)
 {
 	int ready, others = 0;
 	nfds_t i;
 
 	for (i = 0; i < n; i++)
-		if (is_netmap(fds[i].fd))
+		if (is_netmap(fds[i].fd)) {
+			files[i] = fds[i].fd;
 			fds[i].events = asked[i] & (POLLIN | POLLRDNORM) ? POLLIN : 0;
+			fds[i].fd = wakes[fds[i].fd];
+		} else {
+			files[i] = -1;
+		}
 	ready = REAL(ppoll)(fds, n, t, mask);
 	for (i = 0; i < n; i++) {
 		fds[i].events = asked[i];
-		if (is_netmap(fds[i].fd))
+		if (files[i] >= 0) {
+			fds[i].fd = files[i];
 			fds[i].revents = 0;
-		else if (ready > 0 && fds[i].revents)
+		} else if (ready > 0 && fds[i].revents) {
 			others++;
+		}
 	}
 	return ready < 0 ? -1 : others;
 }
@@ -100,7 +108,7 @@ static int look_at_others(struct pollfd *fds, nfds_t n)
 	return found;
 }
 
-static int wait_with(struct pollfd *fds, const short *asked, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
+static int wait_with(struct pollfd *fds, const short *asked, int *files, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
 	struct deadline end = deadline_in(timeout);
 	unsigned seen = signals_seen;
@@ -121,7 +129,7 @@ static int wait_with(struct pollfd *fds, const short *asked, nfds_t n, const str
 			t = (struct timespec){soon / 1000000000, soon % 1000000000};
 			left = &t;
 		}
-		others = sleep_on(fds, asked, n, left, mask);
+		others = sleep_on(fds, asked, files, n, left, mask);
 		if (others < 0)
 			return -1;
 		if (others)
@@ -131,7 +139,13 @@ static int wait_with(struct pollfd *fds, const short *asked, nfds_t n, const str
 
 static int wait_for(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
-	short few[64], *asked = few;
+	struct {
+		short asked[64];
+		int files[64];
+	} few;
+	short *asked = few.asked;
+	int *files = few.files;
+	void *many = NULL;
 	nfds_t i;
 	int found;
 
@@ -139,15 +153,18 @@ static int wait_for(struct pollfd *fds, nfds_t n, const struct timespec *timeout
 		errno = ENXIO;
 		return -1;
 	}
-	if (n > sizeof(few) / sizeof(few[0]) && !(asked = malloc(n * sizeof(*asked)))) {
-		errno = ENOMEM;
-		return -1;
+	if (n > sizeof(few.asked) / sizeof(few.asked[0])) {
+		if (!(many = calloc(n, sizeof(*files) + sizeof(*asked)))) {
+			errno = ENOMEM;
+			return -1;
+		}
+		files = many;
+		asked = (short *)(files + n);
 	}
 	for (i = 0; i < n; i++)
 		asked[i] = fds[i].events;
-	found = wait_with(fds, asked, n, timeout, mask);
-	if (asked != few)
-		free(asked);
+	found = wait_with(fds, asked, files, n, timeout, mask);
+	free(many);
 	return found;
 }
 

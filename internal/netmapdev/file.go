@@ -26,6 +26,17 @@ func (f *File) binding() binding {
 	return nil
 }
 
+// Wake is the one descriptor that wakes the file's rings, if it is one, or else the
+// file's own.
+func (f *File) Wake() int {
+	if b := f.binding(); b != nil {
+		if fds := b.wakes(); len(fds) == 1 {
+			return fds[0]
+		}
+	}
+	return f.fd
+}
+
 // Mmap is the address of the file's memory. Everything is mapped already, where the
 // kernel has put it: the program cannot choose.
 func (f *File) Mmap(size, off uint64) (uintptr, error) {

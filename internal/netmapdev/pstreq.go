@@ -99,6 +99,10 @@ func (r *pstRing) register(fd int) error {
 	if err := r.Register(fd); err != nil {
 		return err
 	}
+	proto, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	if err != nil || proto != unix.IPPROTO_TCP { // only connections are steered
+		return nil
+	}
 	port, err := localPort(fd)
 	if err == nil {
 		err = r.port.port.Steer(port)
