@@ -68,7 +68,7 @@ func TestEveryCommandIsThere(t *testing.T) {
 	qt.Check(t, qt.DeepEquals(paths, []string{
 		"attach", "bench echo", "bench matrix", "bench redis", "bench rpc", "bench sink", "bench stages", "bench wal", "demo", "detach",
 		"pool check", "pool create", "pool dump", "pool grow", "pool info", "pool log", "pool restore",
-		"run", "serve http", "serve kv", "serve redis", "status", "version",
+		"run", "serve http", "serve kv", "serve redis", "status", "switch", "version",
 	}))
 }
 
