@@ -52,14 +52,13 @@ func newServer() *grpc.Server {
 
 var echo = grpc.ServiceDesc{
 	ServiceName: "paste.Echo",
-	Methods:     []grpc.MethodDesc{{MethodName: "Say", Handler: say}},
-	Streams:     []grpc.StreamDesc{{StreamName: "Chat", Handler: chat, ServerStreams: true, ClientStreams: true}},
-}
-
-func say(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
-	var m wrapperspb.BytesValue
-	err := decode(&m)
-	return &m, err
+	Methods: []grpc.MethodDesc{{MethodName: "Say",
+		Handler: func(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+			var m wrapperspb.BytesValue
+			err := decode(&m)
+			return &m, err
+		}}},
+	Streams: []grpc.StreamDesc{{StreamName: "Chat", Handler: chat, ServerStreams: true, ClientStreams: true}},
 }
 
 func chat(_ any, s grpc.ServerStream) error {

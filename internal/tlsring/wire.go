@@ -93,9 +93,6 @@ func (w *wire) unlend() {
 	w.lent = nil
 }
 
-// has says whether something waits to be read.
-func (w *wire) has() bool { return len(w.in) > 0 }
-
 // end notes that nothing follows.
 func (w *wire) end() {
 	w.mu.Lock()
