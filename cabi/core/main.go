@@ -104,9 +104,9 @@ func paste_mmap(fd C.int, size, off C.uint64_t, at *C.uintptr_t) C.int {
 	return negative(err)
 }
 
-//export paste_inside
-func paste_inside(addr, size C.uintptr_t) C.int {
-	if get().Inside(uintptr(addr), uintptr(size)) {
+//export paste_unmap
+func paste_unmap(addr, size C.uintptr_t) C.int {
+	if get().Unmap(uintptr(addr), uintptr(size)) {
 		return 1
 	}
 	return 0

@@ -61,6 +61,16 @@ static void registers(void)
 	expect("dup", dup(fd), EINVAL);
 	nm_close(&q);
 	nm_close(&p);
+	p = nm_open("pst:0", &all);
+	expect("close", close(p.fd), 0);
+	{
+		char *other = mmap(NULL, p.reg.memsize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+		expect_true("memory that the program has not unmapped", other + p.reg.memsize <= p.mem || other >= p.mem + p.reg.memsize);
+		expect("munmap after close", munmap(p.mem, p.reg.memsize), 0);
+		*other = 1;
+		munmap(other, p.reg.memsize);
+	}
 	expect("the port is free again", registering("pst:0", all), 0);
 }
 

@@ -163,8 +163,10 @@ static void extmem(void)
 	nif = AT(struct nm_if, mem, reg.offset);
 	expect_true("all of it in that memory", reg.offset < size && (char *)RX_RING(nif, 0) >= mem && (char *)RX_RING(nif, 0) < mem + size &&
 		BUF(RX_RING(nif, 0), RX_RING(nif, 0)->slot[0].buf_idx) < mem + size);
+	expect("unmap while the port has it", munmap(mem, size), 0);
+	expect("rxsync", ioctl(fd, NIOCRXSYNC, NULL), 0);
 	expect("close", close(fd), 0);
-	expect("unmap", munmap(mem, size), 0);
+	expect("unmapped", msync(mem, 4096, MS_ASYNC), ENOMEM);
 }
 
 int main(int argc, char **argv)

@@ -79,7 +79,7 @@ static void load(void)
 		void *to;
 	} parts[] = {
 		{"paste_open", &core.open},     {"paste_ioctl", &core.ioctl}, {"paste_wake", &core.wake},
-		{"paste_mmap", &core.mmap},     {"paste_inside", &core.inside},
+		{"paste_mmap", &core.mmap},     {"paste_unmap", &core.unmap},
 		{"paste_close", &core.close},   {"paste_poll", &core.poll},
 	};
 

@@ -164,10 +164,10 @@ EXPORT void *mmap64(void *addr, size_t size, int prot, int flags, int fd, off64_
 	return REAL(mmap64)(addr, size, prot, flags, fd, off);
 }
 
-/* A port's memory is the core's: it goes with the port. */
+/* A port's memory is the core's as long as there is the port. */
 EXPORT int munmap(void *addr, size_t size)
 {
-	if (core.inside && !forked && core.inside((uintptr_t)addr, size))
+	if (__atomic_load_n(&netmap_files, __ATOMIC_RELAXED) && !forked && core.unmap((uintptr_t)addr, size))
 		return 0;
 	return REAL(munmap)(addr, size);
 }

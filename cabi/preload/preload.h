@@ -34,7 +34,7 @@ struct core {
 	int (*ioctl)(int fd, unsigned long cmd, uintptr_t arg);
 	int (*wake)(int fd);
 	int (*mmap)(int fd, uint64_t size, uint64_t off, uintptr_t *at);
-	int (*inside)(uintptr_t addr, uintptr_t size);
+	int (*unmap)(uintptr_t addr, uintptr_t size);
 	int (*close)(int fd);
 	int (*poll)(struct pollfd *fds, unsigned long n, int64_t *soon);
 };

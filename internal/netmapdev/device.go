@@ -95,14 +95,21 @@ func (d *Device) Close(fd int) (closed bool, err error) {
 	return true, errors.Join(f.unbind(), os.NewSyscallError("close", unix.Close(fd)))
 }
 
-// Inside says whether a range of addresses touches a memory of a port.
-func (d *Device) Inside(addr, size uintptr) bool {
+// Unmap is munmap of a range of addresses, if a part of it is memory of a port, and says
+// whether it is: then there is nothing more to do. A port's own memory goes with the
+// port; the program's, which it has lent, is unmapped when no port has it any more.
+func (d *Device) Unmap(addr, size uintptr) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, m := range d.memories {
-		if !m.lent && m.touches(addr, size) {
-			return true
+		if !m.touches(addr, size) {
+			continue
 		}
+		m.mapped = false
+		if m.lent {
+			m.unwanted = append(m.unwanted, [2]uintptr{addr, size})
+		}
+		return true
 	}
 	return false
 }

@@ -48,6 +48,9 @@ func (f *File) Mmap(size, off uint64) (uintptr, error) {
 	if off%page != 0 || off > m.size || size > m.size-off || size == 0 {
 		return 0, fmt.Errorf("map %d bytes at %d of a memory of %d: %w", size, off, m.size, unix.EINVAL)
 	}
+	f.d.mu.Lock()
+	defer f.d.mu.Unlock()
+	m.mapped = true
 	return m.base + uintptr(off), nil
 }
 

@@ -3,6 +3,7 @@ package netmapdev
 import (
 	"errors"
 	"fmt"
+	"os"
 	"unsafe"
 
 	"github.com/pastenet/paste/netmap"
@@ -13,13 +14,15 @@ import (
 // memory is one memory region of netmap's, with the number that programs know it by:
 // buffers, and rings and interfaces before or behind them.
 type memory struct {
-	id    uint16
-	base  uintptr // of the region that the program sees
-	size  uint64  // of it, bytes
-	parts [][]byte
-	lent  bool // the region is the program's
-	users int  // bindings
-	free  func() error
+	id       uint16
+	base     uintptr // of the region that the program sees
+	size     uint64  // of it, bytes
+	parts    [][]byte
+	lent     bool         // the region is the program's
+	users    int          // bindings
+	mapped   bool         // by the program, which has not unmapped it
+	unwanted [][2]uintptr // of lent memory: what the program has unmapped since
+	free     func() error
 
 	pool  *pmem.Pool     // of ports of connections: its frames are the buffers, else nil
 	arena arena          // where their rings lie
@@ -95,7 +98,18 @@ func (d *Device) drop(m *memory) error {
 		return nil
 	}
 	delete(d.memories, m.id)
-	return m.free()
+	err := m.free()
+	if m.mapped && !m.lent {
+		// The program may unmap it only now: nobody else must get these addresses first.
+		_, _ = unix.MmapPtr(-1, 0, unsafe.Add(nil, m.base), uintptr(m.size), unix.PROT_NONE,
+			unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE|unix.MAP_FIXED_NOREPLACE)
+	}
+	for _, r := range m.unwanted {
+		if _, _, e := unix.Syscall(unix.SYS_MUNMAP, r[0], r[1], 0); e != 0 {
+			err = errors.Join(err, os.NewSyscallError("munmap", e))
+		}
+	}
+	return err
 }
 
 // borrow looks at memory of the program's, which must not end the program if it is
