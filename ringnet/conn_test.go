@@ -265,9 +265,10 @@ func TestClose(t *testing.T) {
 // request that is cancelled, and a shutdown.
 func TestHTTP(t *testing.T) {
 	n := open(t, pasteapi.Options{})
-	cancelled := make(chan struct{}, 1)
+	begun, cancelled := make(chan struct{}, 1), make(chan struct{}, 1)
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/wait" {
+			begun <- struct{}{}
 			<-r.Context().Done()
 			cancelled <- struct{}{}
 			return
@@ -291,7 +292,10 @@ func TestHTTP(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
 		req, err := http.NewRequestWithContext(ctx, "GET", srv.URL+"/wait", nil)
 		qt.Assert(t, qt.IsNil(err))
-		time.AfterFunc(20*time.Millisecond, cancel)
+		go func() {
+			<-begun
+			cancel()
+		}()
 		_, err = c.Do(req)
 		qt.Check(t, qt.ErrorIs(err, context.Canceled))
 		testwait.Receive(t, "the handler is told", cancelled)

@@ -64,7 +64,7 @@ func TestHTTPServerExample(t *testing.T) {
 			qt.Check(t, qt.StringContains(client(t, l, "curl", "-sS", url), "by HTTP/1.1"))
 			qt.Check(t, qt.Equals(client(t, l, "curl", "-sS", url+"/files/file") == string(body), true))
 			qt.Check(t, qt.Equals(client(t, l, "curl", "-sS", "--data-binary", "@"+file, url) == string(body), true))
-			wrked(t, client(t, l, "wrk", "-t1", "-c50", "-d1s", url))
+			wrked(t, client(t, l, "wrk", "-t1", "-c50", "-d1s", "--timeout", "3m", url))
 			qt.Check(t, qt.IsNil(p.Stop()), qt.Commentf("%s", p.Said()))
 
 			cert, key := tlstest.Files(t)
@@ -73,7 +73,7 @@ func TestHTTPServerExample(t *testing.T) {
 			qt.Check(t, qt.StringContains(client(t, l, "curl", "-sSk", url), "by HTTP/2.0"))
 			qt.Check(t, qt.StringContains(client(t, l, "curl", "-sSk", "--http1.1", url), "by HTTP/1.1"))
 			qt.Check(t, qt.Equals(client(t, l, "curl", "-sSk", "--data-binary", "@"+file, url) == string(body), true))
-			wrked(t, client(t, l, "wrk", "-t1", "-c50", "-d1s", url))
+			wrked(t, client(t, l, "wrk", "-t1", "-c50", "-d1s", "--timeout", "3m", url))
 			out := client(t, l, "h2load", "-n", "5000", "-c", "20", "-m", "10", url)
 			qt.Check(t, qt.StringContains(out, "5000 succeeded, 0 failed, 0 errored, 0 timeout"))
 			out = client(t, l, "h2load", "-n", "40", "-c", "10", "-m", "4", "-d", file, url)
