@@ -60,10 +60,12 @@ func (r chooser) pairs(f func() string) (list []string) {
 	return list
 }
 
+func line(words ...string) []string { return words }
+
+func join(list []string, words ...string) []string { return append(words, list...) }
+
 // command returns one, and how its answers are compared.
 func (r chooser) command() (args []string, mode string) {
-	line := func(words ...string) []string { return words }
-	join := func(list []string, words ...string) []string { return append(words, list...) }
 	switch r.IntN(40) {
 	case 0, 1, 2:
 		return line("SET", r.name(), r.value()), ""
@@ -199,7 +201,6 @@ func TestRandomAsRedis(t *testing.T) {
 
 // streamCommand is command for streams.
 func (r chooser) streamCommand() (args []string, mode string) {
-	line := func(words ...string) []string { return words }
 	name := func() string { return r.of("a", "b", "c") }
 	group := func() string { return r.of("g", "h") }
 	who := func() string { return r.of("x", "y", "z") }
