@@ -233,6 +233,36 @@ func TestEchoInPool(t *testing.T) {
 	qt.Check(t, qt.IsNil(err), qt.Commentf("%s", out))
 }
 
+// TestUDP: a UDP server of PASTE's interface in C sends datagrams back by swapping the
+// addresses in the headers before their payload.
+func TestUDP(t *testing.T) {
+	l := netlabtest.New(t, netlab.Config{})
+	p, err := childproc.Start(l.ServerCommand(context.Background(), filepath.Join(bin, "pastectl"), underPaste(nil, "udp")...))
+	qt.Assert(t, qt.IsNil(err))
+	t.Cleanup(p.Kill)
+	var port string
+	qt.Assert(t, qt.IsNil(p.Await("ready", func(line []byte) bool { port = string(line); return true })))
+	for range 3 {
+		var c net.Conn
+		qt.Assert(t, qt.IsNil(l.InClient(func() (err error) {
+			c, err = net.Dial("udp", net.JoinHostPort(l.ServerIP4.String(), port))
+			return err
+		})))
+		defer c.Close()
+		qt.Assert(t, qt.IsNil(c.SetDeadline(time.Now().Add(patience))))
+		for size := range 100 {
+			sent := bytes.Repeat([]byte{byte(size)}, 1+size*14)
+			_, err := c.Write(sent)
+			qt.Assert(t, qt.IsNil(err))
+			got := make([]byte, 2000)
+			n, err := c.Read(got)
+			qt.Assert(t, qt.IsNil(err))
+			qt.Assert(t, qt.IsTrue(bytes.Equal(got[:n], sent)))
+		}
+	}
+	end(t, p, unix.SIGTERM)
+}
+
 // TestRawPorts: ports of whole frames, bound rightly and wrongly.
 func TestRawPorts(t *testing.T) {
 	l := netlabtest.New(t, netlab.Config{})
