@@ -180,3 +180,21 @@ func TestHeldWhileRead(t *testing.T) {
 	qt.Check(t, qt.Equals(string(got), "not now"))
 	qt.Assert(t, qt.IsNil(r.Unregister(fd)))
 }
+
+// TestNoTxPoll: Poll leaves the TX ring alone where it was told to.
+func TestNoTxPoll(t *testing.T) {
+	for _, no := range []bool{false, true} {
+		r, _ := newTestRing(t, func(o *Options) { o.NoTxPoll = no })
+		fd, peer := tcpPair(t)
+		defer unix.Close(fd)
+		qt.Assert(t, qt.IsNil(r.Register(fd)))
+		put(r, fd, []byte("x"))
+		_, err := r.Poll(0)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.Equals(r.count().TxSlots, map[bool]uint64{false: 1, true: 0}[no]))
+		qt.Assert(t, qt.IsNil(r.TxSync()))
+		_, err = io.ReadFull(peer, make([]byte, 1))
+		qt.Check(t, qt.IsNil(err))
+		qt.Assert(t, qt.IsNil(r.Unregister(fd)))
+	}
+}

@@ -48,6 +48,9 @@ type Options struct {
 	// busy polling). It does so while waits have been shorter than that lately.
 	// Negative: it never sleeps (busy polling).
 	Spin time.Duration
+	// NoTxPoll has Poll leave the TX ring alone (netmap's NR_NO_TX_POLL): it is sent
+	// by TxSync alone.
+	NoTxPoll bool
 	// NAPIPoll is how long each sleep begins with polling the NIC's queue, whether that
 	// pays or not: lower latency for a busy CPU. 0: Spin decides. It needs Linux 6.9,
 	// and a NIC that is polled (NAPI).

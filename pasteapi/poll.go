@@ -16,6 +16,8 @@ const checkEvery = 8
 type pace struct {
 	checks   uint32 // Polls since the last look at the events
 	lastTick int64  // the last sweep
+
+	noTxPoll bool // Options.NoTxPoll
 }
 
 // Poll sends what is in the TX ring, then waits until there are slots in the
@@ -46,7 +48,12 @@ func (r *Ring) Poll(timeout time.Duration) (int, error) {
 
 func (r *Ring) poll(timeout time.Duration) (int, error) {
 	r.ready = r.ready[:0]
-	txErr := r.txSync()
+	var txErr error
+	if r.pace.noTxPoll {
+		txErr = r.closeSent()
+	} else {
+		txErr = r.txSync()
+	}
 	if txErr != nil && !errors.Is(txErr, ErrRingCorrupt) {
 		return 0, txErr
 	}

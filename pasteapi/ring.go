@@ -75,6 +75,7 @@ func newRing(o *Options, id int) (_ *Ring, err error) {
 			err = errors.Join(err, r.close())
 		}
 	}()
+	r.pace.noTxPoll = o.NoTxPoll
 	if err := r.pair.make(r.frames, o.ringMemory(id), o.Slots, id); err != nil {
 		return nil, err
 	}
