@@ -24,7 +24,10 @@ func TestClientPorts(t *testing.T) {
 	s.SteerClients(40000, 50000, 7)
 	peer, other := netip.MustParseAddrPort("10.0.0.2:80"), netip.MustParseAddrPort("10.0.0.3:80")
 	local := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr("10.0.0.1"), port) }
-	add := func(p netip.AddrPort, port uint16) { t.Helper(); qt.Assert(t, qt.IsNil(s.AddConn(p, local(port), 0, 0))) }
+	add := func(p netip.AddrPort, port uint16) {
+		t.Helper()
+		qt.Assert(t, qt.IsNil(s.AddConn(p, local(port), 0, 0)))
+	}
 	remove := func(p netip.AddrPort, port uint16) { t.Helper(); qt.Assert(t, qt.IsNil(s.RemoveConn(p, local(port)))) }
 
 	add(peer, 39999) // nobody's choice but its owner's
