@@ -103,15 +103,6 @@ func (db *DB) key(prefix byte, parts ...[]byte) []byte {
 	return db.arena[from:len(db.arena):len(db.arena)]
 }
 
-// bytes returns n bytes of the arena, to be filled.
-func (db *DB) bytes(n int) []byte {
-	from := len(db.arena)
-	for range n {
-		db.arena = append(db.arena, 0)
-	}
-	return db.arena[from : from+n : from+n]
-}
-
 func (db *DB) change(c kv.Change) { db.changes = append(db.changes, c) }
 
 func (db *DB) remove(key []byte) { db.change(kv.Change{Key: key, Delete: true}) }
