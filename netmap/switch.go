@@ -1,7 +1,6 @@
 package netmap
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,6 +30,8 @@ type Switch struct {
 	jobs    []func() // for the running goroutine
 	closed  bool
 	running bool
+	busy    bool // somebody does a job while nobody runs
+	rested  sync.Cond
 	list    []*member // the same as members, for Stats and checks
 }
 
@@ -98,6 +99,7 @@ func NewSwitch(o SwitchOptions) (_ *Switch, err error) {
 		o.Logger = slog.Default()
 	}
 	s := &Switch{opts: o, epfd: -1, wake: -1}
+	s.rested.L = &s.mu
 	if s.epfd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err == nil {
 		s.wake, err = unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	}
@@ -217,8 +219,19 @@ func (s *Switch) do(job func()) error {
 		return fmt.Errorf("switch: %w", ErrClosed)
 	}
 	if !s.running {
+		// Run does not begin before the job is done, nor does another.
+		for s.busy {
+			s.rested.Wait()
+		}
+	}
+	if !s.running {
+		s.busy = true
 		s.mu.Unlock()
 		job()
+		s.mu.Lock()
+		s.busy = false
+		s.rested.Broadcast()
+		s.mu.Unlock()
 		return nil
 	}
 	s.jobs = append(s.jobs, func() { job(); close(done) })
@@ -238,79 +251,6 @@ func (s *Switch) Stats() (list []SwitchStats) {
 		list = append(list, SwitchStats{m.name, m.in.Load(), m.out.Load(), m.dropped.Load()})
 	}
 	return list
-}
-
-// Run forwards until ctx ends, which is no error. A port whose NIC goes is detached.
-func (s *Switch) Run(ctx context.Context) error {
-	s.mu.Lock()
-	s.running = true
-	s.mu.Unlock()
-	defer s.rest()
-	stop := context.AfterFunc(ctx, s.nudge)
-	defer stop()
-	for ctx.Err() == nil {
-		s.work()
-		n, err := s.turn()
-		if err != nil {
-			return err
-		}
-		if n == 0 {
-			if err := s.sleep(); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// rest ends Run: what was asked for meanwhile is done.
-func (s *Switch) rest() {
-	s.mu.Lock()
-	s.running = false
-	s.mu.Unlock()
-	s.work()
-}
-
-func (s *Switch) work() {
-	s.mu.Lock()
-	jobs := s.jobs
-	s.jobs = nil
-	s.mu.Unlock()
-	for _, job := range jobs {
-		job()
-	}
-}
-
-// sleep waits for frames; not long while some wait to be taken by a NIC.
-func (s *Switch) sleep() error {
-	ts := unix.NsecToTimespec(int64(lookStep))
-	for _, m := range s.members {
-		if m.port.unsynced() {
-			ts = unix.NsecToTimespec(int64(txStep))
-		}
-	}
-	fds := []unix.PollFd{{Fd: int32(s.epfd), Events: unix.POLLIN}}
-	if _, err := unix.Ppoll(fds, &ts, nil); err != nil && err != unix.EINTR {
-		return fmt.Errorf("switch: wait: %w", os.NewSyscallError("ppoll", err))
-	}
-	var b [8]byte
-	_, _ = unix.Read(s.wake, b[:])
-	for _, m := range s.members {
-		if err := m.port.alive(); err != nil {
-			s.lose(m.port, err)
-			break
-		}
-	}
-	return nil
-}
-
-// lose detaches a port that does not work any more.
-func (s *Switch) lose(p *Port, err error) {
-	s.opts.Logger.Warn("a port of the switch is gone", "port", p.Name(), "cause", err)
-	s.remove(p)
-	if err := p.Close(); err != nil {
-		s.opts.Logger.Warn("a port of the switch is gone, and closing it failed", "port", p.Name(), "cause", err)
-	}
 }
 
 // Close closes the ports. Run must have ended.

@@ -18,6 +18,21 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
+// attachTo opens a port and gives it to a switch, which closes it.
+func attachTo(t testing.TB, s *netmap.Switch, ns *netlab.Netns, name string, o netmap.Options) {
+	t.Helper()
+	open := func() {
+		p, err := netmap.Open(context.Background(), name, o)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Assert(t, qt.IsNil(s.Attach(p)))
+	}
+	if ns == nil {
+		open()
+		return
+	}
+	netlabtest.In(t, ns, open)
+}
+
 // side is a namespace with an address, behind a veth whose other end is a switch's.
 type side struct {
 	lab *netlab.Lab
@@ -87,21 +102,17 @@ func runSwitch(t testing.TB, s *netmap.Switch) {
 // TestSwitch has three NICs and a program's port on a switch: TCP passes, and after a
 // frame of each the switch knows who is where.
 func TestSwitch(t *testing.T) {
+	own := newMemory(t, netmap.MemoryOptions{Buffers: 8192})
 	a, b, c := newSide(t, "10.9.0.1"), newSide(t, "10.9.0.2"), newSide(t, "10.9.0.3")
 	s, err := netmap.NewSwitch(netmap.SwitchOptions{})
 	qt.Assert(t, qt.IsNil(err))
-	attach := func(p *netmap.Port, err error) {
-		t.Helper()
-		qt.Assert(t, qt.IsNil(err))
-		qt.Assert(t, qt.IsNil(s.Attach(p)))
-	}
-	attach(tryOpen(t, a.lab.Server, "netmap:"+a.lab.ServerDev, netmap.Options{}))
+	attachTo(t, s, a.lab.Server, "netmap:"+a.lab.ServerDev, netmap.Options{})
 	runSwitch(t, s)
-	attach(tryOpen(t, b.lab.Server, "netmap:"+b.lab.ServerDev, netmap.Options{}))
+	attachTo(t, s, b.lab.Server, "netmap:"+b.lab.ServerDev, netmap.Options{})
 	// With a memory of its own: its frames are copied.
-	attach(tryOpen(t, c.lab.Server, "netmap:"+c.lab.ServerDev, netmap.Options{Memory: newMemory(t, netmap.MemoryOptions{Buffers: 8192})}))
+	attachTo(t, s, c.lab.Server, "netmap:"+c.lab.ServerDev, netmap.Options{Memory: own})
 	watcher := openIn(t, nil, "netmap:w{1", netmap.Options{})
-	attach(tryOpen(t, nil, "netmap:w}1", netmap.Options{}))
+	attachTo(t, s, nil, "netmap:w}1", netmap.Options{})
 	qt.Check(t, qt.ErrorIs(s.Attach(watcher), netmap.ErrBusy), qt.Commentf("a loop"))
 
 	transfer(t, a, b, 4<<20)
@@ -213,9 +224,7 @@ func TestSwitchFullRing(t *testing.T) {
 		l     *netlab.Lab
 		slots int
 	}{{in, 512}, {out, 64}} {
-		p, err := tryOpen(t, end.l.Server, "netmap:"+end.l.ServerDev, netmap.Options{Slots: end.slots})
-		qt.Assert(t, qt.IsNil(err))
-		qt.Assert(t, qt.IsNil(s.Attach(p)))
+		attachTo(t, s, end.l.Server, "netmap:"+end.l.ServerDev, netmap.Options{Slots: end.slots})
 	}
 	// Before the switch runs: it finds all of them at once.
 	for i := range 200 {
