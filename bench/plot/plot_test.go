@@ -1,6 +1,7 @@
 package plot
 
 import (
+	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,4 +37,21 @@ func TestMatrix(t *testing.T) {
 
 	qt.Check(t, qt.ErrorMatches(Matrix(from, filepath.Join(dir, "a.xyz")), "plot: .*xyz.*"))
 	qt.Check(t, qt.ErrorMatches(Matrix(filepath.Join(dir, "none.json"), filepath.Join(dir, "a.svg")), "plot: no bar was measured"))
+}
+
+var update = flag.Bool("update", false, "draw docs/performance/matrix.svg again")
+
+// The plot in the documentation is that of the results beside it.
+func TestPlotOfThePage(t *testing.T) {
+	const dir = "../../docs/performance/"
+	to := filepath.Join(t.TempDir(), "matrix.svg")
+	if *update {
+		to = dir + "matrix.svg"
+	}
+	qt.Assert(t, qt.IsNil(Matrix(dir+"matrix.json", to)))
+	drawn, err := os.ReadFile(to)
+	qt.Assert(t, qt.IsNil(err))
+	kept, err := os.ReadFile(dir + "matrix.svg")
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.Equals(string(kept) == string(drawn), true), qt.Commentf("go -C bench test ./plot -run TestPlotOfThePage -update"))
 }
