@@ -120,6 +120,12 @@ func TestDropRuleEndsAnUpload(t *testing.T) {
 			l := newLab(t, netlab.Config{})
 			a := startEchoCopybreak(t, l, -1)
 			c := dial(t, l, a.Addr)
+			// What fills the socket before it is registered would come in one batch, and
+			// its echo would be more than may wait for a client (TxLimit).
+			_, err := c.Write([]byte{0})
+			qt.Assert(t, qt.IsNil(err))
+			_, err = io.ReadFull(c, make([]byte, 1))
+			qt.Assert(t, qt.IsNil(err))
 			go func() { _, _ = io.Copy(io.Discard, c) }()
 			go func() {
 				for chunk := random(64<<10, 1); ; {
