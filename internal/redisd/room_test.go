@@ -54,7 +54,8 @@ func TestFull(t *testing.T) {
 func TestExpiryGivesBack(t *testing.T) {
 	l := open(t, 8<<20, 1, Config{})
 	c := dial(t, l.addr)
-	first := fill(t, c, "k", 3000, "PX", "1")
+	// Long enough for the pool to be full before the first one goes.
+	first := fill(t, c, "k", 3000, "PX", "8000")
 	for end := time.Now().Add(3 * time.Minute); c.do("DBSIZE") != any(int64(0)); time.Sleep(10 * time.Millisecond) {
 		qt.Assert(t, qt.IsTrue(time.Now().Before(end)))
 	}
