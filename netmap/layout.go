@@ -6,12 +6,12 @@ import (
 	"github.com/pastenet/paste/pasteapi"
 )
 
-// Ring and Slot are netmap's struct netmap_ring and struct netmap_slot. In a slot
-// of a raw port Ptr is not used, and the frame begins at the start of the buffer.
-type (
-	Ring = pasteapi.NetmapRing
-	Slot = pasteapi.Slot
-)
+// Ring is netmap's struct netmap_ring.
+type Ring = pasteapi.NetmapRing
+
+// Slot is netmap's struct netmap_slot. In one of a raw port Ptr is not used, and the
+// frame begins at the start of the buffer.
+type Slot = pasteapi.Slot
 
 // Flags of a slot, net/netmap.h (NS_*).
 const (

@@ -1,6 +1,9 @@
 package kv
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // Begin begins a group of changes that belong together: what follows, until End,
 // is there after a crash as a whole, or not at all. Changes are seen at once, also
@@ -15,7 +18,7 @@ func (s *Store) Begin() error {
 		return fmt.Errorf("begin group: %w", s.failed)
 	}
 	if s.group {
-		return fmt.Errorf("begin group: one has begun already")
+		return errors.New("begin group: one has begun already")
 	}
 	if 2*s.log.Used() >= s.p.LogEntries() || 4*s.p.Free() < int(s.p.Frames()) {
 		if _, err := s.makeRoom(); err != nil {
