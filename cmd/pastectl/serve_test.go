@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -135,16 +134,8 @@ func TestServeWithoutNIC(t *testing.T) {
 	pool := filepath.Join(serveDir(t), "pool")
 	for run := range 2 {
 		ctx, cancel := context.WithCancel(t.Context())
-		r, w := io.Pipe()
-		done := make(chan error, 1)
-		go func() {
-			err := serveCommand(ctx, w, "http", "--listen", "127.0.0.1:0", "--pool", pool, "--pool-size", "32MiB", "--json")
-			w.CloseWithError(io.EOF)
-			done <- err
-		}()
-		lines := json.NewDecoder(r)
-		var ready serve.Event
-		qt.Assert(t, qt.IsNil(lines.Decode(&ready)))
+		events, done := serving(ctx, t, "http", "--listen", "127.0.0.1:0", "--pool", pool, "--pool-size", "32MiB")
+		ready := next(t, events)
 		qt.Assert(t, qt.Equals(ready.Event, serve.Ready))
 		qt.Assert(t, qt.Equals(ready.Records, uint64(3*run)))
 		client := &http.Client{Transport: &http.Transport{}}
@@ -156,8 +147,7 @@ func TestServeWithoutNIC(t *testing.T) {
 		}
 		client.CloseIdleConnections()
 		cancel()
-		var stopped serve.Event
-		qt.Assert(t, qt.IsNil(lines.Decode(&stopped)))
+		stopped := next(t, events)
 		qt.Assert(t, qt.Equals(stopped.Event, serve.Stopped))
 		qt.Assert(t, qt.Equals(stopped.HTTP.Stored, 3))
 		qt.Assert(t, qt.IsNil(within(done)))

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -36,21 +35,12 @@ func withServeKV(t *testing.T, pool string, fn func(ready serve.Event)) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	r, w := io.Pipe()
-	done := make(chan error, 1)
-	go func() {
-		err := serveCommand(ctx, w, "kv", "--listen", "127.0.0.1:0", "--pool", pool, "--pool-size", "32MiB", "--json")
-		w.CloseWithError(io.EOF)
-		done <- err
-	}()
-	lines := json.NewDecoder(r)
-	var ready, stopped serve.Event
-	qt.Assert(t, qt.IsNil(lines.Decode(&ready)))
+	events, done := serving(ctx, t, "kv", "--listen", "127.0.0.1:0", "--pool", pool, "--pool-size", "32MiB")
+	ready := next(t, events)
 	qt.Assert(t, qt.Equals(ready.Event, serve.Ready))
 	fn(ready)
 	cancel()
-	qt.Assert(t, qt.IsNil(lines.Decode(&stopped)))
-	qt.Assert(t, qt.Equals(stopped.Event, serve.Stopped))
+	qt.Assert(t, qt.Equals(next(t, events).Event, serve.Stopped))
 	qt.Assert(t, qt.IsNil(within(done)))
 }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,7 +12,6 @@ import (
 	"testing"
 
 	"github.com/go-quicktest/qt"
-	"github.com/pastenet/paste/internal/serve"
 	"github.com/pastenet/paste/pmem"
 	"github.com/pastenet/paste/pmem/kv"
 )
@@ -29,17 +27,8 @@ func TestServeLostPool(t *testing.T) {
 		for _, kind := range []string{"http", "kv"} {
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				pool := filepath.Join(serveDir(t), "pool")
-				r, w := io.Pipe()
-				done := make(chan error, 1)
-				go func() {
-					err := serveCommand(t.Context(), w, kind, "--listen", "127.0.0.1:0", "--pool", pool, "--pool-size", "32MiB", "--json")
-					w.CloseWithError(io.EOF)
-					done <- err
-				}()
-				lines := json.NewDecoder(r)
-				var ready serve.Event
-				qt.Assert(t, qt.IsNil(lines.Decode(&ready)))
-				go io.Copy(io.Discard, r)
+				events, done := serving(t.Context(), t, kind, "--listen", "127.0.0.1:0", "--pool", pool, "--pool-size", "32MiB")
+				ready := next(t, events)
 				client := &http.Client{Transport: &http.Transport{}}
 				defer client.CloseIdleConnections()
 				for n := 0; ; n++ {
@@ -88,17 +77,8 @@ func TestServePoolOfOthers(t *testing.T) {
 func TestServeLargeBody(t *testing.T) {
 	pool := filepath.Join(serveDir(t), "pool")
 	ctx, cancel := context.WithCancel(t.Context())
-	r, w := io.Pipe()
-	done := make(chan error, 1)
-	go func() {
-		err := serveCommand(ctx, w, "http", "--listen", "127.0.0.1:0", "--pool", pool, "--pool-size", "384MiB", "--body-limit", "160MiB", "--json")
-		w.CloseWithError(io.EOF)
-		done <- err
-	}()
-	lines := json.NewDecoder(r)
-	var ready serve.Event
-	qt.Assert(t, qt.IsNil(lines.Decode(&ready)))
-	go io.Copy(io.Discard, r)
+	events, done := serving(ctx, t, "http", "--listen", "127.0.0.1:0", "--pool", pool, "--pool-size", "384MiB", "--body-limit", "160MiB")
+	ready := next(t, events)
 	client := &http.Client{Transport: &http.Transport{}}
 	body := bytes.Repeat([]byte("0123456789"), 14<<20)
 	resp, err := client.Post(ready.URL, "", bytes.NewReader(body))
