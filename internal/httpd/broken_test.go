@@ -30,7 +30,7 @@ func (b *breaker) MakeRoom() (bool, error) { return false, nil }
 func TestBrokenRing(t *testing.T) {
 	for name, breakRing := range map[string]func(x *Exchange){
 		"rx": func(x *Exchange) { x.l.rx.NumSlots = 7 },
-		"tx": func(x *Exchange) { x.l.tx.Head = 1 << 20 },
+		"tx": func(x *Exchange) { x.l.ring.TX().Head = 1 << 20 },
 	} {
 		t.Run(name, func(t *testing.T) {
 			pool, err := pmem.NewMemory("httpd-test", pmem.Options{Size: 16 << 20})

@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/pastenet/paste/internal/ringserve"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
 )
@@ -13,20 +14,7 @@ import (
 // Ring is what the server uses of a *pasteapi.Ring, whose documentation
 // applies.
 type Ring interface {
-	RX() *pasteapi.NetmapRing
-	TX() *pasteapi.NetmapRing
-	Queues() int
-	PlaceConnections(listeners ...int) error
-	Register(fd int) error
-	Unregister(fd int) error
-	CloseCause(fd int) error
-	TxQueued(fd int) int
-	Poll(timeout time.Duration) (int, error)
-	TxSync() error
-	Watch(fd int) error
-	Unwatch(fd int) error
-	Ready() []int
-	Wake()
+	ringserve.Ring
 	Keep(s *pasteapi.Slot) (frame uint32, err error)
 	Expect(fd int, n int64) error
 }

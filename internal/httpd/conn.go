@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pastenet/paste/internal/http1"
+	"github.com/pastenet/paste/internal/ringserve"
 )
 
 // conn is one connection. It belongs to its loop.
@@ -77,8 +78,8 @@ func (l *loop) newConn(fd int) *conn {
 	}
 	l.conns[fd] = c
 	l.expects(c, partHeader)
-	c.wait.takenAt = l.timer.now
-	l.open++
+	c.out.Begin(l.timer.now)
+	l.Open++
 	return c
 }
 
@@ -136,7 +137,7 @@ func (l *loop) dropInput(c *conn) {
 func (l *loop) reap() {
 	kept := l.closing[:0]
 	for _, c := range l.closing {
-		if c.out.sync == l.syncs || !l.mayGo(c) {
+		if l.Waits(&c.out.Out) || !l.mayGo(c) {
 			kept = append(kept, c)
 			continue
 		}
@@ -164,7 +165,7 @@ func (l *loop) mayGo(c *conn) bool {
 	case c.eof:
 		return true
 	case c.phase == flushing:
-		if l.closeWrite(c.fd) != nil {
+		if ringserve.CloseWrite(l.ring, c.fd) != nil {
 			return true
 		}
 		c.phase = lingering
@@ -173,25 +174,16 @@ func (l *loop) mayGo(c *conn) bool {
 	return false
 }
 
-// closeWrite sends the end of the stream. A ring that has one of its own, as TLS has,
-// sends that, too.
-func (l *loop) closeWrite(fd int) error {
-	if r, ok := l.ring.(interface{ CloseWrite(fd int) error }); ok {
-		return r.CloseWrite(fd)
-	}
-	return unix.Shutdown(fd, unix.SHUT_WR)
-}
-
 // destroy closes the socket and recycles c.
 func (l *loop) destroy(c *conn) {
 	l.dropInput(c)
 	l.dropOutput(c)
 	if err := l.ring.Unregister(c.fd); err != nil {
-		l.log.Warn("unregister connection", "err", err)
+		l.Log.Warn("unregister connection", "err", err)
 	}
 	l.conns[c.fd] = nil
 	unix.Close(c.fd)
-	l.open--
+	l.Open--
 	c.parser.Reset()
 	*c = conn{parser: c.parser, body: pieces{frags: c.body.frags[:0], sums: c.body.sums[:0]}, state: c.state}
 	if len(l.free) < 1024 {

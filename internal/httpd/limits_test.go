@@ -9,6 +9,7 @@ import (
 	"github.com/go-quicktest/qt"
 	"golang.org/x/sys/unix"
 
+	"github.com/pastenet/paste/internal/ringserve"
 	"github.com/pastenet/paste/pmem"
 )
 
@@ -37,7 +38,7 @@ func clocked(t *testing.T) (*loop, *fakeRing, *conn) {
 
 // pass moves the clock in steps of a second.
 func (l *loop) pass(t *testing.T, d time.Duration) {
-	l.syncs++ // nothing is written meanwhile
+	l.Syncs++ // nothing is written meanwhile
 	for end := l.timer.now + d; l.timer.now < end; {
 		l.timer.now += time.Second
 		qt.Assert(t, qt.IsNil(l.expire()))
@@ -59,7 +60,7 @@ func TestLimitSteadyBody(t *testing.T) {
 	for range 20 {
 		l.pass(t, DefaultStallTimeout-2*time.Second)
 		qt.Assert(t, qt.Equals(c.phase, serving))
-		l.feed(t, c, strings.Repeat("b", minProgress))
+		l.feed(t, c, strings.Repeat("b", ringserve.MinProgress))
 	}
 	for range 3 {
 		l.pass(t, DefaultStallTimeout/3)
@@ -103,16 +104,16 @@ func TestLimitSlowReader(t *testing.T) {
 	l, ring, c := clocked(t)
 	l.feed(t, c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	queue := &ring.conns[c.fd].queue
-	*queue = make([]byte, 20*minProgress)
-	c.out.written += 20 * minProgress
+	*queue = make([]byte, 20*ringserve.MinProgress)
+	c.out.Written += 20 * ringserve.MinProgress
 	for range 10 {
 		l.pass(t, DefaultStallTimeout-2*time.Second)
 		qt.Assert(t, qt.Equals(c.phase, serving))
-		*queue = (*queue)[minProgress:]
+		*queue = (*queue)[ringserve.MinProgress:]
 	}
 	l.pass(t, time.Second)
 	*queue = append(*queue, make([]byte, 5)...) // another reply is no progress
-	c.out.written += 5
+	c.out.Written += 5
 	l.pass(t, DefaultStallTimeout/2)
 	*queue = (*queue)[1:]
 	l.pass(t, DefaultStallTimeout/2)
@@ -125,9 +126,9 @@ func TestLimitGreedyReader(t *testing.T) {
 	l, ring, c := clocked(t)
 	queue := &ring.conns[c.fd].queue
 	for range 200 {
-		*queue = (*queue)[:max(len(*queue)-minProgress, 0)]
+		*queue = (*queue)[:max(len(*queue)-ringserve.MinProgress, 0)]
 		l.feed(t, c, strings.Repeat("GET / HTTP/1.1\r\nHost: x\r\n\r\n", 50))
-		qt.Assert(t, qt.IsNil(l.push()))
+		qt.Assert(t, qt.IsNil(l.Push()))
 		l.pass(t, time.Second)
 		qt.Assert(t, qt.Equals(c.phase, serving))
 	}
@@ -139,9 +140,9 @@ func TestLimitIdleWhenAllIsRead(t *testing.T) {
 	l, ring, c := clocked(t)
 	l.feed(t, c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	queue := &ring.conns[c.fd].queue
-	c.out.written += 10 * minProgress
+	c.out.Written += 10 * ringserve.MinProgress
 	for i := range 10 {
-		*queue = make([]byte, (10-i)*minProgress)
+		*queue = make([]byte, (10-i)*ringserve.MinProgress)
 		l.pass(t, DefaultStallTimeout/2)
 	}
 	*queue = nil
@@ -154,14 +155,14 @@ func TestLimitIdleWhenAllIsRead(t *testing.T) {
 func TestLimitLastReply(t *testing.T) {
 	l, ring, c := clocked(t)
 	queue := &ring.conns[c.fd].queue
-	*queue = make([]byte, 10*minProgress)
-	c.out.written += 10 * minProgress
+	*queue = make([]byte, 10*ringserve.MinProgress)
+	c.out.Written += 10 * ringserve.MinProgress
 	l.hangUp(c)
 	for range 9 {
 		qt.Assert(t, qt.IsFalse(l.mayGo(c)))
 		l.timer.now += DefaultStallTimeout - time.Second
 		qt.Assert(t, qt.IsFalse(l.mayGo(c)))
-		*queue = (*queue)[minProgress:]
+		*queue = (*queue)[ringserve.MinProgress:]
 	}
 	qt.Assert(t, qt.IsFalse(l.mayGo(c)))
 	l.timer.now += DefaultStallTimeout + time.Second

@@ -217,12 +217,12 @@ func (l *loop) chunk(c *conn, b []byte) error {
 		return nil
 	}
 	if c.reading.chunked {
-		if err := l.write(c, append(strconv.AppendUint(l.small[:0], uint64(len(b)), 16), "\r\n"...)); err != nil {
+		if err := l.Write(c.fd, &c.out.Out, append(strconv.AppendUint(l.small[:0], uint64(len(b)), 16), "\r\n"...)); err != nil {
 			return err
 		}
 		b = append(b, "\r\n"...)
 	}
-	return l.write(c, b)
+	return l.Write(c.fd, &c.out.Out, b)
 }
 
 // endReading ends an answer. Behind it the connection is as after any other.

@@ -6,10 +6,10 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/pastenet/paste/internal/ringserve"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
 )
@@ -23,11 +23,9 @@ type loop struct {
 	replies *replies
 	listener
 	sender
-	notes
 	published
 
 	conns   []*conn // by descriptor
-	open    int
 	free    []*conn
 	closing []*conn
 	budget  budget
@@ -36,28 +34,22 @@ type loop struct {
 
 	handler Handler // nil: the log's
 	x       Exchange
-	seg     segment  // being looked at
-	staged  bool     // records were appended since the last commit
-	drop    []uint32 // frames whose reference is given up at the end of the batch
+	seg     segment // being looked at
+	staged  bool    // records were appended since the last commit
 }
 
 // listener is where connections come from.
 type listener struct {
-	fd        int
-	watched   bool
+	ringserve.Acceptor
 	draining  bool // no connection is accepted any more
 	dismissed bool // and idle ones are closed
-	spare     int  // descriptor kept to be able to refuse a connection when there is no other
 }
 
 // sender is where replies go.
 type sender struct {
-	tx      *pasteapi.NetmapRing
-	syncs   uint64   // how often the TX ring was pushed
-	lent    []uint32 // by TX slot: the frame that is sent from it and is not the ring's own, or 0
-	home    []uint32 // buffers that such frames have displaced
-	senders []*conn  // have more to send than fits
-	parked  []*conn  // read the log, and wait for records
+	ringserve.Tx
+	senders []*conn // have more to send than fits
+	parked  []*conn // read the log, and wait for records
 	small   [160]byte
 	scratch []byte // a piece of an answer
 }
@@ -69,21 +61,20 @@ type published struct {
 	pub   Stats // copy of n, for other goroutines
 }
 
-// notes writes to the log, and not too often.
-type notes struct {
-	log    *slog.Logger
-	warned time.Time
-	muted  int // warnings not given since then
-}
-
 func newLoop(s *Server, i int, r Ring, replies *replies) *loop {
 	l := &loop{
 		s: s, ring: r, rx: r.RX(), replies: replies,
-		listener: listener{spare: -1},
-		sender:   sender{tx: r.TX(), syncs: 1, lent: make([]uint32, r.TX().NumSlots), scratch: make([]byte, 0, 16<<10)},
-		notes:    notes{log: logger(s.cfg.Logger, i)},
-		timer:    newTimer(&s.cfg),
-		stash:    make([]uint32, 0, stashSize),
+		sender: sender{scratch: make([]byte, 0, 16<<10)},
+		timer:  newTimer(&s.cfg),
+		stash:  make([]uint32, 0, stashSize),
+	}
+	l.Tx = ringserve.NewTx(r, s.pool, l.commit)
+	l.Acceptor = ringserve.Acceptor{
+		Ring: r, Life: &s.life, Notes: &ringserve.Notes{Log: logger(s.cfg.Logger, i)}, Limit: s.cfg.MaxConns,
+		Welcome: func(fd int, _ unix.Sockaddr) { l.newConn(fd) }, Accepted: &l.n.Accepted, Rejected: &l.n.Rejected,
+	}
+	if !s.cfg.Encrypted {
+		l.Busy = replies.busy
 	}
 	l.budget.limit = s.maxFrames
 	if l.x.l = l; s.handler != nil {
@@ -101,20 +92,18 @@ func logger(l *slog.Logger, ring int) *slog.Logger {
 
 // run serves until the server is stopped.
 func (l *loop) run() error {
-	if err := l.ring.Watch(l.fd); err != nil {
-		return fmt.Errorf("watch listening socket: %w", err)
+	if err := l.Watch(); err != nil {
+		return err
 	}
-	l.watched = true
-	l.openSpare()
 	defer l.shut()
-	for !l.s.in(stopped) {
-		if l.s.in(draining) && !l.draining {
+	for !l.s.life.In(ringserve.Stopped) {
+		if l.s.life.In(ringserve.Draining) && !l.draining {
 			l.drain()
-		} else if l.draining && l.open == 0 {
+		} else if l.draining && l.Open == 0 {
 			break
 		}
 		_, err := l.ring.Poll(l.pollTimeout())
-		l.syncs++
+		l.Syncs++
 		l.timer.advance()
 		if err != nil {
 			// With ErrRingCorrupt too: the ring works again, but requests that were
@@ -139,8 +128,8 @@ func (l *loop) run() error {
 		}
 		if l.draining {
 			l.dismiss()
-		} else if slices.Contains(l.ring.Ready(), l.fd) {
-			l.accept()
+		} else if slices.Contains(l.ring.Ready(), l.Fd) {
+			l.Accept()
 		}
 		if err := l.endBatch(); err != nil {
 			return err
@@ -183,7 +172,7 @@ func (l *loop) batch() error {
 		}
 		if early && l.n.Requests-pushed >= burst {
 			pushed = l.n.Requests
-			if err := l.push(); err != nil {
+			if err := l.Push(); err != nil {
 				return err
 			}
 		}
@@ -214,12 +203,12 @@ func (l *loop) endBatch() error {
 	if err := l.commit(); err != nil {
 		return err
 	}
-	l.trimHome()
+	l.Trim()
 	l.dropFrames()
 	if err := l.keepReserve(); err != nil {
 		return err
 	}
-	l.n.Connections = uint64(l.open)
+	l.n.Connections = uint64(l.Open)
 	l.pubMu.Lock()
 	l.pub = l.n
 	l.pubMu.Unlock()
@@ -231,18 +220,18 @@ func (l *loop) endBatch() error {
 func (l *loop) dropFrames() bool {
 	var kept []uint32
 	if l.seg.kept {
-		for _, f := range l.drop {
+		for _, f := range l.Drop {
 			if f == l.seg.frame {
 				kept = append(kept, f)
 			}
 		}
-		l.drop = slices.DeleteFunc(l.drop, func(f uint32) bool { return f == l.seg.frame })
+		l.Drop = slices.DeleteFunc(l.Drop, func(f uint32) bool { return f == l.seg.frame })
 	}
-	any := len(l.drop) > 0
+	any := len(l.Drop) > 0
 	if any {
-		l.s.pool.UnrefAll(l.drop)
+		l.s.pool.UnrefAll(l.Drop)
 	}
-	l.drop = append(l.drop[:0], kept...)
+	l.Drop = append(l.Drop[:0], kept...)
 	if l.budget.dropped > 0 {
 		l.budget.release()
 	}
@@ -258,54 +247,28 @@ func (l *loop) shut() {
 		}
 	}
 	if cut > 0 {
-		l.log.Warn("requests cut off by the end of the server", "connections", cut, "drain_timeout", l.s.cfg.DrainTimeout)
+		l.Log.Warn("requests cut off by the end of the server", "connections", cut, "drain_timeout", l.s.cfg.DrainTimeout)
 	}
 	if err := l.commit(); err == nil {
 		if err := l.ring.TxSync(); err != nil {
-			l.log.Warn("last push of replies", "err", err)
+			l.Log.Warn("last push of replies", "err", err)
 		}
 	} else if !errors.Is(err, pmem.ErrLost) { // which Run returns
-		l.log.Error("last commit", "err", err)
+		l.Log.Error("last commit", "err", err)
 	}
 	for _, c := range l.conns {
 		if c != nil {
 			l.destroy(c)
 		}
 	}
-	l.unwatch()
-	if l.spare >= 0 {
-		unix.Close(l.spare)
-	}
+	l.Acceptor.Close()
 	// Stored values that TX slots hold are the ring's to give up.
-	l.drop = append(append(l.drop, l.home...), l.stash...)
-	l.home, l.stash = nil, nil
+	l.Tx.Close()
+	l.Drop = append(l.Drop, l.stash...)
+	l.stash = nil
 	l.dropFrames()
 	l.n.Connections = 0
 	l.pubMu.Lock()
 	l.pub = l.n
 	l.pubMu.Unlock()
-}
-
-func (l *loop) unwatch() {
-	if !l.watched {
-		return
-	}
-	l.watched = false
-	if err := l.ring.Unwatch(l.fd); err != nil {
-		l.log.Warn("unwatch listening socket", "err", err)
-	}
-}
-
-// warn logs at most once per second.
-func (l *notes) warn(msg string, args ...any) {
-	now := time.Now()
-	if now.Sub(l.warned) < time.Second {
-		l.muted++
-		return
-	}
-	if l.muted > 0 {
-		args = append(args, "not_shown", l.muted)
-	}
-	l.warned, l.muted = now, 0
-	l.log.Warn(msg, args...)
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/pastenet/paste/internal/ringserve"
 	"github.com/pastenet/paste/pmem"
 )
 
@@ -19,10 +20,7 @@ const wholeReply = 4096
 
 // output is what is sent to a client.
 type output struct {
-	sync    uint64 // loop.syncs when the last TX slot was written
-	slot    uint32 // that slot
-	written int64  // bytes of all replies
-	pushed  int64  // of those before the ones of the last sync
+	ringserve.Out
 
 	// What does not fit the window, in order.
 	bytes []byte          // not the loop's to change
@@ -42,13 +40,7 @@ func (c *conn) sending() bool {
 }
 
 // roomToSend is how much of c's window is free, in bytes.
-func (l *loop) roomToSend(c *conn) int {
-	waits := l.ring.TxQueued(c.fd)
-	if c.out.sync == l.syncs {
-		waits += int(c.out.written - c.out.pushed)
-	}
-	return sendWindow - waits
-}
+func (l *loop) roomToSend(c *conn) int { return sendWindow - l.Queued(c.fd, &c.out.Out) }
 
 // sends notes that c has something to send.
 func (l *loop) sends(c *conn) {
@@ -71,7 +63,7 @@ func (l *loop) reply(c *conn, b []byte) error {
 		c.out.bytes, b = b[room:], b[:room]
 		l.sends(c)
 	}
-	if err := l.write(c, b); err != nil {
+	if err := l.Write(c.fd, &c.out.Out, b); err != nil {
 		return err
 	}
 	if len(b) >= room {
@@ -123,7 +115,7 @@ func (l *loop) produce(c *conn) error {
 			if o.frags = o.frags[1:]; len(o.frags) == 0 {
 				o.frags = nil
 			}
-			err = l.sendFrame(c, f)
+			err = l.WriteFrame(c.fd, &c.out.Out, f)
 		case o.more:
 			o.more = false
 			if c.reading != nil {
@@ -174,7 +166,7 @@ func (l *loop) resume(c *conn) error {
 		l.seg = segment{payload: l.s.pool.Frame(f.Frame)[f.Off : f.Off+f.Len], doff: int(f.Off), frame: f.Frame, kept: true, used: int(f.Off)}
 		err := l.input(c, &l.seg)
 		l.seg = segment{}
-		l.drop = append(l.drop, f.Frame)
+		l.Drop = append(l.Drop, f.Frame)
 		l.budget.dropped++
 		if err != nil {
 			return err
@@ -190,7 +182,7 @@ func (l *loop) resume(c *conn) error {
 func (l *loop) putBack(c *conn, rest []pmem.Fragment, room int) {
 	if c.phase != serving {
 		for _, f := range rest {
-			l.drop = append(l.drop, f.Frame)
+			l.Drop = append(l.Drop, f.Frame)
 		}
 		l.budget.dropped += len(rest)
 		return
@@ -205,7 +197,7 @@ func (l *loop) putBack(c *conn, rest []pmem.Fragment, room int) {
 // dropOutput gives up what was not sent.
 func (l *loop) dropOutput(c *conn) {
 	for _, f := range c.out.frags {
-		l.drop = append(l.drop, f.Frame)
+		l.Drop = append(l.Drop, f.Frame)
 	}
 	if c.out.listed {
 		i := slices.Index(l.senders, c)
@@ -217,7 +209,7 @@ func (l *loop) dropOutput(c *conn) {
 
 // sendTimeout is 0 if a connection only waits for the next push.
 func (l *loop) sendTimeout() time.Duration {
-	waits := func(c *conn) bool { return c.out.sync == l.syncs }
+	waits := func(c *conn) bool { return l.Waits(&c.out.Out) }
 	if slices.ContainsFunc(l.closing, waits) || slices.ContainsFunc(l.senders, waits) {
 		return 0
 	}

@@ -188,7 +188,7 @@ func (l *loop) dropPieces(p *pieces) {
 	b := &l.budget
 	b.dropped += len(p.frags)
 	for _, f := range p.frags {
-		l.drop = append(l.drop, f.Frame)
+		l.Drop = append(l.Drop, f.Frame)
 	}
 	p.room, p.sums = 0, p.sums[:0]
 	if cap(p.frags) < longList {
@@ -229,7 +229,7 @@ func (l *loop) findFrames(c *conn) (bool, error) {
 	if l.evict(c) {
 		return true, nil
 	}
-	l.warn("pool is full", "free_frames", l.s.pool.Free(), "held_by_unfinished_requests", l.budget.used())
+	l.Warn("pool is full", "free_frames", l.s.pool.Free(), "held_by_unfinished_requests", l.budget.used())
 	return false, nil
 }
 

@@ -2,17 +2,11 @@ package httpd
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 
 	"github.com/pastenet/paste/internal/http1"
-)
-
-var (
-	errTxFull = errors.New("no room in the tx ring after a push")
-	errNoHome = errors.New("the buffer of a tx slot is lost")
 )
 
 // A reply comes in three forms: what it must say about the connection.
@@ -84,74 +78,4 @@ func (l *loop) replyStored(c *conn, how int, seq uint64) error {
 	p = append(p, "\r\n\r\n"...)
 	p = append(append(p, d...), '\n')
 	return l.reply(c, p)
-}
-
-// write writes b into TX slots. They leave with the next push.
-func (l *loop) write(c *conn, b []byte) error {
-	// Another reply of this batch to the same client is continued.
-	o := &c.out
-	if o.sync == l.syncs && l.tx.Next(o.slot) == l.tx.Head && l.lent[o.slot] == 0 {
-		slot := l.tx.Slot(o.slot)
-		n := copy(l.tx.Buf(slot)[slot.Len:], b)
-		slot.Len += uint16(n)
-		o.written += int64(n)
-		b = b[n:]
-	}
-	for len(b) > 0 {
-		i, err := l.freeSlot()
-		if err != nil {
-			return err
-		}
-		if err := l.reclaim(i); err != nil {
-			return err
-		}
-		n := copy(l.tx.Buf(l.tx.Slot(i)), b)
-		l.enqueue(c, i, 0, n)
-		b = b[n:]
-	}
-	return nil
-}
-
-// freeSlot returns the TX slot that is to be written next, and makes room if
-// there is none.
-func (l *loop) freeSlot() (uint32, error) {
-	if l.tx.Space() == 0 {
-		if err := l.push(); err != nil {
-			return 0, err
-		}
-		if l.tx.Space() == 0 {
-			return 0, errTxFull
-		}
-	}
-	return l.tx.Head, nil
-}
-
-// enqueue sends n bytes of the buffer in freeSlot's slot i, from doff on, with
-// the next push.
-func (l *loop) enqueue(c *conn, i uint32, doff, n int) {
-	slot := l.tx.Slot(i)
-	slot.SetFd(c.fd)
-	slot.SetDoff(doff)
-	slot.Len = uint16(doff + n)
-	l.tx.Head = l.tx.Next(i)
-	l.tx.Cur = l.tx.Head
-	o := &c.out
-	if o.sync != l.syncs {
-		o.pushed = o.written
-	}
-	o.sync, o.slot = l.syncs, i
-	o.written += int64(n)
-}
-
-// push sends what is in the TX ring, in the middle of a batch.
-func (l *loop) push() error {
-	if err := l.commit(); err != nil {
-		return err
-	}
-	err := l.ring.TxSync()
-	l.syncs++
-	if err != nil {
-		return fmt.Errorf("push replies: %w", err)
-	}
-	return nil
 }

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/pastenet/paste/internal/cpupin"
+	"github.com/pastenet/paste/internal/ringserve"
 	"github.com/pastenet/paste/internal/tcplisten"
 	"github.com/pastenet/paste/pmem"
 )
@@ -22,8 +22,8 @@ type Server struct {
 	cfg   Config
 	pool  *pmem.Pool
 	addr  netip.AddrPort
-	state atomic.Int32 // serverState
-	fd    int          // listening socket, of the first loop; -1 when closed
+	life  ringserve.Life
+	fd    int // listening socket, of the first loop; -1 when closed
 	loops []*loop
 	mu    sync.Mutex // of fd and loops, except for the loops themselves
 
@@ -137,7 +137,12 @@ func (s *Server) Run(ctx context.Context, rings ...Ring) error {
 	}
 	for i, r := range rings {
 		s.loops = append(s.loops, newLoop(s, i, r, replies))
-		s.loops[i].fd = fds[i%len(fds)]
+		s.loops[i].Fd = fds[i%len(fds)]
+	}
+	s.life.Wake = func() {
+		for _, r := range rings {
+			r.Wake()
+		}
 	}
 	s.mu.Unlock()
 	defer s.Close()
@@ -148,52 +153,21 @@ func (s *Server) Run(ctx context.Context, rings ...Ring) error {
 	}()
 	var wg sync.WaitGroup
 	errs := make([]error, len(s.loops))
-	end := s.endWith(ctx)
+	end := s.life.EndWith(ctx, s.cfg.DrainTimeout, s.pool.Lost())
 	for i, l := range s.loops {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			runtime.LockOSThread()
-			if len(s.cfg.CPUs) == 0 {
-				defer runtime.UnlockOSThread()
-			} else if errs[i] = cpupin.Pin(s.cfg.CPUs[i%len(s.cfg.CPUs)]); errs[i] != nil {
-				s.enter(stopped)
-				return
-			}
-			// A pinned thread stays locked, so that it ends with the goroutine
-			// and its affinity does not leak to other goroutines.
 			// A fault in the pool's memory ends the server as any error does.
-			if errs[i] = s.pool.Guard(l.run); errs[i] != nil {
-				s.enter(stopped)
-			}
+			errs[i] = s.life.Thread(s.cfg.CPUs, i, func() error { return s.pool.Guard(l.run) })
 		}()
 	}
-	unwatch := s.watchPool(func() { s.enter(stopped) })
 	wg.Wait()
-	unwatch()
 	end()
 	if err := s.pool.Err(); err != nil {
 		return err // whatever else has failed, failed because of that
 	}
 	return errors.Join(errs...)
-}
-
-// watchPool calls halt when the pool's file is lost. No call is under way when
-// the returned function has returned.
-func (s *Server) watchPool(halt func()) (end func()) {
-	ended, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		select {
-		case <-s.pool.Lost():
-			halt()
-		case <-ended:
-		}
-	}()
-	return func() {
-		close(ended)
-		<-done
-	}
 }
 
 // Stats may be called from any goroutine.

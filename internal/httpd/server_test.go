@@ -286,7 +286,7 @@ func TestNoAllocation(t *testing.T) {
 			if err := errors.Join(l.batch(), l.endBatch()); err != nil {
 				t.Fatal(err)
 			}
-			l.syncs++
+			l.Syncs++
 			ring.tx.Tail = (ring.tx.Head + ring.tx.NumSlots - 1) % ring.tx.NumSlots
 		}
 		round() // buffers grow to their size

@@ -161,7 +161,7 @@ func (l *loop) makeRoom() (bool, error) {
 		return true, nil
 	}
 	if l.s.cfg.OnFull != Wrap {
-		l.warn("pool or log is full: answering 507", "records", l.s.pool.Log().Len(), "free_frames", l.s.pool.Free())
+		l.Warn("pool or log is full: answering 507", "records", l.s.pool.Log().Len(), "free_frames", l.s.pool.Free())
 		return false, nil
 	}
 	if err := l.commit(); err != nil {

@@ -3,7 +3,7 @@ package httpd
 import (
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/pastenet/paste/internal/ringserve"
 )
 
 // part is what a connection is waiting for the peer to send.
@@ -15,18 +15,12 @@ const (
 	partIdle // another request
 )
 
-// minProgress is how many bytes of a body must come, or of replies be taken, to
-// count as progress: a byte now and then does not.
-const minProgress = 4096
-
 // waiting is what a connection is waited for, by the loop's clock.
 type waiting struct {
 	part     part
 	since    time.Duration // of that, or of the last progress
 	began    time.Duration // of that
 	bodyMark int64         // of the body, when there was progress
-	taken    int64         // bytes of replies that the socket took, when there
-	takenAt  time.Duration // was progress, or no more to take
 	deadline time.Duration // once lingering
 }
 
@@ -88,7 +82,7 @@ func (l *loop) mostSleep() time.Duration {
 		return 0
 	case len(l.closing) > 0 || len(l.senders) > 0:
 		return l.sendTimeout()
-	case l.open > 0 && l.timer.every > 0:
+	case l.Open > 0 && l.timer.every > 0:
 		return l.timer.every
 	}
 	return -1
@@ -98,7 +92,7 @@ func (l *loop) mostSleep() time.Duration {
 func (l *loop) received(c *conn) {
 	w := &c.wait
 	switch {
-	case w.part == partBody && c.got-w.bodyMark >= minProgress:
+	case w.part == partBody && c.got-w.bodyMark >= ringserve.MinProgress:
 		w.since, w.bodyMark = l.timer.now, c.got
 	case w.part == partIdle && !c.parser.Idle():
 		w.part, w.since = partHeader, l.timer.now
@@ -158,23 +152,13 @@ func (l *loop) overdue(c *conn) bool {
 // stalled reports whether the peer has taken too little of the replies that
 // wait for it, for too long.
 func (l *loop) stalled(c *conn) bool {
-	t := &l.timer
-	queued := l.ring.TxQueued(c.fd)
-	taken := c.out.written - int64(queued)
-	if c.out.sync == l.syncs {
-		taken = c.out.pushed - int64(queued) // later replies are not the ring's yet
-	}
-	if queued == 0 || taken-c.wait.taken >= minProgress {
-		c.wait.taken, c.wait.takenAt = taken, t.now
-	}
-	return t.stall > 0 && t.now-c.wait.takenAt > t.stall
+	return l.Stalled(c.fd, &c.out.Out, l.timer.now, l.timer.stall)
 }
 
 // abort closes c by a reset: nobody reads at the other end, and an orderly end
 // would wait for it in the kernel.
 func (l *loop) abort(c *conn) {
-	// It can only fail for a descriptor that is no socket.
-	_ = unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	ringserve.Reset(c.fd)
 	l.kill(c)
 }
 

@@ -6,27 +6,14 @@ import (
 	"time"
 
 	"github.com/pastenet/paste/internal/redisd/resp"
-	"github.com/pastenet/paste/pasteapi"
+	"github.com/pastenet/paste/internal/ringserve"
 	"github.com/pastenet/paste/pmem"
 )
 
 // Ring is what the server uses of a *pasteapi.Ring, whose documentation
 // applies.
 type Ring interface {
-	RX() *pasteapi.NetmapRing
-	TX() *pasteapi.NetmapRing
-	Queues() int
-	PlaceConnections(listeners ...int) error
-	Register(fd int) error
-	Unregister(fd int) error
-	CloseCause(fd int) error
-	TxQueued(fd int) int
-	Poll(timeout time.Duration) (int, error)
-	TxSync() error
-	Watch(fd int) error
-	Unwatch(fd int) error
-	Ready() []int
-	Wake()
+	ringserve.Ring
 	Hold(fd int) error
 	Release(fd int) error
 }

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pastenet/paste/internal/redisd/command"
+	"github.com/pastenet/paste/internal/ringserve"
 )
 
 // conn is one connection. It belongs to its loop.
@@ -63,8 +64,9 @@ func (l *loop) newConn(fd int, peer unix.Sockaddr) {
 		l.conns = append(l.conns, nil)
 	}
 	l.conns[fd] = c
-	c.wait.since, c.wait.takenAt = l.timer.now, l.timer.now
-	l.open++
+	c.wait.since = l.timer.now
+	c.out.Begin(l.timer.now)
+	l.Open++
 	// It can only fail for a descriptor that is no socket.
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1)
 	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAlive)
@@ -124,8 +126,7 @@ func (l *loop) kill(c *conn) {
 // abort closes c by a reset: nobody reads at the other end, and an orderly end
 // would wait for it in the kernel.
 func (l *loop) abort(c *conn) {
-	// It can only fail for a descriptor that is no socket.
-	_ = unix.SetsockoptLinger(c.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	ringserve.Reset(c.fd)
 	l.kill(c)
 }
 
@@ -157,7 +158,7 @@ func (l *loop) peerClosed(c *conn) {
 func (l *loop) reap() {
 	kept := l.closing[:0]
 	for _, c := range l.closing {
-		if c.out.sync == l.syncs || !l.mayGo(c) {
+		if l.Waits(&c.out.Out) || !l.mayGo(c) {
 			kept = append(kept, c)
 			continue
 		}
@@ -185,22 +186,13 @@ func (l *loop) mayGo(c *conn) bool {
 	case c.eof:
 		return true
 	case c.phase == flushing:
-		if l.closeWrite(c.fd) != nil {
+		if ringserve.CloseWrite(l.ring, c.fd) != nil {
 			return true
 		}
 		c.phase = lingering
 		c.wait.deadline = l.timer.now + lingerTime
 	}
 	return false
-}
-
-// closeWrite sends the end of the stream. A ring that has one of its own, as TLS has,
-// sends that, too.
-func (l *loop) closeWrite(fd int) error {
-	if r, ok := l.ring.(interface{ CloseWrite(fd int) error }); ok {
-		return r.CloseWrite(fd)
-	}
-	return unix.Shutdown(fd, unix.SHUT_WR)
 }
 
 // destroy closes the socket.
@@ -210,23 +202,19 @@ func (l *loop) destroy(c *conn) {
 	l.dropOutput(c)
 	c.client.Gone()
 	if err := l.ring.Unregister(c.fd); err != nil {
-		l.log.Warn("unregister connection", "err", err)
+		l.Log.Warn("unregister connection", "err", err)
 	}
 	l.conns[c.fd] = nil
 	unix.Close(c.fd)
-	l.open--
+	l.Open--
 }
 
 // drain takes the connections that are waiting to be accepted, and no others.
 func (l *loop) drain() {
 	l.draining = true
 	l.s.db.Lock()
-	l.acceptAll()
-	l.s.db.Unlock()
-	l.unwatch()
-	// It refuses from now on, also where several rings share the socket. It can
-	// only fail for a socket that does not listen any more.
-	_ = unix.Shutdown(l.fd, unix.SHUT_RD)
+	defer l.s.db.Unlock()
+	l.Acceptor.Drain()
 }
 
 // dismiss closes the connections on which no command has begun. It is called at

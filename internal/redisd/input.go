@@ -59,7 +59,7 @@ func (l *loop) keep(c *conn, payload []byte) error {
 	}
 	if len(c.in.buf) > l.s.cfg.MaxBulk+inputLimit || l.held > l.s.cfg.MaxBulk+4*inputLimit {
 		l.s.stats.Evicted++
-		l.warn("connection ended: it has sent too much that it does not complete", "bytes", len(c.in.buf), "of_all", l.held)
+		l.Warn("connection ended: it has sent too much that it does not complete", "bytes", len(c.in.buf), "of_all", l.held)
 		l.abort(c)
 	}
 	return nil

@@ -3,13 +3,11 @@ package redisd
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/pastenet/paste/internal/redisd/resp"
+	"github.com/pastenet/paste/internal/ringserve"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
 )
@@ -23,11 +21,9 @@ type loop struct {
 	rx   *pasteapi.NetmapRing
 	listener
 	sender
-	notes
 	timer
 
 	conns   []*conn // by descriptor
-	open    int
 	closing []*conn
 	inbox   []*conn // those to which something has happened while it was not their turn
 	held    int     // bytes of input that is not complete
@@ -42,46 +38,38 @@ type loop struct {
 
 // listener is where connections come from.
 type listener struct {
-	fd        int
-	watched   bool
+	ringserve.Acceptor
 	draining  bool // no connection is accepted any more
 	dismissed bool // and idle ones are closed
-	spare     int  // descriptor kept to be able to refuse a connection when there is no other
-}
-
-// notes writes to the log, and not too often.
-type notes struct {
-	log    *slog.Logger
-	warned time.Time
-	muted  int // warnings not given since then
 }
 
 func newLoop(s *Server, i int, r Ring, fd int) *loop {
-	return &loop{
-		s: s, id: i, ring: r, rx: r.RX(),
-		listener: listener{fd: fd, spare: -1},
-		sender:   sender{tx: r.TX(), syncs: 1, lent: make([]uint32, r.TX().NumSlots)},
-		notes:    notes{log: s.cfg.Logger.With("ring", i)},
-		timer:    newTimer(&s.cfg),
+	l := &loop{s: s, id: i, ring: r, rx: r.RX(), timer: newTimer(&s.cfg)}
+	l.Tx = ringserve.NewTx(r, s.db.Pool(), s.db.Commit)
+	l.Acceptor = ringserve.Acceptor{
+		Fd: fd, Ring: r, Life: &s.life, Notes: &ringserve.Notes{Log: s.cfg.Logger.With("ring", i)}, Limit: s.cfg.MaxConns,
+		Welcome: l.newConn, Accepted: &s.cmd.Accepted, Rejected: &s.cmd.Rejected,
 	}
+	if !s.cfg.Encrypted {
+		l.Busy = []byte("-ERR max number of clients reached\r\n")
+	}
+	return l
 }
 
 // run serves until the server is stopped.
 func (l *loop) run() error {
-	if err := l.ring.Watch(l.fd); err != nil {
-		return fmt.Errorf("watch listening socket: %w", err)
+	if err := l.Watch(); err != nil {
+		return err
 	}
-	l.watched = true
-	l.openSpare()
 	defer l.shut()
-	for !l.s.in(stopped) {
-		if l.s.in(draining) && !l.draining {
+	for !l.s.life.In(ringserve.Stopped) {
+		if l.s.life.In(ringserve.Draining) && !l.draining {
 			l.drain()
-		} else if l.draining && l.dismissed && l.open == 0 {
+		} else if l.draining && l.dismissed && l.Open == 0 {
 			break
 		}
 		_, err := l.ring.Poll(l.pollTimeout())
-		l.syncs++
+		l.Syncs++
 		l.timer.advance()
 		if err != nil {
 			// With ErrRingCorrupt too, as package httpd does.
@@ -112,13 +100,13 @@ func (l *loop) turn() error {
 	}
 	if l.draining {
 		l.dismiss()
-	} else if slices.Contains(l.ring.Ready(), l.fd) {
-		l.accept()
+	} else if slices.Contains(l.ring.Ready(), l.Fd) {
+		l.Accept()
 	}
 	if err := db.Commit(); err != nil {
 		return err
 	}
-	l.trimHome()
+	l.Trim()
 	l.dropFrames()
 	return nil
 }
@@ -157,7 +145,7 @@ func (l *loop) batch() error {
 			return err
 		}
 		if early && n%earlySegments == 0 {
-			if err := l.push(); err != nil {
+			if err := l.Push(); err != nil {
 				return err
 			}
 		}
@@ -253,46 +241,18 @@ func (l *loop) shut() {
 	defer l.s.db.Unlock()
 	if err := l.s.db.Commit(); err == nil {
 		if err := l.ring.TxSync(); err != nil {
-			l.log.Warn("last push of replies", "err", err)
+			l.Log.Warn("last push of replies", "err", err)
 		}
 	} else if !errors.Is(err, pmem.ErrLost) { // which Run returns
-		l.log.Error("last commit", "err", err)
+		l.Log.Error("last commit", "err", err)
 	}
 	for _, c := range l.conns {
 		if c != nil {
 			l.destroy(c)
 		}
 	}
-	l.unwatch()
-	if l.spare >= 0 {
-		unix.Close(l.spare)
-	}
+	l.Acceptor.Close()
 	// Stored values that TX slots hold are the ring's to give up.
-	l.drop = append(l.drop, l.home...)
-	l.home = nil
+	l.Tx.Close()
 	l.dropFrames()
-}
-
-func (l *loop) unwatch() {
-	if !l.watched {
-		return
-	}
-	l.watched = false
-	if err := l.ring.Unwatch(l.fd); err != nil {
-		l.log.Warn("unwatch listening socket", "err", err)
-	}
-}
-
-// warn logs at most once per second.
-func (l *notes) warn(msg string, args ...any) {
-	now := time.Now()
-	if now.Sub(l.warned) < time.Second {
-		l.muted++
-		return
-	}
-	if l.muted > 0 {
-		args = append(args, "not_shown", l.muted)
-	}
-	l.warned, l.muted = now, 0
-	l.log.Warn(msg, args...)
 }

@@ -1,13 +1,11 @@
 package redisd
 
 import (
-	"errors"
-	"fmt"
 	"slices"
 	"time"
 
 	"github.com/pastenet/paste/internal/redisd/resp"
-	"github.com/pastenet/paste/pasteapi"
+	"github.com/pastenet/paste/internal/ringserve"
 )
 
 const (
@@ -21,28 +19,15 @@ const (
 	wholeReply = 4096
 )
 
-var (
-	errTxFull = errors.New("no room in the tx ring after a push")
-	errNoHome = errors.New("the buffer of a tx slot is lost")
-)
-
 // sender is where replies go.
 type sender struct {
-	tx      *pasteapi.NetmapRing
-	syncs   uint64   // how often the TX ring was pushed
-	lent    []uint32 // by TX slot: the frame that is sent from it and is not the ring's own, or 0
-	home    []uint32 // buffers that such frames have displaced
-	drop    []uint32 // frames whose reference is given up at the end of the batch
-	senders []*conn  // have more to send than fits
+	ringserve.Tx
+	senders []*conn // have more to send than fits
 }
 
 // output is what is sent to a client.
 type output struct {
-	sync    uint64 // loop.syncs when the last TX slot was written
-	slot    uint32 // that slot
-	written int64  // bytes of all replies
-	pushed  int64  // of those before the ones of the last sync
-
+	ringserve.Out
 	left   resp.Reply // what does not fit the window
 	full   bool       // the window is, whatever is left
 	listed bool       // in loop.senders
@@ -56,13 +41,7 @@ func (c *conn) sending() bool {
 }
 
 // roomToSend is how much of c's window is free, in bytes.
-func (l *loop) roomToSend(c *conn) int {
-	waits := l.ring.TxQueued(c.fd)
-	if c.out.sync == l.syncs {
-		waits += int(c.out.written - c.out.pushed)
-	}
-	return sendWindow - waits
-}
+func (l *loop) roomToSend(c *conn) int { return sendWindow - l.Queued(c.fd, &c.out.Out) }
 
 // answer writes a client's reply, as far as the window allows, and ends the
 // connection if it is to end behind it.
@@ -99,13 +78,13 @@ func (l *loop) send(c *conn, b []byte, refs []resp.Ref) error {
 		if n := end - pos; n > room && n > wholeReply {
 			end = pos + max(room, 0)
 		}
-		if err := l.write(c, b[pos:end]); err != nil {
+		if err := l.Write(c.fd, &c.out.Out, b[pos:end]); err != nil {
 			return err
 		}
 		room -= end - pos
 		pos = end
 		if len(refs) > 0 && refs[0].At == pos && room > 0 {
-			if err := l.sendFrame(c, refs[0].Frag); err != nil {
+			if err := l.WriteFrame(c.fd, &c.out.Out, refs[0].Frag); err != nil {
 				return err
 			}
 			room -= int(refs[0].Frag.Len)
@@ -164,7 +143,7 @@ func (l *loop) proceed() error {
 // dropOutput gives up what was not sent.
 func (l *loop) dropOutput(c *conn) {
 	for _, ref := range c.out.left.Refs {
-		l.drop = append(l.drop, ref.Frag.Frame)
+		l.Drop = append(l.Drop, ref.Frag.Frame)
 	}
 	if c.out.listed {
 		l.senders = slices.DeleteFunc(l.senders, func(o *conn) bool { return o == c })
@@ -174,80 +153,17 @@ func (l *loop) dropOutput(c *conn) {
 
 // sendTimeout is 0 if a connection only waits for the next push.
 func (l *loop) sendTimeout() time.Duration {
-	waits := func(c *conn) bool { return c.out.sync == l.syncs }
+	waits := func(c *conn) bool { return l.Waits(&c.out.Out) }
 	if slices.ContainsFunc(l.closing, waits) || slices.ContainsFunc(l.senders, waits) {
 		return 0
 	}
 	return tick
 }
 
-// write writes b into TX slots. They leave with the next push.
-func (l *loop) write(c *conn, b []byte) error {
-	// Another reply of this batch to the same client is continued.
-	o := &c.out
-	if o.sync == l.syncs && l.tx.Next(o.slot) == l.tx.Head && l.lent[o.slot] == 0 {
-		slot := l.tx.Slot(o.slot)
-		n := copy(l.tx.Buf(slot)[slot.Len:], b)
-		slot.Len += uint16(n)
-		o.written += int64(n)
-		b = b[n:]
+// dropFrames gives up the references that are not needed any more.
+func (l *loop) dropFrames() {
+	if len(l.Drop) > 0 {
+		l.s.db.Pool().UnrefAll(l.Drop)
+		l.Drop = l.Drop[:0]
 	}
-	for len(b) > 0 {
-		i, err := l.freeSlot()
-		if err != nil {
-			return err
-		}
-		if err := l.reclaim(i); err != nil {
-			return err
-		}
-		n := copy(l.tx.Buf(l.tx.Slot(i)), b)
-		l.enqueue(c, i, 0, n)
-		b = b[n:]
-	}
-	return nil
-}
-
-// freeSlot returns the TX slot that is to be written next, and makes room if
-// there is none.
-func (l *loop) freeSlot() (uint32, error) {
-	if l.tx.Space() == 0 {
-		if err := l.push(); err != nil {
-			return 0, err
-		}
-		if l.tx.Space() == 0 {
-			return 0, errTxFull
-		}
-	}
-	return l.tx.Head, nil
-}
-
-// enqueue sends n bytes of the buffer in freeSlot's slot i, from doff on, with
-// the next push.
-func (l *loop) enqueue(c *conn, i uint32, doff, n int) {
-	slot := l.tx.Slot(i)
-	slot.SetFd(c.fd)
-	slot.SetDoff(doff)
-	slot.Len = uint16(doff + n)
-	l.tx.Head = l.tx.Next(i)
-	l.tx.Cur = l.tx.Head
-	o := &c.out
-	if o.sync != l.syncs {
-		o.pushed = o.written
-	}
-	o.sync, o.slot = l.syncs, i
-	o.written += int64(n)
-}
-
-// push sends what is in the TX ring, in the middle of a batch, when all that it
-// speaks of is durable.
-func (l *loop) push() error {
-	if err := l.s.db.Commit(); err != nil {
-		return err
-	}
-	err := l.ring.TxSync()
-	l.syncs++
-	if err != nil {
-		return fmt.Errorf("push replies: %w", err)
-	}
-	return nil
 }

@@ -6,26 +6,24 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"runtime"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/pastenet/paste/internal/cpupin"
 	"github.com/pastenet/paste/internal/redisd/command"
 	"github.com/pastenet/paste/internal/redisd/store"
+	"github.com/pastenet/paste/internal/ringserve"
 	"github.com/pastenet/paste/internal/tcplisten"
 )
 
 // Server serves one DB over one or several rings.
 type Server struct {
-	cfg   Config
-	db    *store.DB
-	cmd   *command.Server
-	addr  netip.AddrPort
-	state atomic.Int32 // serverState
+	cfg  Config
+	db   *store.DB
+	cmd  *command.Server
+	addr netip.AddrPort
+	life ringserve.Life
 
 	mu    sync.Mutex
 	fd    int // listening socket, of the first loop; -1 when closed
@@ -49,15 +47,6 @@ type Stats struct {
 	Keys        uint64 `json:"keys"`
 }
 
-// serverState is where a server is in its life.
-type serverState int32
-
-const (
-	running  serverState = iota
-	draining             // finishing what has begun
-	stopped
-)
-
 // New listens on cfg.Addr, so that clients can connect; they are served once
 // Run is called. The DB stays the caller's. A Server that is not run must be
 // closed.
@@ -76,7 +65,7 @@ func New(cfg Config, db *store.DB) (*Server, error) {
 	s.cfg = cfg
 	s.cmd.Password, s.cmd.MaxConns, s.cmd.MaxBulk, s.cmd.Verify = cfg.Password, cfg.MaxConns, cfg.MaxBulk, cfg.Verify
 	s.cmd.Addr, s.cmd.Port = s.addr.Addr().String(), int(s.addr.Port())
-	s.cmd.Shutdown = func() { s.enter(draining) }
+	s.cmd.Shutdown = func() { s.life.Enter(ringserve.Draining) }
 	return s, nil
 }
 
@@ -119,6 +108,11 @@ func (s *Server) Run(ctx context.Context, rings ...Ring) error {
 		loops[i] = newLoop(s, i, r, fds[i%len(fds)])
 	}
 	s.loops = loops
+	s.life.Wake = func() {
+		for _, r := range rings {
+			r.Wake()
+		}
+	}
 	s.mu.Unlock()
 	defer s.Close()
 	defer func() {
@@ -132,85 +126,17 @@ func (s *Server) Run(ctx context.Context, rings ...Ring) error {
 		wg.Add(1)
 		go func() {
 			defer wg.Done()
-			errs[i] = s.runLoop(i, l)
+			// A fault in the pool's memory ends the server as any error does.
+			errs[i] = s.life.Thread(s.cfg.CPUs, i, func() error { return s.db.Pool().Guard(l.run) })
 		}()
 	}
-	end := s.endWith(ctx)
+	end := s.life.EndWith(ctx, s.cfg.DrainTimeout, s.db.Pool().Lost())
 	wg.Wait()
 	end()
 	if err := s.db.Pool().Err(); err != nil {
 		return err // whatever else has failed, failed because of that
 	}
 	return errors.Join(errs...)
-}
-
-// runLoop runs a ring's loop on a thread of its own.
-func (s *Server) runLoop(i int, l *loop) (err error) {
-	runtime.LockOSThread()
-	if len(s.cfg.CPUs) == 0 {
-		defer runtime.UnlockOSThread()
-	} else if err := cpupin.Pin(s.cfg.CPUs[i%len(s.cfg.CPUs)]); err != nil {
-		s.enter(stopped)
-		return err
-	}
-	// A pinned thread stays locked, so that it ends with the goroutine and its
-	// affinity does not leak. A fault in the pool's memory ends the server as any
-	// error does.
-	if err = s.db.Pool().Guard(l.run); err != nil {
-		s.enter(stopped)
-	}
-	return err
-}
-
-// in reports whether the server has come as far as state.
-func (s *Server) in(state serverState) bool { return s.state.Load() >= int32(state) }
-
-// enter takes the server to a later state, and tells its loops.
-func (s *Server) enter(state serverState) {
-	for {
-		old := s.state.Load()
-		if old >= int32(state) {
-			return
-		}
-		if s.state.CompareAndSwap(old, int32(state)) {
-			break
-		}
-	}
-	for _, l := range s.loops {
-		l.ring.Wake()
-	}
-}
-
-// endWith makes the server drain when ctx is done, and stop when it has drained
-// for long enough or the pool's file is lost. The function that it returns ends
-// that; afterwards no ring is woken any more.
-func (s *Server) endWith(ctx context.Context) (end func()) {
-	ended, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		select {
-		case <-ctx.Done():
-		case <-s.db.Pool().Lost():
-			s.enter(stopped)
-			return
-		case <-ended:
-			return
-		}
-		s.enter(draining)
-		limit := time.NewTimer(s.cfg.DrainTimeout)
-		defer limit.Stop()
-		select {
-		case <-limit.C:
-			s.enter(stopped)
-		case <-s.db.Pool().Lost():
-			s.enter(stopped)
-		case <-ended:
-		}
-	}()
-	return func() {
-		close(ended)
-		<-done
-	}
 }
 
 // Stats may be called from any goroutine.

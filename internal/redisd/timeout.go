@@ -1,10 +1,10 @@
 package redisd
 
-import "time"
+import (
+	"time"
 
-// minProgress is how many bytes of a command must come, or of replies be taken, to
-// count as progress: a byte now and then does not.
-const minProgress = 4096
+	"github.com/pastenet/paste/internal/ringserve"
+)
 
 // cronEvery is how often what has expired is looked for.
 const cronEvery = 100 * time.Millisecond
@@ -13,8 +13,6 @@ const cronEvery = 100 * time.Millisecond
 type waiting struct {
 	since    time.Duration // of the last command, or progress of the next one
 	had      int           // bytes of it then
-	taken    int64         // bytes of replies that the socket took, when there
-	takenAt  time.Duration // was progress, or no more to take
 	deadline time.Duration // once lingering
 }
 
@@ -65,7 +63,7 @@ func (l *loop) pollTimeout() time.Duration {
 		return 0
 	case len(l.closing) > 0 || len(l.senders) > 0:
 		atMost(l.sendTimeout())
-	case l.open > 0 && l.timer.every > 0:
+	case l.Open > 0 && l.timer.every > 0:
 		atMost(l.timer.every)
 	}
 	if l.waits != 0 {
@@ -112,7 +110,7 @@ func (l *loop) overdue(c *conn) bool {
 		w.had = 0
 		return t.idle > 0 && t.now-w.since > t.idle
 	}
-	if n := len(c.in.buf); n-w.had >= minProgress || n < w.had || w.had == 0 {
+	if n := len(c.in.buf); n-w.had >= ringserve.MinProgress || n < w.had || w.had == 0 {
 		w.had, w.since = n, t.now
 	}
 	return t.stall > 0 && t.now-w.since > t.stall
@@ -121,14 +119,5 @@ func (l *loop) overdue(c *conn) bool {
 // stalled reports whether the peer has taken too little of the replies that
 // wait for it, for too long.
 func (l *loop) stalled(c *conn) bool {
-	t := &l.timer
-	queued := l.ring.TxQueued(c.fd)
-	taken := c.out.written - int64(queued)
-	if c.out.sync == l.syncs {
-		taken = c.out.pushed - int64(queued) // later replies are not the ring's yet
-	}
-	if queued == 0 || taken-c.wait.taken >= minProgress {
-		c.wait.taken, c.wait.takenAt = taken, t.now
-	}
-	return t.stall > 0 && t.now-c.wait.takenAt > t.stall
+	return l.Stalled(c.fd, &c.out.Out, l.timer.now, l.timer.stall)
 }
