@@ -42,24 +42,37 @@ func addMeasureFlags(f *pflag.FlagSet, cfg *bench.Config, out *Output) {
 	f.IntVar(&cfg.Rounds, "rounds", 15, "interleaved rounds")
 }
 
+// Table is a report for people.
+type Table interface{ WriteTable(w io.Writer) error }
+
 // Run runs a benchmark with its progress shown, and prints the report.
-func Run(cfg bench.Config, out Output, run func(bench.Config) (*bench.Report, error)) error {
+func Run[R Table](cfg bench.Config, out Output, run func(bench.Config) (R, error)) error {
+	report, err := measure(cfg, out, run)
+	switch {
+	case err != nil:
+		return err
+	case out.JSON:
+		return out.writeJSON(report)
+	}
+	return report.WriteTable(out.Stdout)
+}
+
+// measure runs a benchmark with its progress shown.
+func measure[R any](cfg bench.Config, out Output, run func(bench.Config) (R, error)) (R, error) {
 	p := NewProgress(out.Progress)
 	cfg.Progress = p.Update
 	report, err := run(cfg)
 	p.Close()
 	if errors.Is(err, context.Canceled) {
-		return errors.New("bench: interrupted; everything is cleaned up")
+		err = errors.New("bench: interrupted; everything is cleaned up")
 	}
-	if err != nil {
-		return err
-	}
-	if !out.JSON {
-		return report.WriteTable(out.Stdout)
-	}
-	enc := json.NewEncoder(out.Stdout)
+	return report, err
+}
+
+func (o *Output) writeJSON(v any) error {
+	enc := json.NewEncoder(o.Stdout)
 	enc.SetIndent("", "  ")
-	if err := enc.Encode(report); err != nil {
+	if err := enc.Encode(v); err != nil {
 		return fmt.Errorf("write JSON: %w", err)
 	}
 	return nil

@@ -2,7 +2,6 @@ package benchcli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -165,15 +164,10 @@ func (m *matrix) measure(ctx context.Context, cells []bench.Cell, report *bench.
 }
 
 func (m *matrix) print(report *bench.MatrixReport) error {
-	if !m.out.JSON {
-		return report.WriteMarkdown(m.out.Stdout)
+	if m.out.JSON {
+		return m.out.writeJSON(report)
 	}
-	enc := json.NewEncoder(m.out.Stdout)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(report); err != nil {
-		return fmt.Errorf("write JSON: %w", err)
-	}
-	return nil
+	return report.WriteMarkdown(m.out.Stdout)
 }
 
 func pickCells(expr string) (cells []bench.Cell, err error) {

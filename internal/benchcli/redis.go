@@ -2,8 +2,6 @@ package benchcli
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 
 	"github.com/pastenet/paste/internal/bench"
@@ -76,13 +74,10 @@ func (r *redisRuns) run(ctx context.Context, cfg bench.Config, out Output) error
 				if err := size.Set(text); err != nil {
 					return fmt.Errorf("--size: %w", err)
 				}
-				p := NewProgress(out.Progress)
-				cfg.Size, cfg.Progress = int(size), p.Update
-				report, err := bench.RunRedis(ctx, cfg, bench.RedisConfig{Keys: r.keys, PutPercent: put, Theta: r.theta, Pipeline: pipeline})
-				p.Close()
-				if errors.Is(err, context.Canceled) {
-					return errors.New("bench: interrupted; everything is cleaned up")
-				}
+				cfg.Size = int(size)
+				report, err := measure(cfg, out, func(cfg bench.Config) (*bench.Report, error) {
+					return bench.RunRedis(ctx, cfg, bench.RedisConfig{Keys: r.keys, PutPercent: put, Theta: r.theta, Pipeline: pipeline})
+				})
 				if err == nil && !out.JSON {
 					err = report.WriteTable(out.Stdout)
 				}
@@ -93,16 +88,11 @@ func (r *redisRuns) run(ctx context.Context, cfg bench.Config, out Output) error
 			}
 		}
 	}
-	if !out.JSON && len(reports) > 1 {
+	switch {
+	case out.JSON:
+		return out.writeJSON(reports)
+	case len(reports) > 1:
 		return bench.WriteRedis(out.Stdout, reports)
-	}
-	if !out.JSON {
-		return nil
-	}
-	enc := json.NewEncoder(out.Stdout)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(reports); err != nil {
-		return fmt.Errorf("write JSON: %w", err)
 	}
 	return nil
 }

@@ -1,9 +1,6 @@
 package benchcli
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -41,7 +38,9 @@ like a wire: each frame with its checksum, and none merged with the next.
 
 At last it computes what the steered stages would allow on a NIC with zero-copy: that is no
 measurement. "pastectl bench --help" says where everything runs.`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runStages(cmd.Context(), cfg, out) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return Run(cfg, out, func(cfg bench.Config) (*bench.StagesReport, error) { return bench.RunStages(cmd.Context(), cfg) })
+		},
 	}
 	f := cmd.Flags()
 	addMeasureFlags(f, &cfg, &out)
@@ -49,26 +48,4 @@ measurement. "pastectl bench --help" says where everything runs.`,
 	f.Lookup("rounds").DefValue, cfg.Rounds = "5", 5
 	cmd.Example = fmt.Sprintf("  %[1]s stages\n  %[1]s stages --json", setup.Name)
 	return cmd
-}
-
-func runStages(ctx context.Context, cfg bench.Config, out Output) error {
-	p := NewProgress(out.Progress)
-	cfg.Progress = p.Update
-	report, err := bench.RunStages(ctx, cfg)
-	p.Close()
-	if errors.Is(err, context.Canceled) {
-		return errors.New("bench: interrupted; everything is cleaned up")
-	}
-	if err != nil {
-		return err
-	}
-	if !out.JSON {
-		return report.WriteTable(out.Stdout)
-	}
-	enc := json.NewEncoder(out.Stdout)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(report); err != nil {
-		return fmt.Errorf("write JSON: %w", err)
-	}
-	return nil
 }
