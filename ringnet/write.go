@@ -51,7 +51,7 @@ func (c *Conn) Write(b []byte) (sum int, err error) {
 func (c *Conn) send(try func() (left int, err error)) error {
 	o := &c.out
 	for asked := false; ; {
-		if err := o.refuses(); err != nil {
+		if err := o.allowed(); err != nil {
 			return err
 		}
 		left, err := try()
@@ -80,10 +80,8 @@ func (c *Conn) send(try func() (left int, err error)) error {
 	}
 }
 
-// refuses says why nothing may be sent.
+// refuses says why nothing may be sent. The lock is held.
 func (o *outbox) refuses() error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	switch {
 	case o.closed:
 		return net.ErrClosed
@@ -93,16 +91,20 @@ func (o *outbox) refuses() error {
 	return nil
 }
 
+// allowed is refuses for who has no lock.
+func (o *outbox) allowed() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.refuses()
+}
+
 // prepare is called before the pump is asked, and wait after it: a wake-up between
 // the two is not lost.
 func (o *outbox) prepare() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	switch {
-	case o.closed:
-		return net.ErrClosed
-	case o.deadline.passed():
-		return os.ErrDeadlineExceeded
+	if err := o.refuses(); err != nil {
+		return err
 	}
 	if o.wake == nil {
 		o.wake = make(chan struct{}, 1)
