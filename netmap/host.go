@@ -4,28 +4,13 @@ import (
 	"fmt"
 	"unsafe"
 
+	"github.com/pastenet/paste/internal/tap"
 	"golang.org/x/sys/unix"
 )
 
-// vnetHeader is struct virtio_net_hdr (include/uapi/linux/virtio_net.h), which
-// stands before each frame on the TAP device's descriptor.
-type vnetHeader struct {
-	flags      uint8
-	gsoType    uint8
-	hdrLen     uint16
-	gsoSize    uint16
-	csumStart  uint16 // from the start of the frame
-	csumOffset uint16 // from csumStart
-}
-
-const (
-	vnetSize      = 10
-	vnetNeedsCsum = 1 // VIRTIO_NET_HDR_F_NEEDS_CSUM
-)
-
-func (h *vnetHeader) iovec() unix.Iovec {
+func headerIovec(h *tap.Header) unix.Iovec {
 	v := unix.Iovec{Base: (*byte)(unsafe.Pointer(h))}
-	v.SetLen(vnetSize)
+	v.SetLen(tap.HeaderSize)
 	return v
 }
 
@@ -35,7 +20,7 @@ type hostRx struct {
 	mem   *Memory
 	free  []uint32
 	parts int // buffers that the largest frame needs
-	head  vnetHeader
+	head  tap.Header
 	iov   []unix.Iovec
 	count RxStats
 }
@@ -47,7 +32,7 @@ func newHostRx(h *host, m *Memory, owner uint32, slots, mtu int) (*hostRx, error
 		return nil, noBuffers(m, slots, n)
 	}
 	q.iov = make([]unix.Iovec, 1+q.parts)
-	q.iov[0] = q.head.iovec()
+	q.iov[0] = headerIovec(&q.head)
 	return q, nil
 }
 
@@ -69,7 +54,7 @@ func (q *hostRx) sync(r *ring, head uint32) error {
 		if e != 0 {
 			return fmt.Errorf("read the host's frames from %s: %w", q.name, e)
 		}
-		q.give(r, bufs, int(n)-vnetSize)
+		q.give(r, bufs, int(n)-tap.HeaderSize)
 	}
 	return nil
 }
@@ -112,7 +97,7 @@ type hostTx struct {
 	*host
 	mem   *Memory
 	next  uint32 // not written yet, up to the ring's head
-	head  vnetHeader
+	head  tap.Header
 	iov   []unix.Iovec
 	count TxStats
 }
@@ -150,7 +135,7 @@ func (q *hostTx) sync(r *ring, head uint32) (err error) {
 // add adds a buffer to the frame that is written next.
 func (q *hostTx) add(buf uint32, length int) {
 	if len(q.iov) == 0 {
-		q.iov = append(q.iov, q.head.iovec())
+		q.iov = append(q.iov, headerIovec(&q.head))
 	}
 	if length == 0 {
 		return
@@ -164,10 +149,10 @@ func (q *hostTx) add(buf uint32, length int) {
 
 // write hands the kernel one frame.
 func (q *hostTx) write() {
-	q.head = vnetHeader{}
+	q.head = tap.Header{}
 	first := unsafe.Slice(q.iov[1].Base, int(q.iov[1].Len))
 	if start, offset, ok := partialChecksum(first); ok {
-		q.head.flags, q.head.csumStart, q.head.csumOffset = vnetNeedsCsum, uint16(start), uint16(offset)
+		q.head.Flags, q.head.CsumStart, q.head.CsumOffset = tap.NeedsCsum, uint16(start), uint16(offset)
 	}
 	_, _, e := unix.RawSyscall(unix.SYS_WRITEV, uintptr(q.host.fd), uintptr(unsafe.Pointer(&q.iov[0])), uintptr(len(q.iov)))
 	if e != 0 {

@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/pastenet/paste/bpf"
+	"github.com/pastenet/paste/internal/tap"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -30,19 +31,9 @@ func openHost(nic bpf.NICInfo) (_ *host, err error) {
 			err = errors.Join(fmt.Errorf("open the host's rings of %s: %w", nic.Name, err), h.close())
 		}
 	}()
-	h.fd, err = unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open /dev/net/tun (`modprobe tun`, and the right to read and write it): %w", err)
-	}
-	ifr, err := unix.NewIfreq("nmh%d") // the kernel finds a free number
-	if err != nil {
+	if h.fd, h.name, err = tap.Open("nmh%d"); err != nil {
 		return nil, err
 	}
-	ifr.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-	if err := unix.IoctlIfreq(h.fd, unix.TUNSETIFF, ifr); err != nil {
-		return nil, fmt.Errorf("create a TAP device (needs CAP_NET_ADMIN): %w", os.NewSyscallError("ioctl TUNSETIFF", err))
-	}
-	h.name = ifr.Name()
 	l, err := netlink.LinkByName(h.name)
 	if err != nil {
 		return nil, err

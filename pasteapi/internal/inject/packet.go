@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"github.com/pastenet/paste/bpf"
+	"github.com/pastenet/paste/internal/tap"
 	"github.com/pastenet/paste/pasteapi/internal/wire"
 	"golang.org/x/sys/unix"
 )
@@ -53,11 +54,11 @@ func (p *packet) begin(f []byte, s *wire.Segment, mac *[6]byte, ticket uint32, p
 		binary.BigEndian.PutUint16(eth[wire.EthType:], proto)
 	}
 	h := header(unsafe.Pointer(&eth[0]))
-	*h = vnetHeader{}
+	*h = tap.Header{}
 	partial = partial && s.PartialChecksum(f)
 	if partial {
-		h.flags = vnetNeedsCsum
-		h.csumStart, h.csumOffset = uint16(s.L4-start), wire.TCPCsumOffset
+		h.Flags = tap.NeedsCsum
+		h.CsumStart, h.CsumOffset = uint16(s.L4-start), wire.TCPCsumOffset
 	}
 	p.header, p.len, p.more = unsafe.Pointer(h), uint32(VnetHeaderSize+s.End-start), p.more[:0]
 	p.frame, p.start, p.seg, p.flow = f, start, *s, s.Flow(f)
@@ -106,14 +107,14 @@ func (p *packet) alike(f []byte, s *wire.Segment) bool {
 func (p *packet) finish() {
 	f, s := p.frame, &p.seg
 	tcpLen := s.Payload - s.L4 + p.total
-	h := (*vnetHeader)(p.header)
-	h.gsoSize = uint16(p.size)
-	h.hdrLen = uint16(s.Payload - p.start)
+	h := (*tap.Header)(p.header)
+	h.GSOSize = uint16(p.size)
+	h.HdrLen = uint16(s.Payload - p.start)
 	if s.V6 {
-		h.gsoType = vnetGSOTCPv6
+		h.GSOType = tap.GSOTCPv6
 		binary.BigEndian.PutUint16(f[s.L3+4:], uint16(tcpLen))
 	} else {
-		h.gsoType = vnetGSOTCPv4
+		h.GSOType = tap.GSOTCPv4
 		binary.BigEndian.PutUint16(f[s.L3+2:], uint16(s.L4-s.L3+tcpLen))
 		binary.BigEndian.PutUint16(f[s.L3+10:], 0)
 		binary.BigEndian.PutUint16(f[s.L3+10:], ^wire.Fold(wire.Sum16(f[s.L3:s.L4])))

@@ -11,6 +11,7 @@ import (
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 	"github.com/pastenet/paste/bpf"
+	"github.com/pastenet/paste/internal/tap"
 	"github.com/pastenet/paste/pasteapi/internal/wire"
 )
 
@@ -68,9 +69,9 @@ func TestMerge(t *testing.T) {
 		f, s = frame(t, v6, uint32(1000+len(want)), []byte("behind a short one"), false)
 		qt.Check(t, qt.IsFalse(p.merge(f, &s)))
 		p.finish()
-		h := (*vnetHeader)(p.header)
-		qt.Check(t, qt.Equals(h.gsoSize, 100))
-		qt.Check(t, qt.Equals(h.flags, vnetNeedsCsum))
+		h := (*tap.Header)(p.header)
+		qt.Check(t, qt.Equals(h.GSOSize, 100))
+		qt.Check(t, qt.Equals(h.Flags, tap.NeedsCsum))
 
 		parsed := gopacket.NewPacket(written(&p), layers.LayerTypeEthernet, gopacket.Default)
 		qt.Assert(t, qt.IsNil(parsed.ErrorLayer()))
@@ -139,8 +140,8 @@ func TestOnNIC(t *testing.T) {
 	same, ss := tagged(8, 7)
 	other, os := tagged(8, 8)
 	qt.Check(t, qt.IsFalse(p.merge(other, &os)))
-	h := (*vnetHeader)(p.header)
-	qt.Check(t, qt.Equals(int(h.csumStart), s.L4))
+	h := (*tap.Header)(p.header)
+	qt.Check(t, qt.Equals(int(h.CsumStart), s.L4))
 	got := written(&p)
 	qt.Check(t, qt.Equals(string(got[:6]), string(want[:6])))
 	qt.Check(t, qt.Equals(string(got[6:8]), string(bpf.InjectedMAC[:])))
@@ -148,7 +149,7 @@ func TestOnNIC(t *testing.T) {
 	qt.Check(t, qt.Equals(string(got[12:]), string(want[12:])))
 	qt.Check(t, qt.IsTrue(p.merge(same, &ss)))
 	p.finish()
-	qt.Check(t, qt.Equals(int(h.hdrLen), s.Payload))
+	qt.Check(t, qt.Equals(int(h.HdrLen), s.Payload))
 }
 
 // TestKeyOfAnotherBatch: a key is good for its own batch only, however many have

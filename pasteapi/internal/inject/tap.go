@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/pastenet/paste/internal/tap"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -25,38 +26,18 @@ type Tap struct {
 	mac     [6]byte
 }
 
-// openError says what a refused device is missing.
-func openError(err error) error {
-	switch {
-	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("open /dev/net/tun (this user must be allowed to read and to write it: capabilities do not help, but for CAP_DAC_OVERRIDE): %w", err)
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, unix.ENODEV):
-		return fmt.Errorf("open /dev/net/tun (needs the tun driver: `modprobe tun`): %w", err)
-	}
-	return fmt.Errorf("open /dev/net/tun: %w", err)
-}
-
 // OpenTap creates a device in the calling thread's network namespace.
 func OpenTap() (_ *Tap, err error) {
-	t := &Tap{}
-	t.fd, err = unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	fd, name, err := tap.Open("pst%d")
 	if err != nil {
-		return nil, openError(err)
+		return nil, err
 	}
+	t := &Tap{fd: fd, name: name}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, t.Close())
 		}
 	}()
-	ifr, err := unix.NewIfreq("pst%d") // the kernel finds a free number
-	if err != nil {
-		return nil, err
-	}
-	ifr.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
-	if err := unix.IoctlIfreq(t.fd, unix.TUNSETIFF, ifr); err != nil {
-		return nil, fmt.Errorf("create injection device (needs CAP_NET_ADMIN): %w", os.NewSyscallError("ioctl TUNSETIFF", err))
-	}
-	t.name = ifr.Name()
 	if err := t.configure(); err != nil {
 		return nil, fmt.Errorf("configure injection device %s: %w", t.name, err)
 	}

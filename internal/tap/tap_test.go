@@ -1,4 +1,4 @@
-package inject
+package tap
 
 import (
 	"errors"
