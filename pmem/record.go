@@ -37,10 +37,23 @@ func (r Record) Verify() error {
 }
 
 func (r *Record) verify() error {
-	for i, f := range r.Fragments {
-		if crc32.Checksum(r.Payload(i), castagnoli) != r.sums[i] {
-			return fmt.Errorf("record %d, fragment %d in frame %d: %w", r.Seq, i, f.Frame, ErrChecksum)
+	for i := range r.Fragments {
+		if err := r.verifyFragment(i); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// VerifyFragment is Verify of fragment i alone, for who reads a long record piece by
+// piece.
+func (r Record) VerifyFragment(i int) error {
+	return r.p.Guard(func() error { return r.verifyFragment(i) })
+}
+
+func (r *Record) verifyFragment(i int) error {
+	if crc32.Checksum(r.Payload(i), castagnoli) != r.sums[i] {
+		return fmt.Errorf("record %d, fragment %d in frame %d: %w", r.Seq, i, r.Fragments[i].Frame, ErrChecksum)
 	}
 	return nil
 }

@@ -10,8 +10,9 @@ import (
 	"github.com/pastenet/paste/pmem"
 )
 
-// textLimit is the most bytes of a record that followers get as text.
-const textLimit = 1 << 20
+// wholeLimit is the most bytes of a record that are looked at before its first one is
+// sent: for damage, and whether followers get it as text.
+const wholeLimit = 1 << 20
 
 // encoder writes one record in a format, piece by piece.
 type encoder struct {
@@ -19,6 +20,7 @@ type encoder struct {
 	rec    uint64 // its number
 	format format
 	text   bool // of an event
+	sound  bool // its checksums were compared
 	stage  stage
 	frag   int // where the payload goes on
 	off    int
@@ -34,16 +36,20 @@ const (
 	stageAfter
 )
 
-func newEncoder(f format, r pmem.Record) encoder {
-	return encoder{begun: true, rec: r.Seq, format: f, text: f == formatEvents && isText(&r)}
+// newEncoder returns the encoder of a record. The error is that of a damaged one, if
+// that can be told at once.
+func newEncoder(f format, r *pmem.Record) (encoder, error) {
+	e := encoder{begun: true, rec: r.Seq, format: f, sound: r.Length <= wholeLimit}
+	if !e.sound {
+		return e, nil
+	}
+	e.text = f == formatEvents && isText(r)
+	return e, r.Verify()
 }
 
 // isText says whether a record may be the data of events as it is: their lines end
 // with LF, and nothing in it is taken for another end.
 func isText(r *pmem.Record) bool {
-	if r.Length > textLimit {
-		return false
-	}
 	var all []byte
 	for i := range r.Fragments {
 		if all = append(all, r.Payload(i)...); bytes.IndexByte(r.Payload(i), '\r') >= 0 {
@@ -57,8 +63,9 @@ func isText(r *pmem.Record) bool {
 const edge = 96
 
 // fill appends at most n bytes to b, or edge bytes where that is more, and reports
-// whether the record is complete. The log must not change meanwhile.
-func (e *encoder) fill(b []byte, r *pmem.Record, n int) (_ []byte, done bool) {
+// whether the record is complete. The log must not change meanwhile. The error is that
+// of a damaged record.
+func (e *encoder) fill(b []byte, r *pmem.Record, n int) (_ []byte, done bool, err error) {
 	n = max(n, 2*edge)
 	if e.stage == stageBefore {
 		b = e.before(b, r)
@@ -71,7 +78,12 @@ func (e *encoder) fill(b []byte, r *pmem.Record, n int) (_ []byte, done bool) {
 		}
 		room := n - len(b) - edge
 		if room < edge {
-			return b, false
+			return b, false, nil
+		}
+		if e.off == 0 && !e.sound {
+			if err := r.VerifyFragment(e.frag); err != nil {
+				return b, false, err
+			}
 		}
 		rest := r.Payload(e.frag)[e.off:]
 		piece := rest[:min(len(rest), room/4*3)] // that base64 has room, and "data: " in front of most lines
@@ -81,7 +93,7 @@ func (e *encoder) fill(b []byte, r *pmem.Record, n int) (_ []byte, done bool) {
 			e.frag, e.off = e.frag+1, 0
 		}
 	}
-	return e.after(b), true
+	return e.after(b), true, nil
 }
 
 func (e *encoder) before(b []byte, r *pmem.Record) []byte {

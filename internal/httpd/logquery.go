@@ -107,7 +107,7 @@ func parseQuery(r *http1.Request) query {
 			q.lastEvent(id)
 		}
 	case one:
-		q.what = readOne
+		q.what, q.oldest = readOne, false
 		if q.seq, err = strconv.ParseUint(number, 10, 64); err != nil {
 			q.bad = fmt.Sprintf("%q is no record's number", number)
 		}

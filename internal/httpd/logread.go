@@ -39,25 +39,31 @@ func (l *loop) startReading(c *conn) error {
 		return l.refuseReading(c, http.StatusOK, "", "ready")
 	}
 	l.s.lockLog()
-	oldest, next := l.s.pool.Log().Head(), l.s.pool.Log().Committed()
+	log := l.s.pool.Log()
+	oldest, next := log.Head(), log.Committed()
+	if r.oldest {
+		r.seq = oldest
+	} else if r.newest {
+		r.seq = next
+	}
+	r.next, r.end = r.seq, r.seq
+	var damage error
+	if r.what == readOne && r.seq >= oldest && r.seq < next {
+		r.max, damage = 1, r.fetch(log)
+	}
 	l.s.unlockLog()
 	switch {
-	case r.oldest && r.what != readOne:
-		r.seq = oldest
-	case r.newest:
-		r.seq = next
 	case r.seq < oldest && r.what != readEvents: // followers are told what they have lost
 		return l.refuseReading(c, http.StatusGone, fmt.Sprintf("X-Paste-First: %d\r\n", oldest),
 			fmt.Sprintf("record %d was dropped; the oldest is %d", r.seq, oldest))
 	case r.what == readOne && r.seq >= next, r.seq > next:
 		return l.refuseReading(c, http.StatusNotFound, fmt.Sprintf("X-Paste-Next: %d\r\n", next),
 			fmt.Sprintf("there is no record %d; the next will be %d", r.seq, next))
+	case damage != nil:
+		l.Warn("a record cannot be read", "record", r.seq, "err", damage)
+		return l.refuseReading(c, http.StatusInternalServerError, "", fmt.Sprintf("record %d is damaged", r.seq))
 	}
-	r.next, r.end = r.seq, r.seq
 	r.until, r.beat = l.timer.now+r.wait, l.timer.now+heartbeat
-	if r.what == readOne {
-		r.max = 1
-	}
 	if r.chunked = c.parser.Request.Minor > 0; !r.chunked && r.what != readOne {
 		c.parser.Request.KeepAlive = false
 	}
@@ -147,29 +153,38 @@ func (l *loop) step(c *conn) (done bool, err error) {
 	if r.next >= r.end {
 		return true, l.endReading(c)
 	}
-	buf := l.scratch[:0]
-	var fresh bool
+	log := l.s.pool.Log()
 	l.s.lockLog()
-	if oldest := l.s.pool.Log().Head(); r.next < oldest {
+	if oldest := log.Head(); r.next < oldest {
 		l.s.unlockLog()
 		return l.lost(c, oldest)
 	}
-	if !r.body.begun || r.body.rec != r.next {
-		if r.rec, err = l.s.pool.Log().Record(r.next); err != nil {
-			l.s.unlockLog()
-			return true, fmt.Errorf("read the log: %w", err)
-		}
-		r.body, fresh = newEncoder(r.format, r.rec), true
+	buf, whole := l.scratch[:0], false
+	if err = r.fetch(log); err == nil {
+		buf, whole, err = r.body.fill(buf, &r.rec, min(cap(buf)-2*edge, l.roomToSend(c)))
 	}
-	buf, whole := r.body.fill(buf, &r.rec, min(cap(buf)-2*edge, l.roomToSend(c)))
 	l.s.unlockLog()
-	if fresh {
-		l.n.Read++
+	if err != nil {
+		l.Warn("a record cannot be read", "record", r.next, "err", err)
+		l.abort(c) // its answer cannot be completed
+		return true, nil
 	}
 	if whole {
+		l.n.Read++
 		r.next++
 	}
 	return false, l.chunk(c, buf)
+}
+
+// fetch finds the next record, unless that is done. The log must not change meanwhile.
+func (r *reading) fetch(log *pmem.Log) (err error) {
+	if r.body.begun && r.body.rec == r.next {
+		return nil
+	}
+	if r.rec, err = log.Record(r.next); err == nil {
+		r.body, err = newEncoder(r.format, &r.rec)
+	}
+	return err
 }
 
 // lost is for a reader whose next record has been dropped meanwhile.
@@ -192,14 +207,8 @@ func (l *loop) readingHeader(c *conn) error {
 	b = append(append(append(b, "Content-Type: "...), contentTypes[r.format]...), "\r\n"...)
 	switch {
 	case r.what == readOne:
-		l.s.lockLog()
-		rec, err := l.s.pool.Log().Record(r.seq)
-		l.s.unlockLog()
-		if err != nil {
-			return fmt.Errorf("read the log: %w", err)
-		}
 		r.chunked = false
-		b = fmt.Appendf(b, "X-Paste-Seq: %d\r\nContent-Length: %d\r\n", r.seq, rec.Length)
+		b = fmt.Appendf(b, "X-Paste-Seq: %d\r\nContent-Length: %d\r\n", r.seq, r.rec.Length)
 	case r.what == readEvents:
 		b = append(b, "Cache-Control: no-store\r\n"...)
 	default:

@@ -109,6 +109,31 @@ func TestReadDropped(t *testing.T) {
 	qt.Check(t, qt.Equals(one.next(), event{"3", "", "old"}))
 }
 
+// A damaged record is not given out, whether that shows before its first byte or not, and
+// costs the server nothing else.
+func TestReadDamaged(t *testing.T) {
+	f := serve(t, setup{poolSize: 64 << 20})
+	c := f.client()
+	bodies := f.fill(c, 3000, 2<<20, 3000)
+	for seq := uint64(1); seq <= 2; seq++ {
+		r, err := f.pool.Log().Record(seq)
+		qt.Assert(t, qt.IsNil(err))
+		r.Payload(len(r.Fragments) - 1)[0] ^= 1
+	}
+	_, text := f.fetch(c, "/log/1", 500)
+	qt.Check(t, qt.Equals(string(text), "record 1 is damaged\n"))
+	for _, path := range []string{"/log/2", "/log", "/log?from=2&format=ndjson"} {
+		resp, err := c.Get("http://" + f.addr + path)
+		if err == nil { // else it was reset before the header was read
+			_, err = io.ReadAll(resp.Body)
+			resp.Body.Close()
+		}
+		qt.Check(t, qt.IsNotNil(err), qt.Commentf("%s", path))
+	}
+	_, got := f.fetch(c, "/log?from=3", 200)
+	qt.Check(t, qt.IsTrue(bytes.Equal(got, bodies[2])))
+}
+
 // readAll pages through a log.
 func readAll(f *fixture, c *http.Client, format string, max int) (out []byte, pages int) {
 	next := "1"

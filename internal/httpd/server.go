@@ -47,7 +47,7 @@ type Stats struct {
 	Requests    uint64 `json:"requests"` // answered, whatever the status
 	Stored      uint64 `json:"stored"`   // bodies appended to the log
 	StoredBytes uint64 `json:"stored_bytes"`
-	Read        uint64 `json:"read"`      // records that answers have, or the beginning of
+	Read        uint64 `json:"read"`      // records that answers have
 	Malformed   uint64 `json:"malformed"` // requests refused by the parser
 	Full        uint64 `json:"full"`      // answered with 507
 	Evicted     uint64 `json:"evicted"`   // lost what they had sent: it held too much of the pool for too long
