@@ -115,44 +115,17 @@ func undone(m *groupModel, err error) error {
 var errRefused = errors.New("refused")
 
 func groupRun(seed uint64, drop func(pmemsim.Call) bool) error {
-	rng := rand.New(rand.NewPCG(seed, 5))
-	mem := make([]byte, 768<<10)
-	po := pmem.Options{FrameSize: 2048, LogEntries: 96}
-	o := kv.Options{Checkpoint: 30, Reserve: 12, Verify: true}
-	if _, err := pmem.FormatMemory(mem, nil, po); err != nil {
-		return err
-	}
 	m := &groupModel{acked: map[string]string{}}
-	setup := func(sim *pmemsim.Memory) { sim.Drop = drop }
-	mem, err := pmemsim.Lives(5, 300, mem, rng, setup, func(mem []byte, sim *pmemsim.Memory) error {
-		p, err := pmem.OpenMemory(mem, sim, po)
-		if err != nil {
-			return err
-		}
-		s, err := kv.Open(p, o)
-		if err != nil {
-			return err
-		}
-		found, err := contents(s)
-		if err != nil {
-			return err
-		}
-		if err := m.settle(found); err != nil {
-			return err
-		}
-		for {
+	return lives{stream: 5, size: 768 << 10, calls: 300, entries: 96, checkpoint: 30}.run(seed, drop, m.settle,
+		func(s *kv.Store, rng *rand.Rand) error {
 			since, group := m.since, m.group
-			if err := groupWork(s, rng, m); err == errRefused {
+			err := groupWork(s, rng, m)
+			if err == errRefused {
 				m.since, m.group = since, group
-			} else if err != nil {
-				return err
+				return nil
 			}
-		}
-	})
-	if err != nil {
-		return err
-	}
-	return leaks(mem, po, o)
+			return err
+		})
 }
 
 // TestGroupCrash: of changes that belong together a crash leaves all or none.

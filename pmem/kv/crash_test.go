@@ -62,16 +62,31 @@ func (m *crashModel) settle(found map[string]string) error {
 // crashRun lives through several crashes of one small store and returns the
 // first broken promise.
 func crashRun(seed uint64, drop func(pmemsim.Call) bool) error {
-	rng := rand.New(rand.NewPCG(seed, 4))
-	mem := make([]byte, 512<<10)
-	po := pmem.Options{FrameSize: 2048, LogEntries: 64}
-	o := kv.Options{Checkpoint: 20, Reserve: 12, Verify: true}
+	m := &crashModel{acked: map[string]string{}}
+	return lives{stream: 4, size: 512 << 10, calls: 250, entries: 64, checkpoint: 20}.run(seed, drop, m.settle,
+		func(s *kv.Store, rng *rand.Rand) error { return crashWork(s, rng, m) })
+}
+
+// lives is a store that crashes several times.
+type lives struct {
+	stream     uint64 // of random numbers
+	size       int    // bytes of the pool
+	calls      int    // after which it has crashed at the latest
+	entries    int    // of the log
+	checkpoint uint64
+}
+
+// run works until each crash, and has settle compare what is found after it.
+func (l lives) run(seed uint64, drop func(pmemsim.Call) bool, settle func(found map[string]string) error, work func(*kv.Store, *rand.Rand) error) error {
+	rng := rand.New(rand.NewPCG(seed, l.stream))
+	mem := make([]byte, l.size)
+	po := pmem.Options{FrameSize: 2048, LogEntries: l.entries}
+	o := kv.Options{Checkpoint: l.checkpoint, Reserve: 12, Verify: true}
 	if _, err := pmem.FormatMemory(mem, nil, po); err != nil {
 		return err
 	}
-	m := &crashModel{acked: map[string]string{}}
 	setup := func(sim *pmemsim.Memory) { sim.Drop = drop }
-	mem, err := pmemsim.Lives(5, 250, mem, rng, setup, func(mem []byte, sim *pmemsim.Memory) error {
+	mem, err := pmemsim.Lives(5, l.calls, mem, rng, setup, func(mem []byte, sim *pmemsim.Memory) error {
 		p, err := pmem.OpenMemory(mem, sim, po)
 		if err != nil {
 			return err
@@ -84,11 +99,11 @@ func crashRun(seed uint64, drop func(pmemsim.Call) bool) error {
 		if err != nil {
 			return err
 		}
-		if err := m.settle(found); err != nil {
+		if err := settle(found); err != nil {
 			return err
 		}
 		for {
-			if err := crashWork(s, rng, m); err != nil {
+			if err := work(s, rng); err != nil {
 				return err
 			}
 		}

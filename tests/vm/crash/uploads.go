@@ -92,35 +92,26 @@ func put(ctx context.Context, client *http.Client, addr string, body []byte) err
 
 // verifyUploads compares every record of a pool with what uploads has sent.
 func verifyUploads(place string) (err error) {
-	pool, err := pmem.Open(place, pmem.Options{})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, pool.Close()) }()
 	var records, size, damaged int
 	var found [connections]map[uint64]bool
-	var body bytes.Buffer
-	for rec, err := range pool.Log().Records() {
-		if err != nil {
-			return err
-		}
-		body.Reset()
-		if _, err := rec.WriteTo(&body); err != nil {
-			return err
-		}
+	pool, err := openRecords(place, func(rec pmem.Record, body []byte) {
 		records++
-		size += body.Len()
-		conn, n, ok := ownUpload(body.Bytes())
+		size += len(body)
+		conn, n, ok := ownUpload(body)
 		if !ok || rec.Verify() != nil {
-			fmt.Printf("record %d, %d bytes, is not what was sent\n", rec.Seq, body.Len())
+			fmt.Printf("record %d, %d bytes, is not what was sent\n", rec.Seq, len(body))
 			damaged++
-			continue
+			return
 		}
 		if found[conn] == nil {
 			found[conn] = map[uint64]bool{}
 		}
 		found[conn][n] = true
+	})
+	if err != nil {
+		return err
 	}
+	defer func() { err = errors.Join(err, pool.Close()) }()
 	lost := 0
 	for conn := range found {
 		var last uint64

@@ -56,34 +56,42 @@ func readBook(name string) (map[string]map[request]bool, error) {
 	return acked, lines.Err()
 }
 
-func verifyPool(place pair, acked map[request]bool) (err error) {
-	pool, err := pmem.Open(place.value, pmem.Options{})
+// openRecords opens a pool and calls fn with each record of its log and what it holds,
+// which is valid within the call.
+func openRecords(place string, fn func(rec pmem.Record, body []byte)) (*pmem.Pool, error) {
+	pool, err := pmem.Open(place, pmem.Options{})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, pool.Close()) }()
-	var damaged, more, found int
-	var uploaded bool
 	var body bytes.Buffer
 	for rec, err := range pool.Log().Records() {
+		if err == nil {
+			body.Reset()
+			_, err = rec.WriteTo(&body)
+		}
 		if err != nil {
-			return err
+			return nil, errors.Join(err, pool.Close())
 		}
-		body.Reset()
-		if _, err := rec.WriteTo(&body); err != nil {
-			return err
-		}
+		fn(rec, body.Bytes())
+	}
+	return pool, nil
+}
+
+func verifyPool(place pair, acked map[request]bool) (err error) {
+	var damaged, more, found int
+	var uploaded bool
+	pool, err := openRecords(place.value, func(rec pmem.Record, body []byte) {
 		if rec.Verify() != nil {
 			damaged++
-			continue
+			return
 		}
 		if rec.Seq == 1 {
-			uploaded = bytes.Equal(body.Bytes(), upload())
-			continue
+			uploaded = bytes.Equal(body, upload())
+			return
 		}
-		run, conn, n, err := loadgen.ParseBody(body.Bytes())
+		run, conn, n, err := loadgen.ParseBody(body)
 		switch {
-		case err != nil || run != runID || body.Len() != bodySize:
+		case err != nil || run != runID || len(body) != bodySize:
 			damaged++
 		case acked[request{conn, n}]:
 			delete(acked, request{conn, n}) // so that one found twice does not count twice
@@ -91,7 +99,11 @@ func verifyPool(place pair, acked map[request]bool) (err error) {
 		default:
 			more++
 		}
+	})
+	if err != nil {
+		return err
 	}
+	defer func() { err = errors.Join(err, pool.Close()) }()
 	lost := len(acked)
 	fmt.Printf("%s: %v, %d writes acknowledged, %d found, %d stored and not acknowledged, %d damaged, upload intact: %v\n",
 		place.name, pool.Backing(), found+lost, found, more, damaged, uploaded)
