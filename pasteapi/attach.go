@@ -65,8 +65,7 @@ func (p *Port) attachNIC(ctx context.Context, nic string) (err error) {
 	if err != nil {
 		return err
 	}
-	first := p.opts.NIC == ""
-	if !first {
+	if !p.has("") {
 		if o.steers() {
 			return errors.Join(ErrSteersOne, c.Close())
 		}

@@ -58,41 +58,41 @@ func (m *ReceiveMode) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// decide says whether the NIC's frames are to be steered, and notes why.
+// decide says whether the NIC's frames are to be steered, and why, which it notes for
+// Status.
 func (p *Port) decide(ctx context.Context, nic netlink.Link) (steers bool, err error) {
-	o := &p.opts
+	steers, why, err := p.opts.decide(ctx, nic)
+	p.mu.Lock()
+	p.why = why
+	p.mu.Unlock()
+	return steers, err
+}
+
+func (o *Options) decide(ctx context.Context, nic netlink.Link) (steers bool, why string, err error) {
 	switch o.Receive {
 	case ReceiveSteered:
-		p.why = "it was asked for"
-		return true, nil
+		return true, "it was asked for", nil
 	case ReceiveCopied:
-		p.why = "copying was asked for"
-		return false, nil
+		return false, "copying was asked for", nil
 	}
 	if o.DurableAck {
-		p.why = "what is acknowledged is to be durable"
-		return true, nil
+		return true, "what is acknowledged is to be durable", nil
 	}
 	if o.Copybreak != 0 || o.XDPMode != bpf.ModeAuto || o.BindMode != xsk.Auto {
-		p.why = "what was asked for is about steering (copybreak, XDP mode or bind mode)"
-		return true, nil
+		return true, "what was asked for is about steering (copybreak, XDP mode or bind mode)", nil
 	}
 	if err := fits(o, nic); err != nil {
-		p.why = fmt.Sprintf("its frames do not fit the pool's: %v", err)
-		return false, nil
+		return false, fmt.Sprintf("its frames do not fit the pool's: %v", err), nil
 	}
 	pinned, err := bpf.OpenSteer(ctx, o.BPFFS, o.NIC)
 	if err == nil {
-		p.why = "the interface is attached"
-		return true, pinned.Close()
+		return true, "the interface is attached", pinned.Close()
 	}
 	if !errors.Is(err, bpf.ErrNotAttached) {
-		return false, err
+		return false, "", err
 	}
 	if zero, err := xsk.ZeroCopyCapable(nic.Attrs().Index); err == nil && zero {
-		p.why = "the driver has zero-copy"
-		return true, nil
+		return true, "the driver has zero-copy", nil
 	}
-	p.why = "the driver has no zero-copy, and without it XDP costs more than it saves"
-	return false, nil
+	return false, "the driver has no zero-copy, and without it XDP costs more than it saves", nil
 }
