@@ -8,6 +8,7 @@ const (
 	payloadSum          // take its checksum
 	payloadFlush        // and flush it
 	payloadCopy         // and copy it into its frame before that
+	payloadWrite        // flush it: its checksum is known
 )
 
 // Payloads of up to these lengths in bytes are left to the commit. On amd64 a
@@ -56,6 +57,10 @@ func (p *Pool) finishPayloads(b *batch) {
 		}
 		e := b.entries[i*entryLen : (i+1)*entryLen]
 		off, n := p.Offset(le.Uint32(e[28:]), int(le.Uint16(e[32:]))), uint64(le.Uint16(e[34:]))
+		if todo == payloadWrite {
+			p.Flush(off, n)
+			continue
+		}
 		var sum uint32
 		if todo == payloadCopy {
 			sum = p.copySum(off, copies[:n], 0)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"testing"
 
@@ -296,6 +297,14 @@ func (m *crashModel) appendInPlace(p *Pool, rng *rand.Rand, seq uint64) error {
 		}
 	}
 	m.records[seq] = payload
+	if rng.IntN(2) == 0 {
+		sums := make([]uint32, len(frags))
+		for i, f := range frags {
+			sums[i] = crc32.Checksum(p.Frame(f.Frame)[f.Off:f.Off+f.Len], castagnoli)
+		}
+		_, err := p.Log().AppendSummed(frags, sums, true)
+		return err
+	}
 	_, err := p.Log().Append(frags, true)
 	return err
 }

@@ -47,11 +47,11 @@ func (p *Pool) copyOn(off uint64, src []byte, sum uint32) uint32 {
 	return p.copySum(off, src, sum)
 }
 
-// AppendSummed is Append for payloads that CopyIn has put into their frames, with
-// what it returned for each.
-// What is said of a payload is believed: a wrong checksum makes the record
-// damaged.
-func (l *Log) AppendSummed(frags []Fragment, sums []uint32) (seq uint64, err error) {
+// AppendSummed is Append for payloads whose checksums the caller knows, such as
+// CopyIn returned for those that it has put into their frames. What CopyIn has put
+// there needs no flush. What is said of a payload is believed: a wrong checksum makes
+// the record damaged.
+func (l *Log) AppendSummed(frags []Fragment, sums []uint32, flush bool) (seq uint64, err error) {
 	if len(frags) != len(sums) {
 		return 0, fmt.Errorf("append to log: %d fragments with %d checksums", len(frags), len(sums))
 	}
@@ -59,7 +59,7 @@ func (l *Log) AppendSummed(frags []Fragment, sums []uint32) (seq uint64, err err
 	defer l.mu.Unlock()
 	done := false
 	defer l.changed(debug.SetPanicOnFault(true), &done, &err)
-	seq, err = l.appendSummed(frags, sums)
+	seq, err = l.appendSummed(frags, sums, flush)
 	done = true
 	if err != nil {
 		return 0, fmt.Errorf("append to log: %w", err)
@@ -67,17 +67,27 @@ func (l *Log) AppendSummed(frags []Fragment, sums []uint32) (seq uint64, err err
 	return seq, nil
 }
 
-func (l *Log) appendSummed(frags []Fragment, sums []uint32) (seq uint64, err error) {
+func (l *Log) appendSummed(frags []Fragment, sums []uint32, flush bool) (seq uint64, err error) {
 	if err := l.room(nil, len(frags)); err != nil {
 		return 0, err
 	}
-	if _, err := l.p.refAll(frags); err != nil {
+	n, err := l.p.refAll(frags)
+	if err != nil {
 		return 0, err
+	}
+	todo, now := uint8(payloadDone), flush && n > placeLater
+	if flush && !now {
+		todo = payloadWrite
 	}
 	s := l.begun(nil, len(frags))
 	for i, f := range frags {
-		s.fragment(f, sums[i], payloadDone)
+		if now {
+			l.p.Flush(l.p.Offset(f.Frame, int(f.Off)), uint64(f.Len))
+		}
+		s.fragment(f, sums[i], todo)
 	}
-	l.p.handOver()
+	if !flush || now {
+		l.p.handOver()
+	}
 	return s.end(), nil
 }

@@ -35,7 +35,7 @@ func appendPieces(p *Pool, payload []byte, step int) (seq uint64, err error) {
 			sums[k], piece = sum, piece[n:]
 		}
 	}
-	return p.Log().AppendSummed(frags, sums)
+	return p.Log().AppendSummed(frags, sums, false)
 }
 
 // TestAppendSummed: pieces of all lengths come back as one record whose checksums
@@ -65,6 +65,6 @@ func TestAppendSummed(t *testing.T) {
 	qt.Check(t, qt.ErrorIs(err, ErrFragment))
 	_, _, err = p.CopyIn(&Fragment{}, 0, nil)
 	qt.Check(t, qt.ErrorIs(err, ErrFragment))
-	_, err = p.Log().AppendSummed(make([]Fragment, 1), nil)
+	_, err = p.Log().AppendSummed(make([]Fragment, 1), nil, false)
 	qt.Check(t, qt.ErrorMatches(err, "append to log: 1 fragments with 0 checksums"))
 }

@@ -129,7 +129,7 @@ func (l *loop) append(c *conn) (uint64, error) {
 		return l.s.pool.Log().AppendCopy(c.whole)
 	}
 	if len(c.body.sums) > 0 && len(c.body.sums) == len(c.body.frags) {
-		return l.s.pool.Log().AppendSummed(c.body.frags, c.body.sums)
+		return l.s.pool.Log().AppendSummed(c.body.frags, c.body.sums, false)
 	}
 	return l.s.pool.Log().Append(c.body.frags, true)
 }

@@ -76,6 +76,14 @@ func newModelled(t *testing.T, r *rapid.T) *modelled {
 }
 
 func (m *modelled) store(r *rapid.T, k string, v []byte, perFragment int) {
+	if rapid.Bool().Draw(r, "looks first") { // for this key, or for another one
+		other := rapid.SampledFrom([]string{k, k, "key000100"}).Draw(r, "looks for")
+		var was btree.Value
+		found, err := m.tr.Find([]byte(other), &was)
+		if want, has := m.model[other]; err != nil || found != has || found && string(was.AppendTo(m.p, nil)) != want {
+			r.Fatalf("find %q: %v, %v; want %v, %q", other, found, err, has, want)
+		}
+	}
 	if err := put(m.tr, k, v, perFragment); err != nil {
 		r.Fatal(err)
 	}

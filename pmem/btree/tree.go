@@ -62,6 +62,7 @@ type Tree struct {
 	cell    []byte
 	old     Value
 	path    []step
+	way     way
 
 	mu      sync.Mutex
 	durable root
@@ -189,7 +190,7 @@ func (t *Tree) change(f func() error) (err error) {
 				t.failed = fmt.Errorf("tree %q: a panic interrupted a change", t.name)
 			}
 		}
-		t.changing = false
+		t.changing, t.way.ok = false, false
 		if r != nil && !isDamage {
 			panic(r)
 		}

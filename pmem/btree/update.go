@@ -26,7 +26,7 @@ func (t *Tree) Put(key []byte, v *Value) (replaced bool, err error) {
 		return false, fmt.Errorf("put: %w", err)
 	}
 	err = t.change(func() error {
-		if t.height > 0 {
+		if t.height > 0 && !t.stands(key) {
 			t.descend(key)
 		}
 		if err := t.p.RefAll(v.Frags); err != nil {
@@ -53,7 +53,10 @@ func (t *Tree) put(key, value []byte) (replaced bool) {
 		return false
 	}
 	n := t.path[len(t.path)-1].n
-	i, found := n.find(key)
+	i, found := t.way.i, t.way.found
+	if !t.way.ok {
+		i, found = n.find(key)
+	}
 	if found {
 		t.dropValue(n, n.value(i))
 	}
@@ -75,7 +78,7 @@ func (t *Tree) put(key, value []byte) (replaced bool) {
 
 // descend walks to the leaf where key belongs, checks and notes the way.
 func (t *Tree) descend(key []byte) node {
-	t.path = t.path[:0]
+	t.path, t.way.ok = t.path[:0], false
 	frame := t.frame
 	var lo, hi []byte
 	for level := t.height - 1; ; level-- {

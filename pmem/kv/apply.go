@@ -18,13 +18,20 @@ type Change struct {
 	// unless Value is not nil. The first fragment holds all of Head, which has at
 	// most MaxHead bytes.
 	Head, Bytes, Tail []byte
+	// Lead, of such a value, puts what the log keeps in front of it in front of the
+	// value in the tree, too (Value.Pre), unless it is so short that it is stored in
+	// the tree itself. One checksum is good for both then. The key has at most MaxLead bytes.
+	Lead bool
 	// Value and Front are Put's.
 	Value *Value
 	Front int
 }
 
-// MaxHead is the most bytes of a Change's Head.
-const MaxHead = splitLeast
+// Limits of a Change.
+const (
+	MaxHead = splitLeast              // bytes of its Head
+	MaxLead = math.MaxUint8 - headLen // bytes of the key, with Lead
+)
 
 func (c *Change) size() int { return len(c.Head) + len(c.Bytes) + len(c.Tail) }
 
@@ -74,6 +81,8 @@ func (s *Store) fragments(c *Change) (int, error) {
 		return len(c.Value.Frags) + 1, s.measure(c.Value)
 	case c.size() > math.MaxUint32 || len(c.Head) > MaxHead:
 		return 0, fmt.Errorf("%w: %d bytes, %d of them its head", ErrValueTooLong, c.size(), len(c.Head))
+	case c.Lead && len(c.Key) > MaxLead:
+		return 0, fmt.Errorf("%w: %d bytes, with the lead at most %d", ErrKeyTooLong, len(c.Key), MaxLead)
 	}
 	n := c.size()/s.p.FrameSize() + 2
 	if n >= s.log.MaxFragments() {
@@ -182,6 +191,7 @@ func (s *Store) applyChange(c *Change, more bool) error {
 // putBytes is put of a copy.
 func (s *Store) putBytes(c *Change, more bool) error {
 	h := header{op: opPut, more: more, key: c.Key, seq: s.seq + 1, size: uint32(c.size())}
+	var sums []uint32
 	if c.size() <= btree.MaxInline {
 		h.op = opInline
 		b := append(append(append(s.small[:0], c.Head...), c.Bytes...), c.Tail...)
@@ -191,14 +201,20 @@ func (s *Store) putBytes(c *Change, more bool) error {
 		s.smallVal = Value{Inline: b, Frags: s.smallVal.Frags[:0]}
 	} else {
 		defer s.dropPassed()
+		if c.Lead {
+			h.op = opLead
+		}
 		if err := s.packValue(&h, c); err != nil {
 			return err
+		}
+		if c.Lead {
+			sums = s.sums
 		}
 	}
 	if _, err := s.tree.Put(c.Key, &s.smallVal); err != nil {
 		return err
 	}
-	return s.append()
+	return s.append(sums)
 }
 
 // deleteAny is delete that writes a record in any case.
@@ -210,5 +226,5 @@ func (s *Store) deleteAny(key []byte, more bool) (found bool, err error) {
 	if found, err = s.tree.Delete(key); err != nil {
 		return false, err
 	}
-	return found, s.append()
+	return found, s.append(nil)
 }

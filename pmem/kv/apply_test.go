@@ -1,6 +1,7 @@
 package kv_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -98,7 +99,7 @@ func groupWork(s *kv.Store, rng *rand.Rand, m *groupModel) error {
 		}
 		head := rng.IntN(min(len(c.value), 20) + 1)
 		group = append(group, c)
-		changes = append(changes, kv.Change{Key: []byte(c.key), Delete: !c.put, Head: []byte(c.value[:head]), Bytes: []byte(c.value[head:])})
+		changes = append(changes, kv.Change{Key: []byte(c.key), Delete: !c.put, Head: []byte(c.value[:head]), Bytes: []byte(c.value[head:]), Lead: rng.IntN(2) == 0})
 	}
 	m.note(group)
 	return undone(m, s.Apply(changes...))
@@ -137,6 +138,46 @@ func TestGroupCrash(t *testing.T) {
 	for n := range seed.From(seeds) {
 		qt.Assert(t, qt.IsNil(groupRun(n, nil)), qt.Commentf("seed %d", n))
 	}
+}
+
+// A value with its lead comes back alone, before and after the log was replayed, with
+// a checksum that is right; too long a key is refused.
+func TestLead(t *testing.T) {
+	p := memory(t, 4<<20, 0)
+	s, err := kv.Open(p, kv.Options{Verify: true})
+	qt.Assert(t, qt.IsNil(err))
+	want := map[string]string{}
+	for i, n := range []int{0, 64, 65, 1000, 2048, 2100, 9000} {
+		key := strings.Repeat("k", i) + "!"
+		want[key] = strings.Repeat("v", n)
+		qt.Assert(t, qt.IsNil(s.Apply(kv.Change{Key: []byte(key), Head: []byte(want[key][:min(n, 9)]), Bytes: []byte(want[key][min(n, 9):]), Lead: true})))
+	}
+	key := strings.Repeat("k", kv.MaxLead)
+	want[key] = strings.Repeat("w", 100)
+	qt.Assert(t, qt.IsNil(s.Apply(kv.Change{Key: []byte(key), Bytes: []byte(want[key]), Lead: true})))
+	err = s.Apply(kv.Change{Key: []byte(key + "k"), Bytes: []byte("v"), Lead: true})
+	qt.Check(t, qt.ErrorIs(err, kv.ErrKeyTooLong))
+	qt.Assert(t, qt.IsNil(s.Commit()))
+
+	var v kv.Value
+	found, err := s.Peek([]byte(key), &v)
+	qt.Assert(t, qt.IsTrue(found && err == nil))
+	qt.Check(t, qt.Equals(v.Pre, 255))
+	for _, s := range []*kv.Store{s, replayed(t, p)} {
+		got, err := contents(s)
+		qt.Assert(t, qt.IsNil(err))
+		qt.Check(t, qt.DeepEquals(got, want))
+	}
+}
+
+// replayed opens the store in what a pool would have after a crash.
+func replayed(t *testing.T, p *pmem.Pool) *kv.Store {
+	q, err := pmem.OpenMemory(bytes.Clone(p.Mem()), nil, pmem.Options{})
+	qt.Assert(t, qt.IsNil(err))
+	s, err := kv.Open(q, kv.Options{Verify: true})
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.IsTrue(s.Stats().Replayed > 0))
+	return s
 }
 
 // Changes that find no room change nothing.

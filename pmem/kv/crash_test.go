@@ -179,7 +179,11 @@ func crashWork(s *kv.Store, rng *rand.Rand, m *crashModel) error {
 		c.put = true
 		c.value = strings.Repeat(string('a'+rune(rng.IntN(26))), rng.IntN(3)*rng.IntN(1500)+rng.IntN(80))
 		m.since = append(m.since, c)
-		err = putFront(s, rng, c.key, c.value)
+		if rng.IntN(3) == 0 {
+			err = s.Apply(kv.Change{Key: []byte(c.key), Bytes: []byte(c.value), Lead: true})
+		} else {
+			err = putFront(s, rng, c.key, c.value)
+		}
 	}
 	if errors.Is(err, pmem.ErrFull) {
 		m.since = m.since[:len(m.since)-1]

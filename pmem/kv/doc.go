@@ -28,7 +28,8 @@
 // The first fragment of a record begins with 24 bytes, little-endian:
 //
 //	 0  magic  u16  "KV"
-//	 2  op     u8   1 put, 2 put inline, 3 delete, 4 delete all; 128 is added if the
+//	 2  op     u8   1 put, 2 put inline, 3 delete, 4 delete all, 5 put of a value
+//	                whose Pre are this head and the key; 128 is added if the
 //	                change belongs together with that of the next record
 //	 3  length u8   of the key
 //	 4  front  u8   see btree.Value.Pre

@@ -46,7 +46,7 @@ func (s *Store) End() error {
 		if err := s.packRecord(&h, nil, true); err != nil {
 			return err
 		}
-		return s.append()
+		return s.append(nil)
 	})
 	if err != nil {
 		return s.fail(err)
@@ -72,7 +72,7 @@ func (s *Store) Clear() error {
 		if err := s.tree.Clear(); err != nil {
 			return err
 		}
-		return s.append()
+		return s.append(nil)
 	})
 	if err != nil {
 		return fmt.Errorf("clear: %w", err)

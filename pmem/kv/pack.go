@@ -2,6 +2,7 @@ package kv
 
 import (
 	"fmt"
+	"hash/crc32"
 
 	"github.com/pastenet/paste/pmem"
 	"github.com/pastenet/paste/pmem/btree"
@@ -61,6 +62,9 @@ func (s *Store) packValue(h *header, c *Change) error {
 	s.frags = s.frags[:0]
 	v := Value{Frags: s.smallVal.Frags[:0], Len: uint32(left)}
 	skip := n // bytes of the piece that are not the value
+	if c.Lead {
+		v.Len, v.Pre, skip = v.Len+uint32(n), uint8(n), 0
+	}
 	for _, b := range [3][]byte{c.Head, c.Bytes, c.Tail} {
 		for len(b) > 0 {
 			if s.packed+n == s.p.FrameSize() {
@@ -78,10 +82,33 @@ func (s *Store) packValue(h *header, c *Change) error {
 		}
 	}
 	v.Frags = s.endPiece(v.Frags, skip, n)
-	v.Sum = btree.SumOf(s.p, v.Frags)
+	if c.Lead {
+		v.Sum = s.sumPieces()
+	} else {
+		v.Sum = btree.SumOf(s.p, v.Frags)
+	}
 	s.smallVal = v
 	return nil
 }
+
+// sumPieces takes the checksums of the record's fragments into s.sums, and returns
+// that of all of them together.
+func (s *Store) sumPieces() (all uint32) {
+	s.sums = s.sums[:0]
+	for i, f := range s.frags {
+		b := s.p.Frame(f.Frame)[f.Off : int(f.Off)+int(f.Len)]
+		sum := crc32.Checksum(b, castagnoli)
+		s.sums = append(s.sums, sum)
+		if i == 0 {
+			all = sum
+		} else {
+			all = crc32.Update(all, castagnoli, b)
+		}
+	}
+	return all
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // endPiece notes the piece of n bytes that begins where the pack is used up to,
 // of which all but the first skip are the value.

@@ -7,11 +7,13 @@ import "github.com/pastenet/paste/pmem/btree"
 // reference keeps it.
 
 // Peek is Get without references: v, also when it is inline, lies in the pool
-// and is valid until the store is changed. Checksums are not looked at.
+// and is valid until the store is changed. Checksums are not looked at. A change of
+// the same key that follows has the way to it in the tree already, so one goroutine at
+// a time may call Peek.
 func (s *Store) Peek(key []byte, v *Value) (found bool, err error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.tree.Get(key, v)
+	return s.tree.Find(key, v)
 }
 
 // Ascend calls fn with each key that is not smaller than from, in order, with its

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/pastenet/paste/pmem"
 	"github.com/pastenet/paste/pmem/btree"
@@ -19,6 +20,7 @@ const (
 	opInline = 2
 	opDelete = 3
 	opClear  = 4 // of all keys
+	opLead   = 5 // put of a value whose Pre are this head and the key
 
 	opMore = 0x80 // the record's change and that of the next one belong together
 )
@@ -51,7 +53,7 @@ func parseRecord(p *pmem.Pool, r *pmem.Record) (header, error) {
 		return header{}, fmt.Errorf("record %d: %w", r.Seq, ErrForeign)
 	}
 	b := r.Payload(0)
-	if len(b) < headLen || le.Uint16(b) != headMagic || b[2]&^opMore < opPut || b[2]&^opMore > opClear || len(b) < headLen+int(b[3]) {
+	if len(b) < headLen || le.Uint16(b) != headMagic || b[2]&^opMore < opPut || b[2]&^opMore > opLead || len(b) < headLen+int(b[3]) {
 		if err := r.Verify(); err != nil {
 			return header{}, err
 		}
@@ -75,6 +77,14 @@ func (h *header) value(p *pmem.Pool, r *pmem.Record) (Value, error) {
 			return Value{}, fmt.Errorf("%w: %d bytes inline", pmem.ErrDamaged, h.size)
 		}
 		return Value{Inline: r.Payload(0)[head:]}, nil
+	}
+	if h.op == opLead {
+		if head > math.MaxUint8 || head > int(r.Fragments[0].Len) {
+			return Value{}, fmt.Errorf("%w: a key of %d bytes in front of a value", pmem.ErrDamaged, len(h.key))
+		}
+		v := Value{Frags: r.Fragments, Len: h.size + uint32(head), Pre: uint8(head)}
+		v.Sum = btree.SumOf(p, v.Frags)
+		return v, nil
 	}
 	v := Value{Len: h.size, Pre: h.pre}
 	first := r.Fragments[0]

@@ -73,6 +73,7 @@ type Store struct {
 
 	packing
 	frags    []pmem.Fragment // of a record
+	sums     []uint32        // of these, where packValue has taken them
 	small    [btree.MaxInline]byte
 	smallVal Value
 

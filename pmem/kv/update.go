@@ -203,7 +203,7 @@ func (s *Store) put(key []byte, v *Value, front int, more bool) (replaced bool, 
 	if replaced, err = s.tree.Put(key, v); err != nil {
 		return false, err
 	}
-	return replaced, s.append()
+	return replaced, s.append(nil)
 }
 
 func (s *Store) delete(key []byte, more bool) (found bool, err error) {
@@ -214,12 +214,18 @@ func (s *Store) delete(key []byte, more bool) (found bool, err error) {
 	if found, err = s.tree.Delete(key); err != nil || !found {
 		return false, err
 	}
-	return true, s.append()
+	return true, s.append(nil)
 }
 
-// append stages the record in s.frags. The tree has the change already.
-func (s *Store) append() error {
-	if _, err := s.log.Append(s.frags, true); err != nil {
+// append stages the record in s.frags, whose checksums are sums if they are known.
+// The tree has the change already.
+func (s *Store) append(sums []uint32) (err error) {
+	if len(sums) > 0 {
+		_, err = s.log.AppendSummed(s.frags, sums, true)
+	} else {
+		_, err = s.log.Append(s.frags, true)
+	}
+	if err != nil {
 		return s.fail(err)
 	}
 	s.seq++

@@ -37,7 +37,7 @@ type Item struct {
 	At   int64 // when it expires, or 0
 
 	reply bool
-	skip  int    // bytes of the value in front of the rest
+	skip  int    // bytes of the first piece in front of the rest
 	head  []byte // the first piece of the value, or all of it
 	v     *kv.Value
 	db    *DB
@@ -76,6 +76,10 @@ func (db *DB) item(v *kv.Value) Item {
 	if len(v.Frags) > 0 {
 		it.head = db.piece(v.Frags[0])
 	}
+	if v.Pre > 0 {
+		it.Kind, it.reply, it.skip = String, true, int(v.Pre)
+		return it // without a look at it: it may be in no cache
+	}
 	if len(it.head) == 0 {
 		db.fail(fmt.Errorf("%w: a value without a head", pmem.ErrDamaged))
 		return Item{}
@@ -110,7 +114,7 @@ func (it *Item) Len() int {
 	if it.Kind == None {
 		return 0
 	}
-	n := int(it.v.Size()) - it.skip
+	n := int(it.v.Size()) + int(it.v.Pre) - it.skip
 	if it.reply {
 		n -= it.lead() + 2
 	}
@@ -213,7 +217,10 @@ func (db *DB) set(name, value []byte, at int64) {
 	from := len(db.arena)
 	c := kv.Change{Key: key, Bytes: value}
 	if len(value) >= replyFrom {
-		db.arena = appendHead(db.arena, String, flagReply, at)
+		// What does not expire has no head: what lies in front of it tells.
+		if c.Lead = at == 0 && len(key) <= kv.MaxLead; !c.Lead {
+			db.arena = appendHead(db.arena, String, flagReply, at)
+		}
 		db.arena = append(db.arena, '$')
 		db.arena = strconv.AppendInt(db.arena, int64(len(value)), 10)
 		db.arena = append(db.arena, "\r\n"...)
