@@ -44,6 +44,7 @@ type crashModel struct {
 	acked    uint64            // records below are committed
 	staged   uint64            // records below were appended
 	trimming uint64            // head if the Truncate under way takes effect
+	cutting  uint64            // next if the TruncateAfter under way takes effect, or 0
 	roots    map[string]string // what each name leads to; "" nothing
 	changing string            // name that a SetRoot or DeleteRoot under way is about
 	becoming string            // what it will lead to then
@@ -114,7 +115,7 @@ func (m *crashModel) check(p *Pool) error {
 	if l.Head() != m.head && l.Head() != m.trimming {
 		return fmt.Errorf("head %d, want %d or %d", l.Head(), m.head, m.trimming)
 	}
-	if l.Next() < m.acked || l.Next() > m.staged {
+	if (l.Next() < m.acked || l.Next() > m.staged) && l.Next() != m.cutting {
 		return fmt.Errorf("next %d, acknowledged %d, appended %d", l.Next(), m.acked, m.staged)
 	}
 	want := l.Head()
@@ -148,7 +149,7 @@ func (m *crashModel) check(p *Pool) error {
 		return fmt.Errorf("%d frames in use, %d referred to", used, len(frames))
 	}
 	m.head, m.trimming = l.Head(), l.Head()
-	m.acked, m.staged = l.Next(), l.Next()
+	m.acked, m.staged, m.cutting = l.Next(), l.Next(), 0
 	return nil
 }
 
@@ -157,7 +158,7 @@ func (m *crashModel) work(p *Pool, rng *rand.Rand) error {
 	l := p.Log()
 	var seq uint64
 	var err error
-	switch rng.IntN(10) {
+	switch rng.IntN(12) {
 	case 0, 1:
 		payload := randomPayload(rng, rng.IntN(5000))
 		m.records[m.staged] = payload
@@ -181,6 +182,11 @@ func (m *crashModel) work(p *Pool, rng *rand.Rand) error {
 		return nil
 	case 6, 7:
 		return m.changeRoot(p, rng)
+	case 10:
+		return m.cut(p, rng)
+	case 11:
+		m.staged = m.acked
+		return l.Discard()
 	default:
 		if m.acked == m.head {
 			return nil
@@ -198,6 +204,16 @@ func (m *crashModel) work(p *Pool, rng *rand.Rand) error {
 		return nil
 	}
 	return err
+}
+
+// cut drops records at the end of the log.
+func (m *crashModel) cut(p *Pool, rng *rand.Rand) error {
+	m.cutting = m.head + rng.Uint64N(m.acked-m.head+1)
+	if err := p.Log().TruncateAfter(m.cutting - 1); err != nil {
+		return err
+	}
+	m.acked, m.staged, m.cutting = m.cutting, m.cutting, 0
+	return nil
 }
 
 // checkRoots compares the roots with the model and adds the frames they reach.

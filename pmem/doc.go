@@ -21,10 +21,10 @@
 // needs as much memory as it has bytes, and a commit to an ordinary file takes
 // as long as its disk needs to sync, however much it holds: commit in batches.
 //
-// # On-disk format, versions 2 and 3
+// # On-disk format, versions 2 to 4
 //
-// New pools have version 3. One of version 2 is opened, for writing as well, and
-// stays of version 2, so that the program that made it can go on with it. Any
+// New pools have version 4. One of version 2 or 3 is opened, for writing as well,
+// and keeps its version, so that the program that made it can go on with it. Any
 // other is refused with ErrVersion and not touched. Every change of meaning
 // gets a new version, also one that an older program would not notice; the
 // version before is read from then on, and Dump and Restore lead from any to any.
@@ -32,6 +32,10 @@
 // What version 3 changed: index in a log entry counts modulo 2^16, so that a
 // record may have as many entries as the log. In version 2 it does not wrap, and
 // a record has at most 65536 entries.
+//
+// What version 4 changed: an entry from the head's durable position on is live
+// only if it carries the head's epoch. Log.TruncateAfter moves that position back
+// and begins an epoch, which cuts off the end of the log in one change.
 //
 // All integers are little-endian. The file is an array of frames of FrameSize
 // (2048 or 4096) bytes; frame i begins at byte i*FrameSize. A frame's index is
@@ -55,7 +59,7 @@
 // durable alone, so that a file with a complete superblock is a complete pool:
 //
 //	  0  magic "PASTEPM\x00"
-//	  8  version   u32   3
+//	  8  version   u32   4
 //	 12  state     u32   1 being created, 2 complete
 //	 16  size      u64   of the pool in bytes
 //	 24  frameSize u32
@@ -75,7 +79,7 @@
 //	 8  generation u64  of this head; the valid copy with the larger one counts
 //	16  pos        u64  position of the oldest live entry
 //	24  seq        u64  sequence number of the record that begins there
-//	32  epoch      u32  incremented whenever the pool is opened for writing
+//	32  epoch      u32  incremented whenever the pool is opened for writing, or its end cut off
 //	36  minEpoch   u32  no live entry carries a smaller epoch
 //	40  durable    u64  entries before this position, and their payloads, are durable
 //	48  reserved   0

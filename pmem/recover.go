@@ -82,7 +82,7 @@ func (l *Log) scan() {
 			break
 		}
 		e, ok := l.decode(pos)
-		if !ok || e.epoch < epoch {
+		if !ok || e.epoch < l.oldest(pos, epoch) {
 			if l.judgeEnd(pos, epoch) {
 				continue
 			}
@@ -160,14 +160,14 @@ func (l *Log) judgeEnd(pos uint64, epoch uint32) (more bool) {
 	limit := l.head.pos + l.p.g.logLen
 	for q, end := pos+1, pos+1+lookAhead; q < min(limit, end); q++ {
 		e, ok := l.decode(q)
-		if !ok || e.epoch < epoch || !e.sane(&l.p.g) {
+		if !ok || e.epoch < l.oldest(q, epoch) || !e.sane(&l.p.g) {
 			continue
 		}
 		end = q + 1 + lookAhead // a batch may be as long as the log
 		if e.durable() <= pos {
 			continue
 		}
-		if again, ok := l.decode(pos); ok && again.epoch >= epoch && l.p.Live() {
+		if again, ok := l.decode(pos); ok && again.epoch >= l.oldest(pos, epoch) && l.p.Live() {
 			return true
 		}
 		l.damaged(pos, fmt.Sprintf("its checksum is wrong, and entry %d of record %d behind it is intact", q, e.seq))

@@ -11,7 +11,7 @@ import (
 
 // Constants of the format; see the package documentation.
 const (
-	formatVersion = 3 // of new pools
+	formatVersion = 4 // of new pools
 	oldestVersion = 2 // that can be opened, for writing too; it stays what it is
 
 	superLen   = 128
