@@ -12,6 +12,7 @@ require (
 	github.com/gopacket/gopacket v1.2.0
 	github.com/hashicorp/raft v1.7.3
 	github.com/redis/go-redis/v9 v9.7.3
+	github.com/safchain/ethtool v0.6.2
 	github.com/spf13/cobra v1.10.2
 	github.com/spf13/pflag v1.0.10
 	github.com/vbauerster/mpb/v8 v8.9.3

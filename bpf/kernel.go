@@ -35,15 +35,13 @@ func CheckKernel() error {
 	if kernelOnce.ok {
 		return nil
 	}
-	release, err := KernelRelease()
-	if err != nil {
+	if err := CheckRelease(); err != nil {
 		return err
 	}
-	if err := checkRelease(release); err != nil {
-		return err
-	}
-	if err := probeFeatures(release); err != nil {
-		return err
+	for _, f := range Features() {
+		if f.Err != nil {
+			return f.Err
+		}
 	}
 	kernelOnce.ok = true
 	return nil
@@ -63,6 +61,16 @@ func KernelRelease() (string, error) {
 	return unix.ByteSliceToString(uts.Release[:]), nil
 }
 
+// CheckRelease is the part of CheckKernel that needs no privilege: the running
+// kernel's version.
+func CheckRelease() error {
+	release, err := KernelRelease()
+	if err != nil {
+		return err
+	}
+	return checkRelease(release)
+}
+
 func checkRelease(release string) error {
 	var major, minor int
 	if n, _ := fmt.Sscanf(release, "%d.%d", &major, &minor); n != 2 {
@@ -80,31 +88,49 @@ func checkRelease(release string) error {
 	return nil
 }
 
-// probeFeatures finds what a new kernel may lack because of its configuration.
-func probeFeatures(release string) error {
-	probes := []struct {
-		name  string // with the kernel option that brings it
-		probe func() error
-	}{
-		{"XDP (CONFIG_BPF_SYSCALL)", func() error { return features.HaveProgramType(ebpf.XDP) }},
-		{"AF_XDP socket maps (CONFIG_XDP_SOCKETS)", func() error { return features.HaveMapType(ebpf.XSKMap) }},
-		{"sockmap stream verdicts (CONFIG_BPF_STREAM_PARSER)", func() error { return features.HaveProgramType(ebpf.SkSKB) }},
-		{"bpf_cast_to_kern_ctx (CONFIG_DEBUG_INFO_BTF)", haveCastToKernCtx},
-		{"TCX (CONFIG_NET_XGRESS)", haveTCX},
-	}
-	for _, p := range probes {
-		err := p.probe()
-		switch {
-		case err == nil:
-		case errors.Is(err, unix.EPERM):
-			return privilegeError("examine the kernel's BPF features", capNames)
-		case errors.Is(err, ebpf.ErrNotSupported):
-			return fmt.Errorf("kernel %s: %w: %s; boot a kernel, 6.6 or newer, that is built with it", release, ErrKernelTooOld, p.name)
-		default:
-			return fmt.Errorf("examine the kernel for %s: %w", p.name, err)
+// Feature is something that the datapath needs of the kernel.
+type Feature struct {
+	Name string // with the kernel option that brings it
+	Err  error  // nil: it is there. It wraps ErrKernelTooOld, or ErrNoPrivilege where the process may not find out
+}
+
+// Features looks for everything that a new kernel may lack because of its
+// configuration.
+func Features() []Feature {
+	release, err := KernelRelease()
+	var all []Feature
+	for _, p := range featureProbes {
+		f := Feature{Name: p.name, Err: err}
+		if err == nil {
+			f.Err = featureError(release, p.name, p.probe())
 		}
+		all = append(all, f)
 	}
-	return nil
+	return all
+}
+
+var featureProbes = []struct {
+	name  string
+	probe func() error
+}{
+	{"XDP (CONFIG_BPF_SYSCALL)", func() error { return features.HaveProgramType(ebpf.XDP) }},
+	{"AF_XDP socket maps (CONFIG_XDP_SOCKETS)", func() error { return features.HaveMapType(ebpf.XSKMap) }},
+	{"sockmap stream verdicts (CONFIG_BPF_STREAM_PARSER)", func() error { return features.HaveProgramType(ebpf.SkSKB) }},
+	{"bpf_cast_to_kern_ctx (CONFIG_DEBUG_INFO_BTF)", haveCastToKernCtx},
+	{"TCX (CONFIG_NET_XGRESS)", haveTCX},
+}
+
+// featureError puts what a probe found into words.
+func featureError(release, name string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EPERM):
+		return privilegeError("examine the kernel's BPF features", capNames)
+	case errors.Is(err, ebpf.ErrNotSupported):
+		return fmt.Errorf("kernel %s: %w: %s; boot a kernel, 6.6 or newer, that is built with it", release, ErrKernelTooOld, name)
+	}
+	return fmt.Errorf("examine the kernel for %s: %w", name, err)
 }
 
 func haveCastToKernCtx() error {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/pastenet/paste/pasteapi/internal/wait"
 	"github.com/pastenet/paste/xsk"
 )
 
@@ -25,6 +26,16 @@ func (o *Options) checkNAPIPoll() error {
 		return errors.New("open port: a ring polls the NIC when it begins to sleep (NAPIPoll), and one that always spins (Spin) never does: leave one of them out")
 	}
 	return nil
+}
+
+// CheckNAPIPoll returns nil where the kernel lets a ring poll a NIC (Options.NAPIPoll).
+// The error wraps errors.ErrUnsupported, and says why not.
+func CheckNAPIPoll() error {
+	w, err := wait.New(0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(w.PollNAPI(time.Microsecond), w.Close())
 }
 
 // pollNAPI has the rings poll the NIC, if that was asked for.

@@ -104,6 +104,15 @@ func placeOf(path string) (place, error) {
 	}
 }
 
+// BackingOf says what a pool at path would lie in, or lies in, without opening it.
+func BackingOf(path string) (Backing, error) {
+	pl, err := placeOf(path)
+	if err != nil {
+		return 0, fmt.Errorf("pool %s: %w", path, err)
+	}
+	return pl.backing, nil
+}
+
 func filePlace(path, judged string) (place, error) {
 	var fs unix.Statfs_t
 	if err := unix.Statfs(judged, &fs); err != nil {

@@ -99,6 +99,7 @@ Environment:
 		newAttachCmd(e),
 		newDetachCmd(e),
 		newStatusCmd(e),
+		newDoctorCmd(e),
 		newPoolCmd(e),
 		newServeCmd(e),
 		newRunCmd(e),

@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/pastenet/paste/bpf"
+	"github.com/pastenet/paste/internal/uring"
 	"github.com/pastenet/paste/pmem"
 	"github.com/spf13/cobra"
 )
@@ -17,8 +18,9 @@ func newVersionCmd(e env) *cobra.Command {
 		Use:   "version",
 		Short: "Show what this program was built from and what it runs on",
 		Long: `Show the version of pastectl and of the Go compiler, the running kernel and
-whether it has what PASTE needs, and the instruction that makes stores durable
-on this processor: what a report about a problem should begin with.`,
+whether it has what PASTE needs, whether io_uring may be used, and the
+instruction that makes stores durable on this processor: what a report about a
+problem should begin with. What holds this machine back shows "pastectl doctor".`,
 		Example: `  pastectl version
   pastectl version --json`,
 		Args: noArgs,
@@ -34,6 +36,7 @@ on this processor: what a report about a problem should begin with.`,
 			}
 			fmt.Fprintf(w, "go\t%s\n", v.Go)
 			fmt.Fprintf(w, "kernel\t%s: %s\n", v.Kernel, v.KernelCheck)
+			fmt.Fprintf(w, "io_uring\t%s\n", v.URing)
 			fmt.Fprintf(w, "flush\t%s\n", v.Flush)
 			return w.Flush()
 		},
@@ -48,6 +51,7 @@ type versionInfo struct {
 	Go          string `json:"go"`
 	Kernel      string `json:"kernel"`
 	KernelCheck string `json:"kernel_check"` // "supported", or what is missing
+	URing       string `json:"io_uring"`     // "usable", or why not: then sends are plain
 	Flush       string `json:"flush"`        // CLWB, …
 }
 
@@ -56,6 +60,7 @@ func readVersion() versionInfo {
 		Version:     "unknown",
 		Go:          fmt.Sprintf("%s %s/%s", runtime.Version(), runtime.GOOS, runtime.GOARCH),
 		KernelCheck: "supported",
+		URing:       "usable",
 		Flush:       pmem.FlushName(),
 	}
 	if info, ok := debug.ReadBuildInfo(); ok {
@@ -79,6 +84,9 @@ func readVersion() versionInfo {
 	}
 	if err := bpf.CheckKernel(); err != nil {
 		v.KernelCheck = sentence(err)
+	}
+	if err := uring.Check(); err != nil {
+		v.URing = "not usable, so each send is a system call: " + sentence(err)
 	}
 	return v
 }

@@ -58,6 +58,16 @@ func New(entries uint32, opt Options) (*Ring, error) {
 	return r, nil
 }
 
+// Check returns nil where this process can have a ring, and otherwise an error that
+// wraps [ErrNotAvailable] and names the remedy.
+func Check() error {
+	r, err := New(1, Options{})
+	if err != nil {
+		return err
+	}
+	return r.Close()
+}
+
 func setupError(entries uint32, errno unix.Errno) error {
 	switch errno {
 	case unix.ENOSYS:
