@@ -37,22 +37,25 @@ func (l *Log) AppendHeader(header []byte, frags []Fragment, flush bool) (seq uin
 }
 
 func (l *Log) append(header []byte, frags []Fragment, flush bool) (seq uint64, err error) {
-	if err := l.room(header, len(frags)); err != nil {
+	runs := l.p.countRuns(frags)
+	if err := l.room(header, runs); err != nil {
 		return 0, err
 	}
 	n, err := l.p.refAll(frags)
 	if err != nil {
 		return 0, err
 	}
-	s := l.begun(header, len(frags))
-	for _, f := range frags {
+	s := l.begun(header, runs)
+	for len(frags) > 0 {
+		r, k := l.p.firstRun(frags)
+		frags = frags[k:]
 		switch {
 		case n > placeLater:
-			s.fragment(f, l.p.sumPayload(l.p.Offset(f.Frame, int(f.Off)), uint64(f.Len), flush), payloadDone)
+			s.run(r, l.p.sumPayload(l.p.Offset(r.frame, int(r.off)), uint64(r.len), flush), payloadDone)
 		case flush:
-			s.fragment(f, 0, payloadFlush)
+			s.run(r, 0, payloadFlush)
 		default:
-			s.fragment(f, 0, payloadSum)
+			s.run(r, 0, payloadSum)
 		}
 	}
 	if n > placeLater {
@@ -85,7 +88,7 @@ func (l *Log) AppendCopyHeader(header, payload []byte) (seq uint64, err error) {
 func (l *Log) appendCopy(header, payload []byte) (seq uint64, err error) {
 	fs := int(l.p.g.frameSize)
 	n := (len(payload) + fs - 1) / fs
-	if err := l.room(header, n); err != nil {
+	if err := l.room(header, min(n, 1)); err != nil {
 		return 0, err
 	}
 	l.staged.frames = slices.Grow(l.staged.frames[:0], n)[:n]
@@ -94,19 +97,29 @@ func (l *Log) appendCopy(header, payload []byte) (seq uint64, err error) {
 		l.p.UnrefAll(frames[:got])
 		return 0, l.noFrames(n, got)
 	}
+	runs := 0
+	for rest := frames; len(rest) > 0; runs++ {
+		rest = rest[l.p.neighbours(rest):]
+	}
+	if err := l.room(header, runs); err != nil {
+		l.p.UnrefAll(frames)
+		return 0, err
+	}
 	later := len(payload) <= copyLater && len(l.staged.copies)+len(payload) <= copiesMax
 	if later {
 		l.staged.copies = append(l.staged.copies, payload...)
 	}
-	s := l.begun(header, n)
-	for _, frame := range frames { // the references of Alloc become the log's
-		piece := payload[:min(len(payload), fs)]
+	s := l.begun(header, runs)
+	for len(frames) > 0 { // the references of Alloc become the log's
+		k := l.p.neighbours(frames)
+		piece := payload[:min(len(payload), k*fs)]
 		payload = payload[len(piece):]
-		f := Fragment{Frame: frame, Len: uint16(len(piece))}
+		r := run{frame: frames[0], len: uint32(len(piece))}
+		frames = frames[k:]
 		if later {
-			s.fragment(f, 0, payloadCopy)
+			s.run(r, 0, payloadCopy)
 		} else {
-			s.fragment(f, l.p.copySum(l.p.Offset(frame, 0), piece, 0), payloadDone)
+			s.run(r, l.p.copySum(l.p.Offset(r.frame, 0), piece, 0), payloadDone)
 		}
 	}
 	if !later {
@@ -115,29 +128,29 @@ func (l *Log) appendCopy(header, payload []byte) (seq uint64, err error) {
 	return s.end(), nil
 }
 
-// headerEntries is how many entries a record needs besides its fragments.
-func headerEntries(header []byte, frags int) int {
+// headerEntries is how many entries a record needs besides those of its runs.
+func headerEntries(header []byte, runs int) int {
 	switch {
-	case len(header) == 0 && frags == 0:
+	case len(header) == 0 && runs == 0:
 		return 1 // flagEmpty
-	case frags > 0 && len(header) <= headerBeside:
+	case runs > 0 && len(header) <= headerBeside:
 		return 0
 	}
 	return (len(header) + headerAlone - 1) / headerAlone
 }
 
-// room checks that a record can be appended.
-func (l *Log) room(header []byte, frags int) error {
+// room checks that a record of so many runs can be appended.
+func (l *Log) room(header []byte, runs int) error {
 	if err := l.writable(); err != nil {
 		return err
 	}
 	if len(header) > MaxHeader {
 		return fmt.Errorf("%w: a header of %d bytes; the limit is %d", ErrSize, len(header), MaxHeader)
 	}
-	if most := l.MaxFragments(); frags > most {
-		return fmt.Errorf("%w: %d fragments; a record of this pool has at most %d", ErrFragment, frags, most)
+	if most := l.MaxFragments(); runs > most {
+		return fmt.Errorf("%w: %d fragments; a record of this pool has at most %d", ErrFragment, runs, most)
 	}
-	n := uint64(frags + headerEntries(header, frags))
+	n := uint64(runs + headerEntries(header, runs))
 	if used := l.next() - l.head.pos; used+n > l.p.g.logLen {
 		return fmt.Errorf("%w: %d of %d log entries hold records from %d on and %d more are needed; truncate the log or create the pool with more log entries",
 			ErrFull, used, l.p.g.logLen, l.head.seq, n)
@@ -155,13 +168,13 @@ type staging struct {
 	l     *Log
 	n     int    // entries of the record
 	i     int    // of them staged
-	aside []byte // header for the first fragment's entry
+	aside []byte // header for the first run's entry
 }
 
-// begun starts a record and stages what comes before its fragments.
-func (l *Log) begun(header []byte, frags int) staging {
-	extra := headerEntries(header, frags)
-	s := staging{l: l, n: extra + frags}
+// begun starts a record and stages what comes before its runs.
+func (l *Log) begun(header []byte, runs int) staging {
+	extra := headerEntries(header, runs)
+	s := staging{l: l, n: extra + runs}
 	if extra == 0 {
 		s.aside = header
 		return s
@@ -179,10 +192,13 @@ func (l *Log) begun(header []byte, frags int) staging {
 	return s
 }
 
-// fragment stages one, whose checksum is sum unless there is something to do.
-func (s *staging) fragment(f Fragment, sum uint32, todo uint8) {
-	e := entry{frame: f.Frame, off: f.Off, len: f.Len, sum: sum}
+// run stages one, whose checksum is sum unless there is something to do.
+func (s *staging) run(r run, sum uint32, todo uint8) {
+	e := entry{run: r, sum: sum}
 	e.flags = uint16(copy(e.header[:], s.aside)) << headerShift
+	if uint32(r.off)+r.len > s.l.p.g.frameSize {
+		e.flags |= flagRun
+	}
 	s.aside = nil
 	s.stage(&e, todo)
 }
@@ -198,7 +214,7 @@ func (s *staging) stage(e *entry, todo uint8) {
 		e.flags |= flagLast
 	}
 	l.staged.add(e, todo)
-	l.index.set(e)
+	l.index.set(e, &l.p.g)
 }
 
 func (s *staging) end() uint64 {

@@ -56,7 +56,8 @@ func (p *Pool) finishPayloads(b *batch) {
 			continue
 		}
 		e := b.entries[i*entryLen : (i+1)*entryLen]
-		off, n := p.Offset(le.Uint32(e[28:]), int(le.Uint16(e[32:]))), uint64(le.Uint16(e[34:]))
+		r := runOf(e)
+		off, n := p.Offset(r.frame, int(r.off)), uint64(r.len)
 		if todo == payloadWrite {
 			p.Flush(off, n)
 			continue

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"math/rand/v2"
 	"testing"
 
@@ -290,39 +289,6 @@ func (m *crashModel) changeRoot(p *Pool, rng *rand.Rand) error {
 		}
 	}
 	return nil
-}
-
-// appendInPlace stores a payload in several frames as a NIC would, two
-// fragments to a frame at times.
-func (m *crashModel) appendInPlace(p *Pool, rng *rand.Rand, seq uint64) error {
-	n, least := 1+rng.IntN(3), 1
-	if rng.IntN(8) == 0 { // above placeLater
-		n, least = 9, 1000
-	}
-	frames := make([]uint32, n)
-	frames = frames[:p.Alloc(frames)]
-	defer func() { p.UnrefAll(frames) }()
-	var frags []Fragment
-	var payload []byte
-	for _, f := range frames {
-		for off := 0; off < 2048; off += 1024 {
-			part := randomPayload(rng, least+rng.IntN(1001-least))
-			copy(p.Frame(f)[off+7:], part)
-			frags = append(frags, Fragment{Frame: f, Off: uint16(off + 7), Len: uint16(len(part))})
-			payload = append(payload, part...)
-		}
-	}
-	m.records[seq] = payload
-	if rng.IntN(2) == 0 {
-		sums := make([]uint32, len(frags))
-		for i, f := range frags {
-			sums[i] = crc32.Checksum(p.Frame(f.Frame)[f.Off:f.Off+f.Len], castagnoli)
-		}
-		_, err := p.Log().AppendSummed(frags, sums, true)
-		return err
-	}
-	_, err := p.Log().Append(frags, true)
-	return err
 }
 
 func randomPayload(rng *rand.Rand, n int) []byte {

@@ -35,7 +35,9 @@
 //
 // What version 4 changed: an entry from the head's durable position on is live
 // only if it carries the head's epoch. Log.TruncateAfter moves that position back
-// and begins an epoch, which cuts off the end of the log in one change.
+// and begins an epoch, which cuts off the end of the log in one change. And a log
+// entry may refer to a run of neighbouring frames (flag 32, run.go); before, it
+// refers to bytes of one frame, and flag 32 is damage.
 //
 // All integers are little-endian. The file is an array of frames of FrameSize
 // (2048 or 4096) bytes; frame i begins at byte i*FrameSize. A frame's index is
@@ -110,15 +112,22 @@
 //	16  back     u32   every entry before pos-back was durable when this one was stored
 //	20  epoch    u32
 //	24  flags    u8    1 first entry of the record, 2 last, 4 empty record,
-//	                   8 header only, 16 stored in one go with the payload
+//	                   8 header only, 16 stored in one go with the payload,
+//	                   32 the payload is in more than one frame
 //	25  header   u8    bytes of the caller's header in this entry
 //	26  index    u16   of the entry in its record, modulo 2^16
 //	28  frame    u32   or, with flag 8, up to 32 bytes of header from here to 59
-//	32  off      u16   of the payload in the frame
+//	32  off      u16   of the payload in the frame; with flag 32, bits 12 to 15 are
+//	                   bits 16 to 19 of len
 //	34  len      u16   of the payload
 //	36  sum      u32   CRC-32C of the payload of this entry
 //	40  header         up to 20 bytes
 //	60  crc      u32   CRC-32C of uuid and bytes 0 to 59
+//
+// With flag 32 the payload begins in frame and goes on in those behind it: it is what
+// lies in the pool from byte off of frame on, len bytes. It ends in another frame than it
+// begins in, and does not go across a multiple of 512 KiB of the file. Each of the
+// frames has one reference of the entry's.
 //
 // The uuid in the checksum keeps entries of an earlier pool in the same memory
 // from being taken for ours; pos keeps out those of an earlier lap, epoch those

@@ -2,6 +2,7 @@ package pmem
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -213,13 +214,14 @@ func (p *Pool) GiveBack(frames []uint32) error {
 	return nil
 }
 
-// unrefAll returns the first frame that was not in use.
+// unrefAll returns the first frame that was not in use. It begins with the last one,
+// see logIndex.unref.
 func (p *Pool) unrefAll(frames []uint32) (bad uint32, ok bool) {
 	p.frames.mu.Lock()
 	defer p.frames.mu.Unlock()
 	ok = true
-	for _, f := range frames {
-		if !p.frames.unref(f) && ok {
+	for _, f := range slices.Backward(frames) {
+		if !p.frames.unref(f) {
 			bad, ok = f, false
 		}
 	}

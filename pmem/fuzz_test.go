@@ -21,7 +21,7 @@ func fuzzImage(f *testing.F) (image []byte, used int) {
 	p.Alloc(fr[:])
 	le.PutUint32(p.Frame(fr[0]), fr[1])
 	p.Log().AppendCopyHeader([]byte("header"), []byte("first"))
-	p.Log().AppendCopy(make([]byte, 3000))
+	p.Log().AppendCopy(make([]byte, 3000)) // a run
 	p.Log().Append([]Fragment{{Frame: fr[2], Off: 3, Len: 5}}, true)
 	p.Log().Append(nil, true)
 	for _, err := range []error{

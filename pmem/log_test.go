@@ -174,31 +174,6 @@ func flip(t testing.TB, path string, off int64) {
 	qt.Assert(t, qt.IsNil(err))
 }
 
-// An entry with a right checksum and wrong content is damage, not a wild access.
-func TestEntryOutOfRange(t *testing.T) {
-	for name, change := range map[string]func(p *Pool, e *entry){
-		"frame beyond the end": func(p *Pool, e *entry) { e.frame = p.Frames() },
-		"frame of the log":     func(p *Pool, e *entry) { e.frame = 4 },
-		"range":                func(p *Pool, e *entry) { e.off, e.len = 2000, 100 },
-		"sequence":             func(p *Pool, e *entry) { e.seq = 9 },
-		"not first":            func(p *Pool, e *entry) { e.flags = flagLast },
-		"unknown flag":         func(p *Pool, e *entry) { e.flags |= 0x80 },
-		"epoch of the future":  func(p *Pool, e *entry) { e.epoch = 99 },
-	} {
-		path, p := newFile(t, Options{})
-		p.Log().AppendCopy([]byte("payload"))
-		p.Log().Commit()
-		e, ok := p.Log().decode(0)
-		qt.Assert(t, qt.IsTrue(ok))
-		change(p, &e)
-		e.encode(p.Log().slot(0))
-		seal(p.Log().slot(0), p.Log().seed)
-		p.Close()
-		_, err := Open(path, Options{})
-		qt.Check(t, qt.ErrorIs(err, ErrDamaged), qt.Commentf("%s", name))
-	}
-}
-
 // A reader of a pool in use follows the writer's truncation.
 func TestLiveReader(t *testing.T) {
 	path, w := newFile(t, Options{LogEntries: 32})

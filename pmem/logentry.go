@@ -9,7 +9,8 @@ const (
 	flagEmpty     // a record of neither payload nor header
 	flagHeader    // header bytes only, no fragment
 	flagUnordered // stored in one go with its payload, which may have been torn
-	flagsKnown    = flagFirst | flagLast | flagEmpty | flagHeader | flagUnordered
+	flagRun       // the payload is in more than one frame
+	flagsKnown    = flagFirst | flagLast | flagEmpty | flagHeader | flagUnordered | flagRun
 	headerShift   = 8
 )
 
@@ -23,15 +24,13 @@ const (
 
 // entry is one decoded log entry; see the package documentation.
 type entry struct {
-	pos    uint64
-	seq    uint64
-	back   uint32 // every entry before pos-back was durable when this one was stored
-	epoch  uint32
-	flags  uint16
-	index  uint16
-	frame  uint32
-	off    uint16
-	len    uint16
+	pos   uint64
+	seq   uint64
+	back  uint32 // every entry before pos-back was durable when this one was stored
+	epoch uint32
+	flags uint16
+	index uint16
+	run
 	sum    uint32
 	header [headerAlone]byte // the first headerLen() of them
 }
@@ -56,10 +55,41 @@ func (e *entry) encode(b []byte) {
 		return
 	}
 	le.PutUint32(b[28:], e.frame)
-	le.PutUint16(b[32:], e.off)
-	le.PutUint16(b[34:], e.len)
+	e.run.encode(b[32:], e.flags)
 	le.PutUint32(b[36:], e.sum)
 	copy(b[40:60], e.header[:])
+}
+
+// The upper bits of a run's length are in those of off that no offset in a frame has.
+const (
+	offBits = 12
+	lenBits = 16
+)
+
+// encode writes off and len.
+func (r *run) encode(b []byte, flags uint16) {
+	off := r.off
+	if flags&flagRun != 0 {
+		off |= uint16(r.len >> lenBits << offBits)
+	}
+	le.PutUint16(b, off)
+	le.PutUint16(b[2:], uint16(r.len))
+}
+
+// decodeRange reads what run.encode wrote.
+func decodeRange(b []byte, flags uint16) (off uint16, n uint32) {
+	off, n = le.Uint16(b), uint32(le.Uint16(b[2:]))
+	if flags&flagRun != 0 {
+		n |= uint32(off>>offBits) << lenBits
+		off &= 1<<offBits - 1
+	}
+	return off, n
+}
+
+// runOf reads what an encoded entry refers to.
+func runOf(b []byte) run {
+	off, n := decodeRange(b[32:], le.Uint16(b[24:]))
+	return run{le.Uint32(b[28:]), off, n}
 }
 
 // sealEntry completes an encoded entry with what is known when it is stored.
@@ -96,16 +126,15 @@ func decodeEntry(buf *[entryLen]byte, slot []byte, seed uint32, pos uint64) (ent
 		copy(e.header[:], b[28:60])
 	} else {
 		e.frame = le.Uint32(b[28:])
-		e.off = le.Uint16(b[32:])
-		e.len = le.Uint16(b[34:])
+		e.off, e.len = decodeRange(b[32:], e.flags)
 		e.sum = le.Uint32(b[36:])
 		copy(e.header[:], b[40:60])
 	}
 	return e, e.pos == pos
 }
 
-// sane reports whether the entry can be one at all, and whether its fragment
-// lies within one data frame.
+// sane reports whether the entry can be one at all, and whether its payload
+// lies within one data frame, or is a run of them.
 func (e *entry) sane(g *geometry) bool {
 	n := e.headerLen()
 	switch {
@@ -114,7 +143,13 @@ func (e *entry) sane(g *geometry) bool {
 	case e.flags&flagEmpty != 0:
 		return e.frame == 0 && e.len == 0 && e.off == 0 && n == 0 && e.flags|flagUnordered == flagFirst|flagLast|flagEmpty|flagUnordered
 	case e.flags&flagHeader != 0:
-		return n > 0 && n <= headerAlone
+		return e.flags&flagRun == 0 && n > 0 && n <= headerAlone
 	}
-	return n <= headerBeside && e.frame >= g.first && e.frame < g.frames && uint32(e.off)+uint32(e.len) <= g.frameSize
+	if n > headerBeside || e.frame < g.first || e.frame >= g.frames {
+		return false
+	}
+	if e.flags&flagRun != 0 {
+		return e.run.sane(g)
+	}
+	return uint32(e.off)+e.len <= g.frameSize
 }

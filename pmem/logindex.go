@@ -9,15 +9,16 @@ import "sort"
 type logIndex []indexed
 
 type indexed struct {
-	frame uint32 // of the fragment; 0: none
-	seq   uint32 // the lower half of the record's
+	frame  uint32 // the first one of the entry; 0: none
+	frames uint32 // how many
+	seq    uint32 // the lower half of the record's
 }
 
 // set notes an entry that is staged, or that recovery found.
-func (x logIndex) set(e *entry) {
+func (x logIndex) set(e *entry, g *geometry) {
 	in := indexed{seq: uint32(e.seq)}
 	if e.isFragment() {
-		in.frame = e.frame
+		in.frame, in.frames = e.frame, e.frames(g)
 	}
 	x[e.pos%uint64(len(x))] = in
 }
@@ -30,17 +31,26 @@ func (x logIndex) find(seq, from, end uint64) uint64 {
 	}))
 }
 
-// unref gives up the references to frames of the entries in [from, end).
+// unref gives up the references to frames of the entries in [from, end). It begins
+// with the last frame: what is freed last is allocated first, so neighbours are
+// allocated in the order in which they lie.
 func (x logIndex) unref(t *frameTable, from, end uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	slot := from % uint64(len(x))
+	slot := end % uint64(len(x))
 	for range end - from {
-		if f := x[slot].frame; f != 0 && t.held(f) {
-			t.unref(f)
+		if slot == 0 {
+			slot = uint64(len(x))
 		}
-		if slot++; slot == uint64(len(x)) {
-			slot = 0
+		slot--
+		in := x[slot]
+		if in.frame == 0 {
+			continue
+		}
+		for f := in.frame + in.frames; f > in.frame; f-- {
+			if t.held(f - 1) {
+				t.unref(f - 1)
+			}
 		}
 	}
 }

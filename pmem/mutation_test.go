@@ -160,6 +160,7 @@ func growRun(seed uint64, drop func(pmemsim.Call) bool) error {
 		}
 	}
 	p, err := OpenMemory(image, nil, Options{})
+	small.runs, large.runs = true, true
 	if err == nil && p.g != small && (p.g != large || !finished && p.g == small) {
 		err = fmt.Errorf("geometry %+v", p.g)
 	}

@@ -159,6 +159,7 @@ func newPool(mem []byte, s superblock, o Options, dom Domain, f poolFile) (*Pool
 		g: s.geometry, mem: mem, version: s.version, uuid: s.uuid, created: s.created, seed: uuidSeed(s.uuid),
 		readOnly: o.ReadOnly, file: f, dom: dom, progress: progress{report: o.Progress},
 	}
+	p.g.runs = s.version >= runsSince
 	switch {
 	case dom != nil:
 	case o.NoFlush:

@@ -209,7 +209,7 @@ func TestAllocUnref(t *testing.T) {
 
 	var one [1]uint32
 	p.Alloc(one[:])
-	qt.Assert(t, qt.Equals(one[0], all[n-1])) // the last in is the first out
+	qt.Assert(t, qt.Equals(one[0], all[0])) // the last in is the first out
 	p.Unref(one[0])
 	qt.Assert(t, qt.Equals(p.Misuses(), 0))
 	p.Unref(0) // stands for no frame

@@ -14,7 +14,7 @@ type Record struct {
 	Header    []byte // what was given to AppendHeader; a copy
 	Length    int64  // of the payload in bytes
 	Fragments []Fragment
-	sums      []uint32
+	checks    []check // of the fragments
 	p         *Pool
 }
 
@@ -24,8 +24,12 @@ func (r Record) Payload(i int) []byte {
 	return r.p.Frame(f.Frame)[f.Off : uint32(f.Off)+uint32(f.Len)]
 }
 
-// Sum returns the CRC-32C of fragment i's payload, as it was appended.
-func (r Record) Sum(i int) uint32 { return r.sums[i] }
+// Sum returns a CRC-32C as it was appended: that of the payload of the of fragments
+// with which fragment i has it in common, of which i is number at.
+func (r Record) Sum(i int) (sum uint32, at, of int) {
+	c := r.checks[i]
+	return c.sum, int(c.at), int(c.of)
+}
 
 // Verify compares the payload with the checksums taken when it was appended.
 // ErrChecksum names the record and the fragment.
@@ -37,22 +41,29 @@ func (r Record) Verify() error {
 }
 
 func (r *Record) verify() error {
-	for i := range r.Fragments {
-		if err := r.verifyFragment(i); err != nil {
+	for i := 0; i < len(r.Fragments); i += int(r.checks[i].of) {
+		if err := r.verifyRun(i); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// VerifyFragment is Verify of fragment i alone, for who reads a long record piece by
-// piece.
-func (r Record) VerifyFragment(i int) error {
-	return r.p.Guard(func() error { return r.verifyFragment(i) })
+// VerifyFrom is Verify of fragment i and those that have a checksum in common with it,
+// for who reads a long record piece by piece. It returns the number of the fragment
+// behind them.
+func (r Record) VerifyFrom(i int) (next int, err error) {
+	first := i - int(r.checks[i].at)
+	return first + int(r.checks[i].of), r.p.Guard(func() error { return r.verifyRun(first) })
 }
 
-func (r *Record) verifyFragment(i int) error {
-	if crc32.Checksum(r.Payload(i), castagnoli) != r.sums[i] {
+// verifyRun compares the payload of the run that begins with fragment i.
+func (r *Record) verifyRun(i int) error {
+	sum := uint32(0)
+	for k := range int(r.checks[i].of) {
+		sum = crc32.Update(sum, castagnoli, r.Payload(i+k))
+	}
+	if sum != r.checks[i].sum {
 		return fmt.Errorf("record %d, fragment %d in frame %d: %w", r.Seq, i, r.Fragments[i].Frame, ErrChecksum)
 	}
 	return nil
@@ -126,9 +137,7 @@ func (l *Log) recordAt(pos uint64) (Record, uint64, error) {
 		}
 		r.Header = append(r.Header, e.header[:e.headerLen()]...)
 		if e.isFragment() {
-			r.Fragments = append(r.Fragments, Fragment{Frame: e.frame, Off: e.off, Len: e.len})
-			r.sums = append(r.sums, e.sum)
-			r.Length += int64(e.len)
+			r.fragments(&e, &l.p.g)
 		}
 		if e.flags&flagLast != 0 {
 			return r, pos + 1, nil

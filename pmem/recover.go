@@ -186,9 +186,12 @@ func (l *Log) damaged(pos uint64, why string) {
 func (l *Log) adopt(from, end uint64) {
 	for pos := from; pos < end; pos++ {
 		if e, ok := l.decode(pos); ok && e.sane(&l.p.g) {
-			l.index.set(&e)
-			if e.isFragment() {
-				l.p.use(e.frame, Shared)
+			l.index.set(&e, &l.p.g)
+			if !e.isFragment() {
+				continue
+			}
+			for i := range e.frames(&l.p.g) {
+				l.p.use(e.frame+i, Shared)
 			}
 		}
 	}

@@ -11,7 +11,8 @@ import (
 // AppendCopy does: past the caches, with the checksum taken in the same pass. It is
 // for a payload that comes in pieces, each of which would have to be kept in a
 // cache, or be fetched again, until the last one is there. sum is the checksum of
-// the fragment so far, 0 of an empty one; the result is the new one, for AppendSummed,
+// the fragment so far: of an empty one 0, or, where it continues (Continues) the fragment
+// before it in its record, that one's. The result is the new one, for AppendSummed,
 // and how many bytes were added. The frame is the caller's alone, and is written to by
 // CopyIn only.
 func (p *Pool) CopyIn(f *Fragment, sum uint32, payload []byte) (newSum uint32, n int, err error) {
@@ -48,8 +49,9 @@ func (p *Pool) copyOn(off uint64, src []byte, sum uint32) uint32 {
 }
 
 // AppendSummed is Append for payloads whose checksums the caller knows, such as
-// CopyIn returned for those that it has put into their frames. What CopyIn has put
-// there needs no flush. What is said of a payload is believed: a wrong checksum makes
+// CopyIn returned for those that it has put into their frames: of a fragment that
+// continues the one before it (Pool.Continues) the checksum goes on from that one's.
+// What CopyIn has put there needs no flush. What is said of a payload is believed: a wrong checksum makes
 // the record damaged.
 func (l *Log) AppendSummed(frags []Fragment, sums []uint32, flush bool) (seq uint64, err error) {
 	if len(frags) != len(sums) {
@@ -68,7 +70,8 @@ func (l *Log) AppendSummed(frags []Fragment, sums []uint32, flush bool) (seq uin
 }
 
 func (l *Log) appendSummed(frags []Fragment, sums []uint32, flush bool) (seq uint64, err error) {
-	if err := l.room(nil, len(frags)); err != nil {
+	runs := l.p.countRuns(frags)
+	if err := l.room(nil, runs); err != nil {
 		return 0, err
 	}
 	n, err := l.p.refAll(frags)
@@ -79,12 +82,18 @@ func (l *Log) appendSummed(frags []Fragment, sums []uint32, flush bool) (seq uin
 	if flush && !now {
 		todo = payloadWrite
 	}
-	s := l.begun(nil, len(frags))
-	for i, f := range frags {
+	s := l.begun(nil, runs)
+	for len(frags) > 0 {
+		r, k := l.p.firstRun(frags)
 		if now {
-			l.p.Flush(l.p.Offset(f.Frame, int(f.Off)), uint64(f.Len))
+			l.p.Flush(l.p.Offset(r.frame, int(r.off)), uint64(r.len))
 		}
-		s.fragment(f, sums[i], todo)
+		sum := sums[k-1]
+		if r.len == 0 {
+			sum = 0 // whatever it was to continue
+		}
+		s.run(r, sum, todo)
+		frags, sums = frags[k:], sums[k:]
 	}
 	if !flush || now {
 		l.p.handOver()

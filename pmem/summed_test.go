@@ -25,7 +25,11 @@ func appendPieces(p *Pool, payload []byte, step int) (seq uint64, err error) {
 				if p.Alloc(frame[:]) == 0 {
 					return 0, p.Log().noFrames(1, 0)
 				}
-				frags, sums = append(frags, Fragment{Frame: frame[0]}), append(sums, 0)
+				f, sum := Fragment{Frame: frame[0]}, uint32(0)
+				if k > 0 && p.Continues(frags[k-1], f) {
+					sum = sums[k-1]
+				}
+				frags, sums = append(frags, f), append(sums, sum)
 			}
 			k := len(frags) - 1
 			sum, n, err := p.CopyIn(&frags[k], sums[k], piece)

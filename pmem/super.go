@@ -55,6 +55,7 @@ type geometry struct {
 	first     uint32
 	logOff    uint64
 	logLen    uint64
+	runs      bool // an entry of the log may be a run of frames; newPool sets it
 }
 
 // layout computes the geometry of a pool of size bytes, a multiple of

@@ -63,11 +63,16 @@ func decode(r *pmem.Record, l *raft.Log) error {
 		return fmt.Errorf("%w: record %d has %d bytes, and %d of extensions", pmem.ErrDamaged, r.Seq, r.Length, ext)
 	}
 	b := make([]byte, r.Length)
-	at := 0
+	at, sum := 0, uint32(0)
 	for i := range r.Fragments {
 		n := copy(b[at:], r.Payload(i))
+		want, part, parts := r.Sum(i)
+		if part == 0 {
+			sum = 0
+		}
 		// The copy is what the caller gets, so that is what is looked at.
-		if crc32.Checksum(b[at:at+n], castagnoli) != r.Sum(i) {
+		sum = crc32.Update(sum, castagnoli, b[at:at+n])
+		if part == parts-1 && sum != want {
 			return fmt.Errorf("%w: record %d, fragment %d", pmem.ErrChecksum, r.Seq, i)
 		}
 		at += n

@@ -16,16 +16,17 @@ const wholeLimit = 1 << 20
 
 // encoder writes one record in a format, piece by piece.
 type encoder struct {
-	begun  bool
-	rec    uint64 // its number
-	format format
-	text   bool // of an event
-	sound  bool // its checksums were compared
-	stage  stage
-	frag   int // where the payload goes on
-	off    int
-	carry  [3]byte // bytes that base64 takes with the next ones
-	n      int     // of them
+	begun    bool
+	rec      uint64 // its number
+	format   format
+	text     bool // of an event
+	sound    bool // its checksums were compared
+	stage    stage
+	frag     int // where the payload goes on
+	verified int // fragments before it
+	off      int
+	carry    [3]byte // bytes that base64 takes with the next ones
+	n        int     // of them
 }
 
 type stage uint8
@@ -80,8 +81,8 @@ func (e *encoder) fill(b []byte, r *pmem.Record, n int) (_ []byte, done bool, er
 		if room < edge {
 			return b, false, nil
 		}
-		if e.off == 0 && !e.sound {
-			if err := r.VerifyFragment(e.frag); err != nil {
+		if e.frag >= e.verified && !e.sound {
+			if e.verified, err = r.VerifyFrom(e.frag); err != nil {
 				return b, false, err
 			}
 		}

@@ -30,6 +30,7 @@ type loop struct {
 	closing []*conn
 	budget  budget
 	stash   []uint32 // frames for payload that is copied, from the pool
+	stashed [stashSize]uint32
 	timer   timer
 
 	handler Handler // nil: the log's
@@ -66,7 +67,6 @@ func newLoop(s *Server, i int, r Ring, replies *replies) *loop {
 		s: s, ring: r, rx: r.RX(), replies: replies,
 		sender: sender{scratch: make([]byte, 0, 16<<10)},
 		timer:  newTimer(&s.cfg),
-		stash:  make([]uint32, 0, stashSize),
 	}
 	l.Tx = ringserve.NewTx(r, s.pool, l.commit)
 	l.Acceptor = ringserve.Acceptor{

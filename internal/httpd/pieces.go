@@ -149,18 +149,21 @@ func (l *loop) addSummed(c *conn, p *pieces) (ok bool, err error) {
 	}
 	for len(l.stash) == 0 {
 		// Many at once: each lock waits for the stores of the payload before it.
-		l.stash = l.stash[:cap(l.stash)]
-		if l.stash = l.stash[:l.s.pool.Alloc(l.stash)]; len(l.stash) > 0 {
+		if l.stash = l.stashed[:l.s.pool.Alloc(l.stashed[:])]; len(l.stash) > 0 {
 			break
 		}
 		if found, err := l.findFrames(c); err != nil || !found {
 			return false, err
 		}
 	}
-	frame := l.stash[len(l.stash)-1]
-	l.stash = l.stash[:len(l.stash)-1]
-	l.addFragment(c, p, pmem.Fragment{Frame: frame})
-	p.sums = append(p.sums, 0)
+	f := pmem.Fragment{Frame: l.stash[0]} // in this order they are neighbours
+	l.stash = l.stash[1:]
+	sum := uint32(0)
+	if n := len(p.frags); n > 0 && l.s.pool.Continues(p.frags[n-1], f) {
+		sum = p.sums[n-1]
+	}
+	l.addFragment(c, p, f)
+	p.sums = append(p.sums, sum)
 	p.room = l.s.pool.FrameSize()
 	return true, nil
 }

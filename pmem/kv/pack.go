@@ -91,15 +91,22 @@ func (s *Store) packValue(h *header, c *Change) error {
 	return nil
 }
 
-// sumPieces takes the checksums of the record's fragments into s.sums, and returns
-// that of all of them together.
+// sumPieces takes the checksums of the record's fragments, as the log wants them, into
+// s.sums, and returns that of all of them together.
 func (s *Store) sumPieces() (all uint32) {
 	s.sums = s.sums[:0]
+	whole := true // the last one goes on from the first
 	for i, f := range s.frags {
 		b := s.p.Frame(f.Frame)[f.Off : int(f.Off)+int(f.Len)]
-		sum := crc32.Checksum(b, castagnoli)
+		sum := uint32(0)
+		if i > 0 && s.p.Continues(s.frags[i-1], f) {
+			sum = s.sums[i-1]
+		} else {
+			whole = i == 0
+		}
+		sum = crc32.Update(sum, castagnoli, b)
 		s.sums = append(s.sums, sum)
-		if i == 0 {
+		if whole {
 			all = sum
 		} else {
 			all = crc32.Update(all, castagnoli, b)
