@@ -25,5 +25,6 @@ var (
 	ErrChunk             = &Error{400, "malformed chunk"}
 	ErrExpect            = &Error{417, "unsupported expectation"}
 	ErrRepeatedCondition = &Error{501, "more than one If-Match or If-None-Match field"}
+	ErrRepeatedField     = &Error{400, "repeated Content-Type, Range, If-Range or Idempotency-Key"}
 	ErrHeaderTooLarge    = &Error{431, "header too large"}
 )

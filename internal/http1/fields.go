@@ -2,25 +2,50 @@ package http1
 
 import "math"
 
+// The fields whose values a Request has.
+const (
+	keptMatch = iota
+	keptNoneMatch
+	keptLastEvent
+	keptIdempotency
+	keptRange
+	keptIfRange
+	keptType
+	kept
+)
+
+// span is where the value of a field lies in the header, which MaxHeader makes short
+// enough for 16 bits. An end of 0 says that there is no such field.
+type span struct{ start, end uint16 }
+
+// keep notes where the value of a field is that may be there only once.
+func (p *Parser) keep(field, start, end int, repeated *Error) *Error {
+	at := &p.values[field]
+	if at.end != 0 {
+		return repeated
+	}
+	*at = span{uint16(start), uint16(end)}
+	return nil
+}
+
+// value returns the value of a field in a header; nil if there is none.
+func (p *Parser) value(b []byte, field int) []byte {
+	at := p.values[field]
+	if at.end == 0 {
+		return nil
+	}
+	return b[at.start:at.end:at.end]
+}
+
 // known looks at one header field, with its name in b[nameOff:nameEnd] and its value in
 // b[start:end]; only those matter here that decide about the connection, the message boundary
 // and whether the request may be served.
 func (p *Parser) known(b []byte, nameOff, nameEnd, start, end int) *Error {
 	name, value := b[nameOff:nameEnd], b[start:end]
 	switch len(name) {
-	case len("if-match"):
-		if foldEqual(name, "if-match") {
-			return condition(&p.match, start, end)
-		}
-	case len("if-none-match"):
-		if foldEqual(name, "if-none-match") {
-			return condition(&p.noneMatch, start, end)
-		}
+	case len("content-range"):
 		if foldEqual(name, "content-range") {
 			p.Request.ContentRange = true
-		}
-		if foldEqual(name, "last-event-id") {
-			p.lastEvent = [2]int{start, end}
 		}
 	case len("if-unmodified-since"):
 		if foldEqual(name, "if-unmodified-since") {
@@ -72,15 +97,39 @@ func (p *Parser) known(b []byte, nameOff, nameEnd, start, end int) *Error {
 			p.Request.ContentLength = -1
 		}
 	}
-	return nil
+	return p.keepKnown(name, start, end)
 }
 
-// condition notes where a list of entity tags is. It may be in several fields, which nobody does.
-func condition(at *[2]int, start, end int) *Error {
-	if at[1] != 0 {
-		return ErrRepeatedCondition
+// keepKnown notes where the value of a field is that a Request has.
+func (p *Parser) keepKnown(name []byte, start, end int) *Error {
+	switch len(name) {
+	case len("if-match"):
+		if foldEqual(name, "if-match") {
+			return p.keep(keptMatch, start, end, ErrRepeatedCondition)
+		}
+		if foldEqual(name, "if-range") {
+			return p.keep(keptIfRange, start, end, ErrRepeatedField)
+		}
+	case len("if-none-match"):
+		if foldEqual(name, "if-none-match") {
+			return p.keep(keptNoneMatch, start, end, ErrRepeatedCondition)
+		}
+		if foldEqual(name, "last-event-id") {
+			p.values[keptLastEvent] = span{uint16(start), uint16(end)}
+		}
+	case len("idempotency-key"):
+		if foldEqual(name, "idempotency-key") {
+			return p.keep(keptIdempotency, start, end, ErrRepeatedField)
+		}
+	case len("range"):
+		if foldEqual(name, "range") {
+			return p.keep(keptRange, start, end, ErrRepeatedField)
+		}
+	case len("content-type"):
+		if foldEqual(name, "content-type") {
+			return p.keep(keptType, start, end, ErrRepeatedField)
+		}
 	}
-	*at = [2]int{start, end}
 	return nil
 }
 
@@ -109,15 +158,9 @@ func (p *Parser) connection(v []byte) {
 func (p *Parser) finish(b []byte) *Error {
 	r := &p.Request
 	r.Target = b[p.targetOff : p.targetOff+p.targetLen]
-	if m := p.match; m[1] != 0 {
-		r.IfMatch = b[m[0]:m[1]:m[1]]
-	}
-	if m := p.noneMatch; m[1] != 0 {
-		r.IfNoneMatch = b[m[0]:m[1]:m[1]]
-	}
-	if m := p.lastEvent; m[1] != 0 {
-		r.LastEventID = b[m[0]:m[1]:m[1]]
-	}
+	r.IfMatch, r.IfNoneMatch = p.value(b, keptMatch), p.value(b, keptNoneMatch)
+	r.LastEventID, r.IdempotencyKey = p.value(b, keptLastEvent), p.value(b, keptIdempotency)
+	r.Range, r.IfRange, r.ContentType = p.value(b, keptRange), p.value(b, keptIfRange), p.value(b, keptType)
 	if r.Minor == 0 {
 		r.KeepAlive = p.seen&(seenKeepAlive|seenClose) == seenKeepAlive
 		r.ExpectContinue = false // an HTTP/1.0 client knows no 1xx (RFC 9110, 10.1.1)

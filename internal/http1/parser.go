@@ -57,6 +57,9 @@ type Request struct {
 	LastEventID []byte
 	// ContentRange: the body is only a part of what the target is to become.
 	ContentRange bool
+
+	// Fields as sent, valid as Target is, and nil if there are none.
+	IdempotencyKey, Range, IfRange, ContentType []byte
 }
 
 // Parser is the state of one connection. The zero value is ready for the first request. It must
@@ -73,9 +76,7 @@ type Parser struct {
 	pos       int
 	targetOff int
 	targetLen int
-	match     [2]int // start and end of If-Match; 0: none
-	noneMatch [2]int
-	lastEvent [2]int
+	values    [kept]span
 	buf       []byte
 
 	digits  uint8 // of a chunk size
@@ -314,7 +315,7 @@ func (p *Parser) requestLine(b []byte) (ok bool, err *Error) {
 	p.Request = Request{Method: method, Minor: v[7] - '0'}
 	p.seen = 0
 	p.targetOff, p.targetLen = target, end-target
-	p.match, p.noneMatch, p.lastEvent = [2]int{}, [2]int{}, [2]int{}
+	p.values = [kept]span{}
 	p.pos = i + len(version)
 	return true, nil
 }
