@@ -38,6 +38,7 @@ finished within --drain-timeout. A second SIGINT or SIGTERM ends it at once.`
 func newServeHTTPCmd(e env) *cobra.Command {
 	o := newServeOptions(httpd.DefaultBodyLimit)
 	cfg := &o.cfg.HTTP
+	retain := new(retainOptions)
 	cmd := &cobra.Command{
 		Use:   "http",
 		Short: "Serve HTTP/1.1: GET from memory, POST and PUT into the pool's log",
@@ -46,8 +47,11 @@ file. The body of a POST or PUT becomes one record of the pool's log, where the
 interface put it, before it is answered; the answer's X-Paste-Seq is the record's
 number ("pastectl pool log"). GET /log/NUMBER is that record, GET
 /log?from=NUMBER&max=N&wait=SECONDS&format=raw|ndjson|lengths a list, GET
-/log/events server-sent events of what comes. /healthz and /readyz say how the
-server is. Any other GET is answered with a body of --response-bytes.
+/log/events server-sent events of what comes; /log/cursors/NAME is how far a reader
+is, PUT, POST ?ack=NUMBER and DELETE change that. /log/status, /healthz and /readyz
+say how the server is. Any other GET is answered with a body of --response-bytes.
+
+A body that is posted again with the same Idempotency-Key is stored once.
 ` + serveCommon,
 		Example: `  pastectl serve http --nic eth0 --listen 10.0.0.1:8080 --pool /dev/shm/log
   curl -T file http://10.0.0.1:8080/
@@ -59,6 +63,9 @@ server is. Any other GET is answered with a body of --response-bytes.
 			}
 			if cfg.Persist == httpd.PersistNone && cmd.Flag("on-full").Changed {
 				return newUsageError(cmd, errors.New("--persist none stores nothing, so there is nothing for --on-full to say"))
+			}
+			if err := retain.complete(cmd, cfg); err != nil {
+				return newUsageError(cmd, err)
 			}
 			if err := o.complete(cmd, e); err != nil {
 				return err
@@ -74,6 +81,7 @@ server is. Any other GET is answered with a body of --response-bytes.
 	f.IntVar(&cfg.ResponseBytes, "response-bytes", httpd.DefaultResponseBytes, "length of the body that answers a GET")
 	f.Var(choice[httpd.Persist]{&cfg.Persist, httpd.ParsePersist, "zero-copy|copy|none"}, "persist", "what becomes of a body")
 	f.Var(choice[httpd.OnFull]{&cfg.OnFull, httpd.ParseOnFull, "refuse|wrap"}, "on-full", "when pool or log are full: refuse (507), or wrap (drop the older half of the log)")
+	retain.define(cmd, cfg)
 	return cmd
 }
 

@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/pastenet/paste/internal/intake"
 	"github.com/pastenet/paste/internal/ringserve"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
@@ -80,6 +81,10 @@ type Config struct {
 	ResponseBytes int
 	Persist       Persist
 	OnFull        OnFull
+	// Retain says what of the log is dropped before it is full.
+	Retain Retention
+	// Keys is how idempotency keys are kept.
+	Keys intake.Options
 	// MaxConns is the number of connections per ring beyond which new ones get
 	// 503; default 16384. The ring's own limit must not be below it.
 	MaxConns int
@@ -137,6 +142,9 @@ func (c *Config) fill() error {
 	}
 	if int(c.Persist) >= len(persistNames) || int(c.OnFull) >= len(onFullNames) {
 		return fmt.Errorf("unknown mode: persist %d, on-full %d", c.Persist, c.OnFull)
+	}
+	if r := c.Retain; r.Bytes < 0 || r.Age < 0 || r.Age > 0 && r.Age < time.Second || c.Keys.Window < 0 {
+		return fmt.Errorf("what is kept: %d bytes for %v, keys for %v; none may be negative, and an age is at least a second", r.Bytes, r.Age, c.Keys.Window)
 	}
 	if c.ResponseBytes == 0 {
 		c.ResponseBytes = DefaultResponseBytes

@@ -22,6 +22,7 @@ type conn struct {
 	got       int64 // bytes of its body so far
 	body      pieces
 	reading   *reading      // the records that it asks for; nil for nearly all
+	key       *onceKey      // by which the body is stored only once; nil for nearly all
 	whole     []byte        // a body that came in one piece, to be copied by the log; valid within input
 	late      pieces        // what came behind it, while out is being sent
 	heldSince time.Duration // since when body or late are not empty

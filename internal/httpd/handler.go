@@ -28,10 +28,10 @@ type Handler interface {
 }
 
 // NewWithHandler is New for a server whose rings each get a Handler. Of cfg,
-// ResponseBytes, Persist and OnFull do not count.
+// ResponseBytes, Persist, OnFull, Retain and Keys do not count.
 func NewWithHandler(cfg Config, pool *pmem.Pool, handler func() Handler) (*Server, error) {
 	cfg.Persist, cfg.OnFull = PersistZeroCopy, Refuse
-	s, err := New(cfg, pool)
+	s, err := newServer(cfg, pool)
 	if err == nil {
 		s.handler = handler
 	}

@@ -16,6 +16,8 @@ import (
 const (
 	pathLog    = "/log"
 	pathEvents = "/log/events"
+	pathStatus = "/log/status"
+	pathCursor = "/log/cursors"
 	pathHealth = "/healthz"
 	pathReady  = "/readyz"
 )
@@ -36,6 +38,11 @@ type query struct {
 	max    uint64 // records
 	wait   time.Duration
 	head   bool   // HEAD: only the header
+	cursor string // whose records, or that is to be changed
+	ack    uint64 // the last record that the cursor's reader has dealt with
+	acked  bool   // there is an ack
+	free   bool   // the cursor is not to protect
+	status int    // of a refusal, 0 is 400
 	bad    string // why it is refused
 }
 
@@ -48,6 +55,12 @@ const (
 	readEvents            // GET /log/events
 	readHealth
 	readReady
+	readStatus
+	readCursors // GET /log/cursors
+	readCursor  // GET /log/cursors/NAME
+	setCursor   // PUT
+	ackCursor   // POST
+	dropCursor  // DELETE
 )
 
 // format is how the records of a list are told apart.
@@ -68,8 +81,11 @@ var contentTypes = [...]string{formatRaw: "application/octet-stream", formatLine
 // readsLog says whether a request may be about the log's records, without taking it
 // apart: nearly none is.
 func readsLog(r *http1.Request) bool {
-	if r.Method != http1.MethodGet && r.Method != http1.MethodHead || len(r.Target) < len(pathLog) || r.Target[0] != '/' {
+	if len(r.Target) < len(pathLog) || r.Target[0] != '/' {
 		return false
+	}
+	if r.Method != http1.MethodGet && r.Method != http1.MethodHead {
+		return aboutCursors(r.Target)
 	}
 	switch r.Target[1] {
 	case 'l':
@@ -93,6 +109,9 @@ func parseQuery(r *http1.Request) query {
 		return q
 	}
 	known := ""
+	if aboutCursors(r.Target) {
+		return q.ofCursor(r, u)
+	}
 	switch number, one := strings.CutPrefix(u.Path, pathLog+"/"); {
 	case u.Path == pathHealth:
 		q.what = readHealth
@@ -106,14 +125,22 @@ func parseQuery(r *http1.Request) query {
 		if id := string(r.LastEventID); id != "" {
 			q.lastEvent(id)
 		}
+	case u.Path == pathStatus:
+		q.what = readStatus
 	case one:
 		q.what, q.oldest = readOne, false
 		if q.seq, err = strconv.ParseUint(number, 10, 64); err != nil {
 			q.bad = fmt.Sprintf("%q is no record's number", number)
 		}
 	default:
-		q.bad = "there is only " + pathLog + ", " + pathLog + "/NUMBER and " + pathEvents
+		q.bad = "there is only " + pathLog + ", " + pathLog + "/NUMBER, " + pathEvents + ", " + pathStatus + " and " + pathCursor
 	}
+	q.parameters(u, known)
+	return q
+}
+
+// parameters reads the query of a target.
+func (q *query) parameters(u *url.URL, known string) {
 	values, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
 		q.bad = "the query cannot be read"
@@ -123,7 +150,6 @@ func parseQuery(r *http1.Request) query {
 			q.bad = q.set(name, v, known)
 		}
 	}
-	return q
 }
 
 // lastEvent has a follower go on behind the last event that it has seen.
@@ -172,6 +198,15 @@ func (q *query) set(name string, values []string, known string) string {
 			return fmt.Sprintf("wait is a number of seconds, at most %.0f", maxWait.Seconds())
 		}
 		q.wait = time.Duration(seconds * float64(time.Second))
+	case "ack":
+		if q.ack, err = strconv.ParseUint(v, 10, 64); err != nil || q.ack+1 == 0 {
+			return "ack is the number of a record"
+		}
+		q.acked = true
+	case "protect":
+		if q.free = v == "no"; !q.free && v != "yes" {
+			return "protect is yes or no"
+		}
 	case "format":
 		var ok bool
 		if q.format, ok = formats[v]; !ok {

@@ -29,7 +29,11 @@ func (l *loop) startReading(c *conn) error {
 	r := c.reading
 	switch {
 	case r.bad != "":
-		return l.refuseReading(c, http.StatusBadRequest, "", r.bad)
+		fields := ""
+		if r.status == http.StatusMethodNotAllowed {
+			fields = r.allowed()
+		}
+		return l.refuseReading(c, max(r.status, http.StatusBadRequest), fields, r.bad)
 	case r.what == readHealth:
 		return l.refuseReading(c, http.StatusOK, "", "alive")
 	case r.what == readReady:
@@ -37,8 +41,18 @@ func (l *loop) startReading(c *conn) error {
 			return l.refuseReading(c, http.StatusServiceUnavailable, "", why)
 		}
 		return l.refuseReading(c, http.StatusOK, "", "ready")
+	case r.what >= readStatus:
+		return l.answerCursor(c)
 	}
 	l.s.lockLog()
+	if r.cursor != "" {
+		at, ok := l.s.kept.Cursor(r.cursor)
+		if !ok {
+			l.s.unlockLog()
+			return l.refuseReading(c, http.StatusNotFound, "", fmt.Sprintf("there is no cursor %q", r.cursor))
+		}
+		r.seq, r.oldest, r.newest = at.Next, false, false
+	}
 	log := l.s.pool.Log()
 	oldest, next := log.Head(), log.Committed()
 	if r.oldest {
@@ -55,7 +69,7 @@ func (l *loop) startReading(c *conn) error {
 	switch {
 	case r.seq < oldest && r.what != readEvents: // followers are told what they have lost
 		return l.refuseReading(c, http.StatusGone, fmt.Sprintf("X-Paste-First: %d\r\n", oldest),
-			fmt.Sprintf("record %d was dropped; the oldest is %d", r.seq, oldest))
+			r.goneText(oldest))
 	case r.what == readOne && r.seq >= next, r.seq > next:
 		return l.refuseReading(c, http.StatusNotFound, fmt.Sprintf("X-Paste-Next: %d\r\n", next),
 			fmt.Sprintf("there is no record %d; the next will be %d", r.seq, next))
@@ -70,13 +84,29 @@ func (l *loop) startReading(c *conn) error {
 	return l.moreOfLog(c)
 }
 
+// goneText says that the first record of an answer is not there any more.
+func (r *reading) goneText(oldest uint64) string {
+	text := fmt.Sprintf("record %d was dropped; the oldest is %d", r.seq, oldest)
+	if r.cursor != "" {
+		text += fmt.Sprintf("; cursor %q goes on from there when %d is acknowledged", r.cursor, oldest-1)
+	}
+	return text
+}
+
 // unready says why nothing would be stored now.
 func (l *loop) unready() string {
 	switch {
 	case l.draining:
 		return "the server is ending"
-	case l.s.cfg.OnFull != Wrap && l.s.pool.Free() == 0:
+	case l.s.pool.Free() > 0 && l.s.pool.Log().Used() < l.s.pool.LogEntries():
+	case l.s.cfg.OnFull != Wrap:
 		return "the pool is full"
+	default:
+		l.s.lockLog()
+		defer l.s.unlockLog()
+		if c, all := l.s.protected(); all {
+			return "the pool is full: " + protects(c)
+		}
 	}
 	return ""
 }

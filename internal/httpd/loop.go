@@ -208,6 +208,9 @@ func (l *loop) endBatch() error {
 	if err := l.keepReserve(); err != nil {
 		return err
 	}
+	if err := l.retainLog(); err != nil {
+		return err
+	}
 	l.n.Connections = uint64(l.Open)
 	l.pubMu.Lock()
 	l.pub = l.n

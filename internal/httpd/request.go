@@ -1,6 +1,8 @@
 package httpd
 
 import (
+	"net/http"
+
 	"github.com/pastenet/paste/internal/http1"
 	"github.com/pastenet/paste/pasteapi"
 )
@@ -30,6 +32,7 @@ const (
 	stFull                    // 507
 	stHandled                 // the Handler's, and its body is not wanted
 	stRead                    // about the log's records
+	stBadKey                  // refused for its Idempotency-Key
 )
 
 // input parses a segment and acts on what is complete. An error means that the
@@ -80,7 +83,7 @@ func (l *loop) input(c *conn, seg *segment) error {
 // byte of its body has come yet.
 func (l *loop) begin(c *conn, waiting bool) error {
 	r := &c.parser.Request
-	c.got, c.body.front, c.headroom = 0, 0, 0
+	c.got, c.body.front, c.headroom, c.key = 0, 0, 0, nil
 	l.expects(c, partBody)
 	switch {
 	case l.handler != nil:
@@ -93,7 +96,9 @@ func (l *loop) begin(c *conn, waiting bool) error {
 		c.status = stRead
 		l.noteReading(c, r)
 	default:
-		c.status = statusOf(r)
+		if c.status = statusOf(r); r.IdempotencyKey != nil && c.status == stStore {
+			l.beginOnce(c, r)
+		}
 	}
 	if r.ContentLength > l.s.cfg.BodyLimit {
 		return l.tooLarge(c)
@@ -177,14 +182,18 @@ func (l *loop) finish(c *conn) error {
 		switch {
 		case l.s.cfg.Persist == PersistNone:
 			err = l.reply(c, l.replies.dropped[how])
+		case stored && c.key != nil && c.key.differs():
+			err = l.reply(c, render(http.StatusUnprocessableEntity, how, textField, keyConflict))
 		case stored:
 			err = l.replyStored(c, how, seq)
 		default:
-			err = l.reply(c, l.replies.full[how])
+			err = l.reply(c, l.fullReply(how))
 		}
+	case stBadKey:
+		err = l.reply(c, render(c.key.status, how, textField, c.key.bad+"\n"))
 	case stFull:
 		l.n.Full++
-		err = l.reply(c, l.replies.full[how])
+		err = l.reply(c, l.fullReply(how))
 	case stNoMethod:
 		err = l.reply(c, l.replies.noMethod[how])
 	case stCondition:

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/pastenet/paste/internal/cpupin"
+	"github.com/pastenet/paste/internal/intake"
 	"github.com/pastenet/paste/internal/ringserve"
 	"github.com/pastenet/paste/internal/tcplisten"
 	"github.com/pastenet/paste/pmem"
@@ -32,8 +33,11 @@ type Server struct {
 	maxFrames int // that the unfinished input of a ring's connections may hold
 	reserve   int // frames that the log leaves free for it
 
-	// logMu serialises the log's writers when there is more than one ring.
-	logMu sync.Mutex
+	// logMu serialises the log's writers when there is more than one ring. It is
+	// held also for what is kept beside the log.
+	logMu  sync.Mutex
+	kept   *intake.State // nil with a handler
+	retain retainer
 	// waiting is how many clients wait for records, on all rings.
 	waiting atomic.Int64
 }
@@ -48,6 +52,8 @@ type Stats struct {
 	Stored      uint64 `json:"stored"`   // bodies appended to the log
 	StoredBytes uint64 `json:"stored_bytes"`
 	Read        uint64 `json:"read"`      // records that answers have
+	Repeated    uint64 `json:"repeated"`  // bodies that were stored already, by their Idempotency-Key
+	Dropped     uint64 `json:"dropped"`   // records that went for their size, their age, or because all cursors had them
 	Malformed   uint64 `json:"malformed"` // requests refused by the parser
 	Full        uint64 `json:"full"`      // answered with 507
 	Evicted     uint64 `json:"evicted"`   // lost what they had sent: it held too much of the pool for too long
@@ -64,6 +70,8 @@ func (s *Stats) add(o *Stats) {
 	s.Stored += o.Stored
 	s.StoredBytes += o.StoredBytes
 	s.Read += o.Read
+	s.Repeated += o.Repeated
+	s.Dropped += o.Dropped
 	s.Malformed += o.Malformed
 	s.Full += o.Full
 	s.Evicted += o.Evicted
@@ -76,6 +84,18 @@ func (s *Stats) add(o *Stats) {
 // Run is called. pool is where bodies go. A Server that is not run must be
 // closed.
 func New(cfg Config, pool *pmem.Pool) (*Server, error) {
+	s, err := newServer(cfg, pool)
+	if err != nil {
+		return nil, err
+	}
+	if s.kept, err = intake.Open(pool, s.cfg.Keys); err != nil {
+		return nil, fmt.Errorf("new http server: %w", errors.Join(err, s.Close()))
+	}
+	s.retain = newRetainer(s.cfg.Retain, pool)
+	return s, nil
+}
+
+func newServer(cfg Config, pool *pmem.Pool) (*Server, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, fmt.Errorf("new http server: %w", err)
 	}
@@ -108,6 +128,9 @@ func (s *Server) Close() error {
 	}
 	fd := s.fd
 	s.fd = -1
+	if s.kept != nil {
+		s.kept.Close()
+	}
 	return os.NewSyscallError("close", unix.Close(fd))
 }
 

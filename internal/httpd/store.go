@@ -13,7 +13,10 @@ func (l *loop) collect(c *conn, seg *segment, off int, payload []byte, last bool
 	if c.got > l.s.cfg.BodyLimit {
 		return l.tooLarge(c)
 	}
-	if c.status != stStore || l.s.cfg.Persist == PersistNone {
+	if c.key != nil {
+		c.key.asked.Write(payload)
+	}
+	if c.status != stStore || l.s.cfg.Persist == PersistNone || c.key != nil && c.key.known {
 		return nil
 	}
 	// What is copied anyway, the log copies past the caches. So it does with a
@@ -117,6 +120,10 @@ func (l *loop) store(c *conn) (seq uint64, stored bool, err error) {
 		return 0, false, err
 	}
 	l.staged = true
+	if c.key != nil && c.key.known {
+		l.n.Repeated++
+		return seq, true, nil
+	}
 	l.n.Stored++
 	l.n.StoredBytes += uint64(c.got)
 	return seq, true, nil
@@ -125,13 +132,27 @@ func (l *loop) store(c *conn) (seq uint64, stored bool, err error) {
 func (l *loop) append(c *conn) (uint64, error) {
 	l.s.lockLog()
 	defer l.s.unlockLog()
-	if c.whole != nil {
-		return l.s.pool.Log().AppendCopy(c.whole)
+	if c.key != nil {
+		return l.appendOnce(c)
 	}
-	if len(c.body.sums) > 0 && len(c.body.sums) == len(c.body.frags) {
-		return l.s.pool.Log().AppendSummed(c.body.frags, c.body.sums, false)
+	return l.appendBody(c)
+}
+
+// appendBody appends the body as a record.
+func (l *loop) appendBody(c *conn) (seq uint64, err error) {
+	log := l.s.pool.Log()
+	switch {
+	case c.whole != nil:
+		seq, err = log.AppendCopy(c.whole)
+	case len(c.body.sums) > 0 && len(c.body.sums) == len(c.body.frags):
+		seq, err = log.AppendSummed(c.body.frags, c.body.sums, false)
+	default:
+		seq, err = log.Append(c.body.frags, true)
 	}
-	return l.s.pool.Log().Append(c.body.frags, true)
+	if err == nil {
+		l.s.retain.stored(c.got)
+	}
+	return seq, err
 }
 
 // commit makes appended records durable. Until then no reply may be pushed.
@@ -144,6 +165,11 @@ func (l *loop) commit() error {
 	}
 	l.s.lockLog()
 	defer l.s.unlockLog()
+	if l.s.kept != nil {
+		if err := l.s.kept.Commit(); err != nil { // before the log's: see package intake
+			return err
+		}
+	}
 	if err := l.s.pool.Log().Commit(); err != nil {
 		return err
 	}
@@ -192,22 +218,6 @@ func (s *Server) held() (n int) {
 		}
 	}
 	return n
-}
-
-// wrap drops the older half of the log, of which everything is committed, and
-// reports whether there was anything.
-func (s *Server) wrap() (bool, error) {
-	s.lockLog()
-	defer s.unlockLog()
-	log := s.pool.Log()
-	n := uint64(log.Len())
-	if n == 0 {
-		return false, nil
-	}
-	if err := log.Truncate(log.Head() + (n-1)/2); err != nil {
-		return false, err
-	}
-	return true, nil
 }
 
 // lockLog and unlockLog cost nothing when there is only one writer.
