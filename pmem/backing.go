@@ -48,6 +48,11 @@ func (b Backing) String() string {
 // is stored once more, into the file.
 func (b Backing) Staged() bool { return b == BackingFSDAX || b == BackingFile }
 
+// volatile reports whether no flush makes the content survive the machine.
+func (b Backing) volatile() bool {
+	return b == BackingMemory || b == BackingTmpfs || b == BackingHugetlbfs
+}
+
 // Durability says what the content of such a pool survives.
 func (b Backing) Durability() string {
 	switch b {

@@ -25,6 +25,10 @@ type Options struct {
 	// NoFlush leaves out all flushes, fences and syncs: what is stored survives
 	// the process, and not the machine, whatever the backing.
 	NoFlush bool
+	// NoVainFlush is NoFlush for a backing that survives no more than the process in any
+	// case: tmpfs, hugetlbfs, memory. Otherwise these are flushed like the persistent
+	// memory for which they often stand in.
+	NoVainFlush bool
 	// Overwrite lets Create replace what is at the path, whatever it is.
 	Overwrite bool
 	// AllowForeign opens a file for writing even if another user owns it or may
@@ -162,7 +166,7 @@ func newPool(mem []byte, s superblock, o Options, dom Domain, f poolFile) (*Pool
 	p.g.runs = s.version >= runsSince
 	switch {
 	case dom != nil:
-	case o.NoFlush:
+	case o.NoFlush, o.NoVainFlush && f.backing.volatile():
 		p.dom = &noDomain{mem}
 	default:
 		p.dom = &cpuDomain{mem}

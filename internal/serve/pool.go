@@ -26,6 +26,8 @@ type Pool struct {
 	FrameSize int
 	// AllowForeign opens a file that another user owns or may write to.
 	AllowForeign bool
+	// NoVainFlush is pmem's.
+	NoVainFlush bool
 }
 
 // DefaultPoolSize is the size in bytes of a pool file that is made without a size
@@ -52,7 +54,7 @@ func (o *Pool) openOrCreate() (*pmem.Pool, error) {
 	if st, err := os.Stat(o.Path); size == 0 && (err != nil || st.Mode()&os.ModeCharDevice == 0) {
 		size = DefaultPoolSize
 	}
-	return pmem.OpenOrCreate(o.Path, pmem.Options{Size: size, FrameSize: o.FrameSize, AllowForeign: o.AllowForeign})
+	return pmem.OpenOrCreate(o.Path, pmem.Options{Size: size, FrameSize: o.FrameSize, AllowForeign: o.AllowForeign, NoVainFlush: o.NoVainFlush})
 }
 
 // compare refuses a pool that was made earlier, with other sizes.

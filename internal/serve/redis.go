@@ -12,6 +12,8 @@ import (
 
 // Redis serves keys and values to clients of Redis, like HTTP.
 func Redis(ctx context.Context, cfg Config) error {
+	// What Redis writes to a file on tmpfs may stay in the CPU's caches as well.
+	cfg.Pool.NoVainFlush = true
 	return run(ctx, cfg, func(cfg *Config, pool *pmem.Pool) (*service, error) {
 		db, err := store.Open(pool, cfg.Redis.Verify)
 		if err != nil {
