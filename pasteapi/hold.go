@@ -64,9 +64,14 @@ func (r *Ring) WatchRoom(fd int) error {
 		return err
 	}
 	c.room = true
-	r.own.Syscalls++
 	// It has the kernel look anew, as the room may have come already.
-	if err := r.wait.WantInput(fd, c.dgram != nil || r.in.FromSocket(&c.in)); err != nil {
+	if c.dgram != nil {
+		err = r.udp.out.Await(c.dgram, true)
+	} else {
+		r.own.Syscalls++
+		err = r.wait.WantInput(fd, r.in.FromSocket(&c.in))
+	}
+	if err != nil {
 		return fmt.Errorf("watch fd %d for room: %w", fd, err)
 	}
 	return nil

@@ -207,7 +207,7 @@ func (r *Ring) handle(ev *wait.Event) {
 	}
 	if c.dgram != nil {
 		r.hasRoom(c, ev.Mask)
-		r.udp.handle(c.dgram, ev.Mask)
+		r.udp.handle(c.dgram, ev.Mask, c.room)
 		return
 	}
 	if ev.Mask&unix.EPOLLOUT != 0 {

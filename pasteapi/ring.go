@@ -82,10 +82,10 @@ func newRing(o *Options, id int) (_ *Ring, err error) {
 	if r.tk, err = bpf.LoadTicket(bpf.TicketOptions{MaxConns: o.MaxConns}); err != nil {
 		return nil, err
 	}
-	r.udp.make(r.frames, &r.pair.tx)
 	if r.wait, err = wait.New(o.Spin); err != nil {
 		return nil, err
 	}
+	r.udp.make(r.frames, &r.pair.tx, r.wait)
 	if err := r.wait.Watch(r.tk.PollFd(), wait.NIC); err != nil {
 		return nil, err
 	}

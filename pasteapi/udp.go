@@ -16,8 +16,8 @@ type datagrams struct {
 	count dgram.Counters
 }
 
-func (d *datagrams) make(f *frames.Frames, tx *ringView) {
-	d.in, d.out = dgram.NewReceiver(f, &d.count), dgram.NewSender(f, tx, &d.count)
+func (d *datagrams) make(f *frames.Frames, tx *ringView, w dgram.Watcher) {
+	d.in, d.out = dgram.NewReceiver(f, &d.count), dgram.NewSender(f, tx, w, &d.count)
 }
 
 func (d *datagrams) remove(s *dgram.Socket) {
@@ -25,10 +25,12 @@ func (d *datagrams) remove(s *dgram.Socket) {
 	d.out.Drop(s)
 }
 
-// handle acts on an event of a socket.
-func (d *datagrams) handle(s *dgram.Socket, mask uint32) {
+// handle acts on an event of a socket. room says whether the application still waits
+// for some.
+func (d *datagrams) handle(s *dgram.Socket, mask uint32, room bool) {
 	if mask&unix.EPOLLOUT != 0 {
 		d.out.Resume(s)
+		_ = d.out.Await(s, room) // a descriptor that was closed shows when it is read
 	}
 	if mask&unix.EPOLLERR != 0 {
 		d.in.Failure(s)
@@ -60,12 +62,8 @@ func (r *Ring) registerDatagram(fd int, owner syscall.Conn) error {
 	}
 	c := &conn{owner: owner, dgram: s}
 	c.in.Conn = s.Conn
-	r.own.Syscalls += 2
-	err = r.wait.WatchConn(fd)
-	if err == nil {
-		err = r.wait.WantInput(fd, true)
-	}
-	if err != nil {
+	r.own.Syscalls++
+	if err := r.wait.WatchDatagrams(fd); err != nil {
 		conns.Release(s.Cookie)
 		return err
 	}

@@ -30,12 +30,12 @@ func (f *fields) setPeer(name *unix.RawSockaddrInet6) {
 	copy(f.src, v4.Addr[:])
 }
 
-// setLocal writes the receiver: the socket's address, or the one that the control
+// setLocal writes the receiver: the socket's address, or the one that a control
 // message says: in_pktinfo (interface, address of this host, destination) or
 // in6_pktinfo (destination, interface).
-func (f *fields) setLocal(s *Socket, ctl []byte) {
+func (f *fields) setLocal(s *Socket, info []byte) {
 	binary.BigEndian.PutUint16(f.ports[2:], s.Local.Port())
-	if !s.anyLocal || len(ctl) < unix.SizeofCmsghdr {
+	if !s.anyLocal || len(info) == 0 {
 		if f.v6 {
 			ip := s.Local.Addr().As16()
 			copy(f.dst, ip[:])
@@ -45,15 +45,14 @@ func (f *fields) setLocal(s *Socket, ctl []byte) {
 		}
 		return
 	}
-	data := ctl[unix.SizeofCmsghdr:]
 	switch {
-	case f.v6 && len(data) >= unix.SizeofInet6Pktinfo:
-		copy(f.dst, data[:16])
+	case f.v6 && len(info) >= unix.SizeofInet6Pktinfo:
+		copy(f.dst, info[:16])
 		if binary.BigEndian.Uint32(f.ifindex) == 0 {
-			binary.BigEndian.PutUint32(f.ifindex, binary.NativeEndian.Uint32(data[16:]))
+			binary.BigEndian.PutUint32(f.ifindex, binary.NativeEndian.Uint32(info[16:]))
 		}
-	case !f.v6 && len(data) >= unix.SizeofInet4Pktinfo:
-		copy(f.dst, data[4:8])
-		binary.BigEndian.PutUint32(f.ifindex, binary.NativeEndian.Uint32(data))
+	case !f.v6 && len(info) >= unix.SizeofInet4Pktinfo:
+		copy(f.dst, info[4:8])
+		binary.BigEndian.PutUint32(f.ifindex, binary.NativeEndian.Uint32(info))
 	}
 }

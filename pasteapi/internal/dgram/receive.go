@@ -40,9 +40,9 @@ type Counters struct {
 	Dropped   uint64 // datagrams that could not be sent
 }
 
-// control is room for the control messages of one datagram: in6_pktinfo is the
-// largest (a header of 16 bytes, 20 bytes, and what aligns them).
-type control [40]byte
+// control is room for the control messages of one datagram: in6_pktinfo (a header of 16
+// bytes, 20 bytes, and what aligns them) and the length of merged ones (16 and 8).
+type control [64]byte
 
 // Receiver brings what UDP sockets have received into slots. It belongs to the ring's
 // goroutine.
@@ -74,6 +74,7 @@ func (r *Receiver) Add(s *Socket) {
 func (r *Receiver) Remove(s *Socket) {
 	r.count--
 	s.muted = true
+	_ = s.unmerge() // a descriptor that was closed
 	if s.ready {
 		s.ready = false
 		r.ready = slices.DeleteFunc(r.ready, func(o *Socket) bool { return o == s })
@@ -148,16 +149,24 @@ func (r *Receiver) receive(s *Socket, to Slots) (more bool) {
 		s.errors = r.tellErrors(s, to)
 	}
 	n, errno := 0, unix.Errno(0)
+	if s.merged != nil && !r.split(s, to) {
+		return true
+	}
 	for range 4 { // an error of the network is told once, and the next call goes on
 		if n, errno = r.read(s, min(batch, to.Free())); errno == 0 || errno == unix.EAGAIN || errno == unix.ENOBUFS || fatal(errno) {
 			break
 		}
 		s.errors = true
 	}
-	for i := range n {
-		r.fill(s, i, to)
+	if s.merged != nil {
+		_ = r.split(s, to)
+	} else {
+		for i := range n {
+			r.fill(s, to, r.datagram(s, i))
+		}
+		r.to = r.to[:copy(r.to, r.to[n:])]
+		r.alike(s, n)
 	}
-	r.to = r.to[:copy(r.to, r.to[n:])]
 	switch {
 	case fatal(errno):
 		return !s.end(to, errno)
@@ -179,6 +188,9 @@ func (s *Socket) end(to Slots, cause error) bool {
 
 // read reads up to n datagrams.
 func (r *Receiver) read(s *Socket, n int) (int, unix.Errno) {
+	if s.merged != nil {
+		return r.readMerged(s)
+	}
 	for len(r.to) < n {
 		f, ok := r.frames.Take()
 		if !ok {
@@ -209,24 +221,6 @@ func (r *Receiver) read(s *Socket, n int) (int, unix.Errno) {
 		return 0, errno
 	}
 	return int(got), 0
-}
-
-// fill puts datagram i of the batch into a slot.
-func (r *Receiver) fill(s *Socket, i int, to Slots) {
-	doff, m := s.doff(), &r.msgs[i]
-	full := int(m.len) // also where not all of it was read
-	n := min(full, r.frames.Size()-doff)
-	flags := uint16(FlagCopied | FlagDatagram)
-	if full > n {
-		flags |= FlagTruncated
-		r.Truncated++
-	}
-	f := begin(r.frames.Bytes(r.to[i]), s.v6, full)
-	f.setPeer(&r.names[i])
-	f.setLocal(s, r.ctl[i][:m.hdr.Controllen])
-	r.Received++
-	r.Bytes += uint64(full)
-	r.frames.Shelve(to.FillDatagram(s.FD, r.to[i], doff, n, flags))
 }
 
 // Visit shows the frames that are ready to be read into.

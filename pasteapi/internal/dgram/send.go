@@ -16,12 +16,18 @@ type TxSlots interface {
 	Exchange(i, frame uint32)
 }
 
+// Watcher tells of room in a socket.
+type Watcher interface {
+	WantRoom(fd int, yes bool) error
+}
+
 // Sender puts the datagrams of TX slots into sockets. It belongs to the ring's
 // goroutine.
 type Sender struct {
 	*Counters
 	frames  *frames.Frames
 	slots   TxSlots
+	watch   Watcher
 	batch   []*Socket // that have slots to send
 	blocked map[*Socket]struct{}
 
@@ -33,8 +39,8 @@ type Sender struct {
 }
 
 // NewSender returns a sender of a TX ring.
-func NewSender(f *frames.Frames, s TxSlots, c *Counters) *Sender {
-	return &Sender{frames: f, slots: s, Counters: c, blocked: map[*Socket]struct{}{}}
+func NewSender(f *frames.Frames, s TxSlots, w Watcher, c *Counters) *Sender {
+	return &Sender{frames: f, slots: s, watch: w, Counters: c, blocked: map[*Socket]struct{}{}}
 }
 
 // Add puts a slot into the batch.
@@ -86,6 +92,18 @@ func (s *Sender) postpone(to *Socket, slot uint32) {
 	s.slots.Exchange(slot, other)
 	to.queue = append(to.queue, item{frame, uint16(doff), uint16(end)})
 	s.blocked[to] = struct{}{}
+	_ = s.Await(to, true) // a descriptor that was closed: its end is told elsewhere
+}
+
+// Await has the waiter tell of room in a socket while datagrams wait for it, or the
+// application does.
+func (s *Sender) Await(to *Socket, yes bool) error {
+	yes = yes || len(to.queue) > 0
+	if yes == to.awaiting {
+		return nil
+	}
+	to.awaiting = yes
+	return s.watch.WantRoom(to.FD, yes)
 }
 
 // send sends the first n items, and returns how many are done with, and whether the

@@ -20,6 +20,18 @@ type txRing struct {
 func (r *txRing) Datagram(i uint32) (frame uint32, doff, end int) { return r.bufs[i], 0, r.len }
 func (r *txRing) Exchange(i, frame uint32)                        { r.bufs[i] = frame }
 
+// watcher counts.
+type watcher struct{ on, off int }
+
+func (w *watcher) WantRoom(_ int, yes bool) error {
+	if yes {
+		w.on++
+	} else {
+		w.off++
+	}
+	return nil
+}
+
 // TestFullSocket: what a full socket does not take waits, in order, and follows; more
 // than the limit is dropped and counted; no frame is lost.
 func TestFullSocket(t *testing.T) {
@@ -36,7 +48,8 @@ func TestFullSocket(t *testing.T) {
 	to := &Socket{connected: true}
 	to.FD = pair[0]
 	var count Counters
-	s := NewSender(f, ring, &count)
+	var watch watcher
+	s := NewSender(f, ring, &watch, &count)
 
 	sent := 0
 	for sent < 3*queueLimit {
@@ -66,6 +79,9 @@ func TestFullSocket(t *testing.T) {
 	s.Resume(to)
 	qt.Check(t, qt.IsFalse(s.Blocked()))
 	qt.Check(t, qt.Equals(int(count.Sent), taken+queueLimit))
+	qt.Check(t, qt.IsNil(s.Await(to, false)))
+	qt.Check(t, qt.IsNil(s.Await(to, false)))
+	qt.Check(t, qt.Equals(watch, watcher{on: 1, off: 1})) // told of room only while something waited
 
 	for i := range uint32(50) { // what waits when a socket goes is given back
 		s.Add(to, i)

@@ -27,6 +27,11 @@ type Socket struct {
 	muted  bool // nobody wants what comes
 	paused bool // nor at the moment
 
+	merged     *merged // nil: the kernel merges none
+	same, seen int     // datagrams like the one before, and all of them
+
+	awaiting bool // the waiter tells of room
+
 	slots []uint32 // of the TX ring, in the current batch
 	queue []item   // that found the socket full
 }

@@ -111,7 +111,26 @@ func (w *Waiter) WantInput(fd int, yes bool) error {
 	return w.control(unix.EPOLL_CTL_MOD, fd, Connection, events)
 }
 
-// Unwatch ends Watch and WatchConn.
+// datagramEvents are those of a socket of datagrams. EPOLLOUT is not among them: each
+// datagram that the network is done with would be such an event, and wake the ring.
+const datagramEvents = connEvents&^unix.EPOLLOUT | unix.EPOLLIN
+
+// WatchDatagrams has Wait tell of input of a socket of datagrams, and of its end.
+func (w *Waiter) WatchDatagrams(fd int) error {
+	return w.control(unix.EPOLL_CTL_ADD, fd, Connection, datagramEvents)
+}
+
+// WantRoom has Wait tell of room in such a socket, too, or not any more.
+func (w *Waiter) WantRoom(fd int, yes bool) error {
+	w.Syscalls++
+	events := uint32(datagramEvents)
+	if yes {
+		events |= unix.EPOLLOUT
+	}
+	return w.control(unix.EPOLL_CTL_MOD, fd, Connection, events)
+}
+
+// Unwatch ends Watch, WatchConn and WatchDatagrams.
 func (w *Waiter) Unwatch(fd int) error {
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(w.epoll, unix.EPOLL_CTL_DEL, fd, nil))
 }
