@@ -45,6 +45,7 @@ and, if asked for:
 		newBenchMatrixCmd(e),
 		newBenchStagesCmd(e),
 		newBenchRedisCmd(e),
+		newBenchUDPCmd(e),
 		newBenchServerCmd(e),
 	)
 	return cmd
@@ -70,6 +71,12 @@ func newBenchStagesCmd(e env) *cobra.Command {
 
 func newBenchRedisCmd(e env) *cobra.Command {
 	cmd := benchcli.NewRedisCmd(benchcli.Setup{Name: "pastectl bench", Stdout: e.stdout, Progress: e.stderr})
+	cmd.Args = noArgs
+	return cmd
+}
+
+func newBenchUDPCmd(e env) *cobra.Command {
+	cmd := benchcli.NewUDPCmd(benchcli.Setup{Name: "pastectl bench", Stdout: e.stdout, Progress: e.stderr})
 	cmd.Args = noArgs
 	return cmd
 }

@@ -126,7 +126,7 @@ func (s *candidate) measure(ctx context.Context, p Progress) (*Sample, error) {
 }
 
 func (s *candidate) load(ctx context.Context, p Progress) (*Sample, error) {
-	live := new(loadgen.Live)
+	live, run := new(loadgen.Live), loadgen.Run
 	load := loadgen.Config{
 		Addr: s.addr, Workload: s.cfg.Workload, Connections: s.cfg.Connections, Size: s.cfg.Size, Rate: s.cfg.Rate,
 		Warmup: s.cfg.Warmup, Duration: s.cfg.Duration, CPU: s.cfg.ClientCPU, Live: live, Put: s.name == Nginx,
@@ -136,6 +136,9 @@ func (s *candidate) load(ctx context.Context, p Progress) (*Sample, error) {
 	}
 	if s.cfg.Custom != nil {
 		s.cfg.Custom.Load(s.name, p.Round, &load)
+		if s.cfg.Custom.Run != nil {
+			run = s.cfg.Custom.Run
+		}
 	}
 	var from, to cpuTimes
 	var cpuErr error
@@ -155,7 +158,7 @@ func (s *candidate) load(ctx context.Context, p Progress) (*Sample, error) {
 	stop := s.watch(live, p)
 	var res *loadgen.Result
 	err := s.lab.InClient(func() (err error) {
-		res, err = loadgen.Run(ctx, load)
+		res, err = run(ctx, load)
 		return err
 	})
 	stop()

@@ -115,6 +115,8 @@ type Custom struct {
 	Prepare func(ctx context.Context, name string, addr netip.AddrPort) error
 	// Load completes what the generator is told in a round, which counts from 1.
 	Load func(name string, round int, c *loadgen.Config)
+	// Run, if set, puts the load on in place of loadgen.Run.
+	Run func(context.Context, loadgen.Config) (*loadgen.Result, error)
 	// Title says for the report what is special.
 	Title string
 }

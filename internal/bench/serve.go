@@ -27,6 +27,8 @@ type ServeConfig struct {
 	BusyPoll      bool           `json:"busy_poll"`
 	// Receive says which ways in PASTE uses.
 	Receive pasteapi.ReceiveMode `json:"receive"`
+	// UDP has PASTE serve datagrams.
+	UDP bool `json:"udp,omitempty"`
 	// Stages has PASTE measure its stages; and then, if it steers, each payload.
 	Stages   bool   `json:"stages,omitempty"`
 	Pool     string `json:"pool,omitempty"` // empty: bodies are forgotten
@@ -89,6 +91,9 @@ func Serve(ctx context.Context, args []string, out io.Writer, others ...Server) 
 		Ready: func(a netip.AddrPort) { fmt.Fprintf(out, "listening on %s\n", a) }}
 	if s.Kind == Paste {
 		cfg.Other = func(ctx context.Context, cfg *contender.Config) (err error) {
+			if s.UDP {
+				return runRingUDP(ctx, cfg, &s)
+			}
 			ring, err = runRing(ctx, cfg, &s)
 			return err
 		}

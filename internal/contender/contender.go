@@ -122,6 +122,10 @@ func Run(ctx context.Context, cfg Config) error {
 		run = runGoNet
 	case NetHTTP, NetHTTPPaste:
 		run = runNetHTTP
+	case Mmsg, MmsgGRO:
+		run = runMmsg
+	case GoUDP:
+		run = runGoUDP
 	}
 	err := errors.New("unknown contender")
 	if run != nil {
