@@ -98,8 +98,10 @@ pool file where the interface put them, and sent from there.
   GET    /k/{key}                     200 and the value, 404
   DELETE /k/{key}                     204, 404
   GET    /k?prefix=P&after=K&limit=N  keys in order, one per line, percent-encoded
+  POST   /k                           a batch of changes, all or none: a line of JSON each
 
-A change is durable before it is answered. When the pool is full, PUT gets 507;
+HEAD, Range, If-Match, If-None-Match and If-Range do what HTTP says; a value keeps
+its Content-Type, and expires with ?ttl=SECONDS. docs/kv.md has all of it. A change is durable before it is answered. When the pool is full, PUT gets 507;
 everything stored is still served, and DELETE makes room.
 
 A value that is not what was stored gets 500, and the others are served. A pool

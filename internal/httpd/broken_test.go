@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/go-quicktest/qt"
 
@@ -21,9 +22,10 @@ func (b *breaker) Finish(x *Exchange, _ bool) error {
 	b.break_(x)
 	return nil
 }
-func (b *breaker) More(*Exchange) error    { return nil }
-func (b *breaker) Commit() error           { return nil }
-func (b *breaker) MakeRoom() (bool, error) { return false, nil }
+func (b *breaker) More(*Exchange) error         { return nil }
+func (b *breaker) Commit() error                { return nil }
+func (b *breaker) Tick() (time.Duration, error) { return -1, nil }
+func (b *breaker) MakeRoom() (bool, error)      { return false, nil }
 
 // TestBrokenRing: a server whose rings were broken does not go on with
 // requests that it may have answered already; it ends, and says why.

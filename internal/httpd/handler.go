@@ -2,6 +2,7 @@ package httpd
 
 import (
 	"bytes"
+	"time"
 
 	"github.com/pastenet/paste/internal/http1"
 	"github.com/pastenet/paste/pmem"
@@ -23,6 +24,9 @@ type Handler interface {
 	More(x *Exchange) error
 	// Commit makes durable what answers speak of. It is called before these leave.
 	Commit() error
+	// Tick is called after each batch, for what is to be done by time, and says
+	// when it wants to be called at the latest; below 0 is never.
+	Tick() (next time.Duration, err error)
 	// MakeRoom frees buffers of the pool, and reports whether it could.
 	MakeRoom() (bool, error)
 }
@@ -37,6 +41,9 @@ func NewWithHandler(cfg Config, pool *pmem.Pool, handler func() Handler) (*Serve
 	}
 	return s, err
 }
+
+// OnClose has f called when the server is closed. It is called before Run.
+func (s *Server) OnClose(f func()) { s.closed = f }
 
 // Exchange is a request with its connection, for the time of one call.
 type Exchange struct {

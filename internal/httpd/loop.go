@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -37,6 +38,8 @@ type loop struct {
 	x       Exchange
 	seg     segment // being looked at
 	staged  bool    // records were appended since the last commit
+
+	nextChore time.Duration // at most so long does it sleep; below 0: any time
 }
 
 // listener is where connections come from.
@@ -208,7 +211,7 @@ func (l *loop) endBatch() error {
 	if err := l.keepReserve(); err != nil {
 		return err
 	}
-	if err := l.retainLog(); err != nil {
+	if err := l.chores(); err != nil {
 		return err
 	}
 	l.n.Connections = uint64(l.Open)

@@ -35,7 +35,7 @@ const dropAtOnce = 1024
 
 // newRetainer counts what is in the log, if there is a limit for it.
 func newRetainer(o Retention, p *pmem.Pool) retainer {
-	r := retainer{Retention: o, more: true}
+	r := retainer{Retention: o}
 	if log := p.Log(); o.Bytes > 0 {
 		for seq := log.Head(); seq < log.Committed(); seq++ {
 			r.bytes += length(log, seq)
@@ -47,15 +47,10 @@ func newRetainer(o Retention, p *pmem.Pool) retainer {
 // stored counts a record.
 func (r *retainer) stored(n int64) { r.bytes += n }
 
-// retainLog drops what is not to be kept any more. Everything is committed.
+// retainLog drops what is not to be kept any more. Everything that this loop has
+// appended is committed, and the log is locked.
 func (l *loop) retainLog() error {
-	r := &l.s.retain
-	if l.handler != nil || r.Retention == (Retention{}) {
-		return nil
-	}
-	l.s.lockLog()
-	defer l.s.unlockLog()
-	s, log := l.s, l.s.pool.Log()
+	s, r, log := l.s, &l.s.retain, l.s.pool.Log()
 	head, next := log.Head(), log.Committed()
 	below := head
 	if r.Age > 0 {
@@ -146,22 +141,28 @@ func (s *Server) wrap() (bool, error) {
 	return true, s.drop(below)
 }
 
-// nextRetain is how long a loop may sleep before it looks at ages again; below 0 is
-// for ever.
-func (l *loop) nextRetain() time.Duration {
-	r := &l.s.retain
-	if l.handler != nil || r.Retention == (Retention{}) {
-		return -1
+// chores does what is to be done by time, and notes how long the loop may sleep
+// before it does so again; below 0 is for ever.
+func (l *loop) chores() (err error) {
+	if l.handler != nil {
+		l.nextChore, err = l.handler.Tick()
+		return err
+	}
+	if l.nextChore = -1; l.s.retain.Retention == (Retention{}) {
+		return nil
 	}
 	l.s.lockLog()
 	defer l.s.unlockLog()
-	switch {
-	case r.more:
-		return 0
-	case r.Age > 0 && l.s.pool.Log().Len() > 0:
-		return intake.MarkEvery(r.Age)
+	if err := l.retainLog(); err != nil {
+		return err
 	}
-	return -1
+	switch r := &l.s.retain; {
+	case r.more:
+		l.nextChore = 0
+	case r.Age > 0 && l.s.pool.Log().Len() > 0:
+		l.nextChore = intake.MarkEvery(r.Age)
+	}
+	return nil
 }
 
 // protected returns the cursor that protects the oldest record, if one does.

@@ -29,6 +29,7 @@ type Server struct {
 	mu    sync.Mutex // of fd and loops, except for the loops themselves
 
 	handler func() Handler // nil for the log
+	closed  func()         // with a handler
 
 	maxFrames int // that the unfinished input of a ring's connections may hold
 	reserve   int // frames that the log leaves free for it
@@ -130,6 +131,9 @@ func (s *Server) Close() error {
 	s.fd = -1
 	if s.kept != nil {
 		s.kept.Close()
+	}
+	if s.closed != nil {
+		s.closed()
 	}
 	return os.NewSyscallError("close", unix.Close(fd))
 }

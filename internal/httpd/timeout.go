@@ -62,7 +62,7 @@ func (t *timer) advance() {
 // pollTimeout is how long a Poll may sleep.
 func (l *loop) pollTimeout() time.Duration {
 	timeout := l.mostSleep()
-	if in := l.nextRetain(); in >= 0 && (timeout < 0 || in < timeout) {
+	if in := l.nextChore; in >= 0 && (timeout < 0 || in < timeout) {
 		timeout = in
 	}
 	for _, c := range l.parked {

@@ -7,14 +7,12 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"net/http"
-	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/pastenet/paste/internal/http1"
 	"github.com/pastenet/paste/internal/httpd"
-	"github.com/pastenet/paste/pmem/btree"
-	"github.com/pastenet/paste/pmem/kv"
 )
 
 // An entity tag names one state of a value. That of a value with the head of its
@@ -25,8 +23,11 @@ import (
 type shared struct {
 	// write is held from the look at a condition until the change, and by every
 	// other change, so that none comes between the two.
-	write sync.Mutex
-	tags  atomic.Uint64 // the last number that was given out
+	write  sync.Mutex
+	tags   atomic.Uint64 // the last number that was given out
+	expire expiryIndex
+	dirty  atomic.Bool // expire has changed since the last Commit
+	now    func() time.Time
 }
 
 // newShared begins the numbers somewhere, so that those of two servers over one
@@ -34,16 +35,10 @@ type shared struct {
 func newShared() *shared {
 	var b [8]byte
 	rand.Read(b[:]) // it never fails
-	s := new(shared)
+	s := &shared{now: time.Now}
 	s.tags.Store(binary.LittleEndian.Uint64(b[:]))
 	return s
 }
-
-const (
-	statusLine = "HTTP/1.1 200 OK\r\n"
-	tagField   = "ETag: "
-	maxTag     = 32 // bytes, with its quotes
-)
 
 // appendNewTag appends a tag that was never given out.
 func (s *shared) appendNewTag(b []byte) []byte {
@@ -56,35 +51,7 @@ func (s *shared) appendNewTag(b []byte) []byte {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// appendTag appends the tag of a value that Get has returned.
-func (h *handler) appendTag(b []byte, v *kv.Value) []byte {
-	sum := v.Sum
-	switch {
-	case v.Pre > 0:
-		f := v.Frags[0]
-		head := h.store.Pool().Frame(f.Frame)[f.Off:][:v.Pre]
-		if rest, ok := bytes.CutPrefix(head, []byte(statusLine+tagField)); ok {
-			if tag, _, ok := bytes.Cut(rest, []byte("\r\n")); ok {
-				return append(b, tag...)
-			}
-		}
-		// It was stored before values had tags.
-		f.Off += uint16(v.Pre)
-		f.Len -= uint16(v.Pre)
-		h.frags = append(append(h.frags[:0], f), v.Frags[1:]...)
-		if f.Len == 0 {
-			h.frags = h.frags[1:]
-		}
-		sum = btree.SumOf(h.store.Pool(), h.frags)
-	case len(v.Frags) == 0:
-		sum = crc32.Checksum(v.Inline, castagnoli)
-	}
-	b = append(b, '"')
-	b = strconv.AppendUint(b, uint64(sum), 16)
-	b = append(b, '-')
-	b = strconv.AppendInt(b, v.Size(), 16)
-	return append(b, '"')
-}
+func sumOf(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 
 // conditions are those of a request in progress.
 type conditions struct {
@@ -164,16 +131,21 @@ func (h *handler) permitted(q *request) (status int, err error) {
 	if q.cond.none() {
 		return 0, nil
 	}
-	found, err := h.store.Get(q.key, &h.value)
+	return h.holds(&q.cond, q.act, q.key)
+}
+
+// holds is conditions.hold for what is under a key.
+func (h *handler) holds(c *conditions, act action, key []byte) (status int, err error) {
+	found, err := h.lookup(key)
 	if err != nil {
 		return 0, err
 	}
 	var tag []byte
 	if found {
-		tag = h.appendTag(h.tag[:0], &h.value)
+		tag = bytes.Clone(h.metaOf(&h.value).tag)
 		h.store.Release(&h.value)
 	}
-	return q.cond.hold(q.act, tag), nil
+	return c.hold(act, tag), nil
 }
 
 // refuse answers a request whose conditions do not hold.

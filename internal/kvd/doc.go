@@ -6,10 +6,13 @@
 //	HEAD   /k/{key}                      the same without the value
 //	DELETE /k/{key}                      204, 404
 //	GET    /k?prefix=P&after=K&limit=N   keys, one per line, in order
+//	POST   /k                            a batch: several changes, all or none
+//
+// docs/kv.md describes it for users.
 //
 // A key is 1 to 255 bytes, any bytes, percent-encoded in the request's target
 // where they are not letters, digits or one of "-._~!$&'()*+,;=:@/"; keys that
-// are listed are encoded the same way. A list has at most limit keys (1000 by
+// are listed are encoded so that they may stand in a path, and behind "after=". A list has at most limit keys (1000 by
 // default, 10000 at most); a longer one is continued with after set to the last
 // key. A list that does not fit 16 KiB is made while it is sent: it has each key
 // that was there all the time, and may have those that came or went meanwhile.
@@ -24,7 +27,8 @@
 // Content-Range, and conditions on lists, by 501.
 //
 // A value stays in the buffers that the NIC received it in. In front of it, where
-// the request's header was, goes the header of the answer that a GET will get,
+// the request's header was (or, if it has a type or a time and there is no room, in a
+// frame of its own), goes the header of the answer that a GET will get,
 // and in front of that the head of the log's record; so one fragment makes both
 // the record and, later, the whole answer, sent from where it lies. A value whose
 // checksum is wrong is answered with 500, and the others are served.

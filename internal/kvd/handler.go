@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/pastenet/paste/internal/http1"
 	"github.com/pastenet/paste/internal/httpd"
@@ -25,16 +26,22 @@ const (
 	actPut
 	actDelete
 	actList
+	actBatch
 )
 
 // request is what is known of a connection's request in progress.
 type request struct {
 	act    action
-	status int // of actError
+	status int    // of actError
+	text   string // why, if the status alone does not say it
 	key    []byte
 	list   list
 	cond   conditions
+	ttl    int64           // seconds; 0: for ever
 	room   [kv.MaxKey]byte // of key
+
+	rang, ifRange []byte // of a GET; nil: none
+	ctype         []byte // of a PUT; nil: the default
 }
 
 // handler answers the requests of one ring.
@@ -59,6 +66,16 @@ const maxValue = math.MaxUint32 - maxHead
 // New makes a server over a store in the same pool. A BodyLimit of 0 is
 // DefaultBodyLimit, or what the pool allows for if that is less.
 func New(cfg httpd.Config, store *kv.Store) (*httpd.Server, error) {
+	return newServer(cfg, store, hooks{})
+}
+
+// hooks are for tests; each may be nil.
+type hooks struct {
+	now  func() time.Time
+	wrap func(httpd.Handler) httpd.Handler
+}
+
+func newServer(cfg httpd.Config, store *kv.Store, hook hooks) (*httpd.Server, error) {
 	log := cfg.Logger
 	if log == nil {
 		log = slog.Default()
@@ -70,13 +87,26 @@ func New(cfg httpd.Config, store *kv.Store) (*httpd.Server, error) {
 		return nil, fmt.Errorf("new key-value server: values of up to %d bytes (BodyLimit): one has at most %d", cfg.BodyLimit, int64(maxValue))
 	}
 	shared := newShared()
-	return httpd.NewWithHandler(cfg, store.Pool(), func() httpd.Handler {
-		return &handler{store: store, shared: shared, log: log}
+	if hook.now != nil {
+		shared.now = hook.now
+	}
+	if err := shared.expire.open(store.Pool()); err != nil {
+		return nil, fmt.Errorf("new key-value server: %w", err)
+	}
+	srv, err := httpd.NewWithHandler(cfg, store.Pool(), func() httpd.Handler {
+		h := &handler{store: store, shared: shared, log: log}
+		if hook.wrap != nil {
+			return hook.wrap(h)
+		}
+		return h
 	})
+	if err != nil {
+		shared.expire.close()
+		return nil, err
+	}
+	srv.OnClose(shared.expire.close)
+	return srv, nil
 }
-
-// maxHead is more than the head of any answer that is stored with a value.
-const maxHead = 160
 
 // Begin implements httpd.Handler.
 func (h *handler) Begin(x *httpd.Exchange) bool {
@@ -89,15 +119,39 @@ func (h *handler) Begin(x *httpd.Exchange) bool {
 	if status := q.cond.copy(q, x.Request()); status != 0 {
 		q.act, q.status = actError, status
 	}
-	if q.act != actPut {
-		return false
+	q.copyFields(x.Request())
+	switch q.act {
+	case actPut:
+		x.SetHeadroom(maxHead + 24 + len(q.key))
+		return true
+	case actBatch:
+		return x.Request().ContentLength <= maxBatchBytes
 	}
-	x.SetHeadroom(maxHead + 24 + len(q.key))
-	return true
+	return false
+}
+
+// copyFields takes the fields of r that are about a value, whose bytes do not last.
+func (q *request) copyFields(r *http1.Request) {
+	q.rang, q.ifRange, q.ctype = nil, nil, nil
+	switch q.act {
+	case actGet:
+		q.rang, q.ifRange = bytes.Clone(r.Range), bytes.Clone(r.IfRange)
+	case actPut:
+		if len(r.ContentType) > maxType {
+			q.refuse(http.StatusBadRequest, "a Content-Type has at most 100 bytes")
+		} else if len(r.ContentType) > 0 && string(r.ContentType) != defaultType {
+			q.ctype = bytes.Clone(r.ContentType)
+		}
+	}
+}
+
+// refuse has the request answered with a status and a text.
+func (q *request) refuse(status int, text string) {
+	q.act, q.status, q.text = actError, status, text
 }
 
 func (h *handler) parse(q *request, r *http1.Request) {
-	q.act, q.status = actError, http.StatusNotFound
+	q.act, q.status, q.text, q.ttl = actError, http.StatusNotFound, "", 0
 	target := origin(r.Target)
 	raw, ok := bytes.CutPrefix(target, []byte(keyPath))
 	if !ok {
@@ -105,8 +159,14 @@ func (h *handler) parse(q *request, r *http1.Request) {
 		if string(path) != listPath {
 			return
 		}
+		if r.Method == http1.MethodPost {
+			if q.act = actBatch; len(query) > 0 {
+				q.refuse(http.StatusBadRequest, "a batch has no parameters")
+			}
+			return
+		}
 		if r.Method != http1.MethodGet && r.Method != http1.MethodHead {
-			q.status = http.StatusMethodNotAllowed
+			q.refuse(http.StatusMethodNotAllowed, "GET and HEAD list keys, and POST is a batch")
 			return
 		}
 		q.status = http.StatusBadRequest
@@ -115,7 +175,7 @@ func (h *handler) parse(q *request, r *http1.Request) {
 		}
 		return
 	}
-	raw, _, _ = bytes.Cut(raw, []byte("?"))
+	raw, query, _ := bytes.Cut(raw, []byte("?"))
 	if len(raw) > 3*kv.MaxKey {
 		q.status = http.StatusRequestURITooLong
 		return
@@ -140,10 +200,26 @@ func (h *handler) parse(q *request, r *http1.Request) {
 	default:
 		q.status = http.StatusMethodNotAllowed
 	}
+	if len(query) > 0 && q.act != actError {
+		q.parameters(query)
+	}
 }
 
-// Commit implements httpd.Handler.
-func (h *handler) Commit() error { return h.store.Commit() }
+// parameters reads what stands behind a key.
+func (q *request) parameters(query []byte) {
+	value, ok := bytes.CutPrefix(query, []byte("ttl="))
+	if !ok || q.act != actPut {
+		q.refuse(http.StatusBadRequest, "a key has no parameter but ttl, of PUT")
+		return
+	}
+	ttl, err := strconv.ParseInt(string(value), 10, 64)
+	if q.ttl = ttl; err != nil || ttl < 1 || ttl > maxTTL {
+		q.refuse(http.StatusBadRequest, "ttl is a number of seconds, from 1 to 3153600000")
+	}
+}
+
+// maxTTL is the longest time that a value may be given, in seconds: a century.
+const maxTTL = 100 * 365 * 24 * 3600
 
 // MakeRoom implements httpd.Handler.
 func (h *handler) MakeRoom() (bool, error) { return h.store.MakeRoom() }
@@ -163,6 +239,14 @@ func (h *handler) Finish(x *httpd.Exchange, full bool) error {
 		return h.delete(x, q)
 	case actList:
 		return h.keys(x, q)
+	case actBatch:
+		if full {
+			return h.answer(x, http.StatusInsufficientStorage, "no room in the pool")
+		}
+		return h.batch(x)
+	}
+	if q.text != "" {
+		return h.answer(x, q.status, q.text)
 	}
 	switch q.status {
 	case http.StatusBadRequest:
@@ -179,12 +263,15 @@ func (h *handler) Finish(x *httpd.Exchange, full bool) error {
 	return h.answer(x, q.status, "want /k/{key} or /k?prefix=&after=&limit=")
 }
 
-// done answers without a body.
-func (h *handler) done(x *httpd.Exchange, status int) error {
+// done answers without a body. tag is that of what was stored, if it was.
+func (h *handler) done(x *httpd.Exchange, status int, tag string) error {
 	b := append(h.out[:0], "HTTP/1.1 "...)
 	b = strconv.AppendInt(b, int64(status), 10)
 	b = append(append(b, ' '), http.StatusText(status)...)
 	b = append(append(b, "\r\n"...), x.Form()...)
+	if tag != "" {
+		b = append(append(append(b, tagField...), tag...), "\r\n"...)
+	}
 	if status != http.StatusNoContent { // RFC 9110, 8.6: no length with 204
 		b = append(b, "Content-Length: 0\r\n"...)
 	}
@@ -192,11 +279,14 @@ func (h *handler) done(x *httpd.Exchange, status int) error {
 	return x.Reply(h.out)
 }
 
+// allowed has the methods for keys, and for lists.
+var allowed = map[bool]string{true: "GET, HEAD, PUT, POST, DELETE", false: "GET, HEAD, POST"}
+
 // answer answers with a line of text.
 func (h *handler) answer(x *httpd.Exchange, status int, text string) error {
 	field := x.Form()
 	if status == http.StatusMethodNotAllowed {
-		field += "Allow: GET, HEAD, PUT, DELETE\r\n"
+		field += "Allow: " + allowed[x.State().(*request).text == ""] + "\r\n"
 	}
 	h.out = fmt.Appendf(h.out[:0], "HTTP/1.1 %d %s\r\n%sContent-Type: text/plain; charset=us-ascii\r\nContent-Length: %d\r\n\r\n",
 		status, http.StatusText(status), field, len(text)+1)

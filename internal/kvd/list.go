@@ -1,10 +1,12 @@
 package kvd
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/pastenet/paste/internal/http1"
 	"github.com/pastenet/paste/internal/httpd"
+	"github.com/pastenet/paste/pmem/kv"
 )
 
 // pieceBytes is how much of a list is made at once, bytes: a list that is longer
@@ -14,7 +16,7 @@ const pieceBytes = 16 << 10
 // piece appends the next keys to b, and reports whether they are the last.
 func (h *handler) piece(b []byte, q *list) (_ []byte, last bool, err error) {
 	n := 0
-	err = h.store.Scan(q.prefix, q.from, q.limit, func(key []byte) bool {
+	err = h.scan(q.prefix, q.from, q.limit, func(key []byte) bool {
 		b = append(encode(b, key), '\n')
 		q.from = append(append(q.from[:0], key...), 0) // the first key behind it
 		n++
@@ -22,6 +24,26 @@ func (h *handler) piece(b []byte, q *list) (_ []byte, last bool, err error) {
 	})
 	q.limit -= n
 	return b, len(b) < pieceBytes || q.limit == 0, err
+}
+
+// scan is the store's Scan, without keys whose values have expired.
+func (h *handler) scan(prefix, from []byte, limit int, fn func(key []byte) bool) error {
+	if !h.shared.expire.any() {
+		return h.store.Scan(prefix, from, limit, fn)
+	}
+	if string(from) < string(prefix) {
+		from = prefix
+	}
+	return h.store.Ascend(from, func(key []byte, v *kv.Value) bool {
+		if !bytes.HasPrefix(key, prefix) {
+			return false
+		}
+		if h.expired(v) {
+			return true
+		}
+		limit--
+		return fn(key) && limit != 0
+	})
 }
 
 // keys answers with a list, or with the first piece of one.

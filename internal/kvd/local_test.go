@@ -9,10 +9,12 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/go-quicktest/qt"
+	"golang.org/x/sys/unix"
 
 	"github.com/pastenet/paste/internal/httpd"
 	"github.com/pastenet/paste/pasteapi"
@@ -28,16 +30,43 @@ type local struct {
 	addr   string
 	store  *kv.Store
 	client *http.Client
+	pool   *pmem.Pool
+	ahead  *atomic.Int64 // of the server's clock
+	stop   func()
+}
+
+// clock is the server's. It stands still unless the test has it go on.
+func (l *local) clock() time.Time { return time.Unix(1e9, l.ahead.Load()) }
+
+func (l *local) forward(d time.Duration) { l.ahead.Add(int64(d)) }
+
+// reopen is a server over the same pool, which has been opened again.
+func (l *local) reopen() *local {
+	l.t.Helper()
+	l.stop()
+	mem, err := unix.Mmap(-1, 0, len(l.pool.Mem()), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
+	qt.Assert(l.t, qt.IsNil(err))
+	l.t.Cleanup(func() { qt.Check(l.t, qt.IsNil(unix.Munmap(mem))) })
+	copy(mem, l.pool.Mem())
+	pool, err := pmem.OpenMemory(mem, nil, pmem.Options{})
+	qt.Assert(l.t, qt.IsNil(err))
+	return openOver(l.t, pool, 1, httpd.Config{})
 }
 
 func openLocal(t *testing.T, rings int, cfg httpd.Config) *local {
 	t.Helper()
 	pool, err := pmem.NewMemory("kvd-test", pmem.Options{Size: 64 << 20})
 	qt.Assert(t, qt.IsNil(err))
+	return openOver(t, pool, rings, cfg)
+}
+
+func openOver(t *testing.T, pool *pmem.Pool, rings int, cfg httpd.Config) *local {
+	t.Helper()
 	store, err := kv.Open(pool, kv.Options{Verify: true})
 	qt.Assert(t, qt.IsNil(err))
 	cfg.Addr, cfg.Logger = "127.0.0.1:0", slog.New(slog.DiscardHandler)
-	srv, err := New(cfg, store)
+	ahead := new(atomic.Int64)
+	srv, err := newServer(cfg, store, hooks{now: func() time.Time { return time.Unix(1e9, ahead.Load()) }})
 	qt.Assert(t, qt.IsNil(err))
 	port, err := pasteapi.Open(t.Context(), pasteapi.Options{Pool: pool, Rings: rings, Logger: cfg.Logger})
 	qt.Assert(t, qt.IsNil(err))
@@ -48,13 +77,16 @@ func openLocal(t *testing.T, rings int, cfg httpd.Config) *local {
 		all = append(all, port.Ring(i))
 	}
 	go func() { done <- srv.Run(ctx, all...) }()
-	l := &local{t: t, srv: srv, store: store, addr: srv.Addr().String(), client: &http.Client{Timeout: 3 * time.Minute, Transport: &http.Transport{}}}
+	l := &local{t: t, srv: srv, store: store, addr: srv.Addr().String(), client: &http.Client{Timeout: 3 * time.Minute, Transport: &http.Transport{}}, pool: pool, ahead: ahead}
 	l.url = "http://" + l.addr
-	t.Cleanup(func() {
+	l.stop = sync.OnceFunc(func() {
 		l.client.CloseIdleConnections()
 		cancel()
 		qt.Check(t, qt.IsNil(within(done)))
 		qt.Check(t, qt.IsNil(port.Close()))
+	})
+	t.Cleanup(func() {
+		l.stop()
 		qt.Check(t, qt.IsNil(store.Close()))
 		qt.Check(t, qt.IsNil(pool.Close()))
 	})

@@ -64,10 +64,11 @@ func unhex(c byte) byte {
 	return 255
 }
 
-// encode appends key, percent-encoded, to dst.
+// encode appends key, percent-encoded, to dst: for a path, and as the value of a
+// parameter, which a plus sign or an ampersand would not be.
 func encode(dst, key []byte) []byte {
 	for _, c := range key {
-		if plain[c] {
+		if plain[c] && c != '+' && c != '&' {
 			dst = append(dst, c)
 		} else {
 			dst = append(dst, '%', hexDigits[c>>4], hexDigits[c&15])

@@ -174,9 +174,9 @@ func TestKeys(t *testing.T) {
 	}
 	code, b := s.do("GET", "/k?prefix=a", nil)
 	qt.Assert(t, qt.Equals(code, 200))
-	qt.Assert(t, qt.Equals(string(b), "a\na%20b\na+b\na/b\n"))
+	qt.Assert(t, qt.Equals(string(b), "a\na%20b\na%2Bb\na/b\n"))
 	_, b = s.do("GET", "/k?prefix=a&limit=1&after=a+b", nil)
-	qt.Assert(t, qt.Equals(string(b), "a+b\n"))
+	qt.Assert(t, qt.Equals(string(b), "a%2Bb\n"))
 	_, b = s.do("GET", "/k", nil)
 	qt.Assert(t, qt.Equals(bytes.Count(b, []byte("\n")), 9))
 	for _, tc := range []struct {

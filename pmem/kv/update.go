@@ -171,7 +171,7 @@ func (s *Store) logRoom(n int) error {
 func (s *Store) put(key []byte, v *Value, front int, more bool) (replaced bool, err error) {
 	h := header{op: opPut, more: more, key: key, pre: v.Pre, seq: s.seq + 1, size: v.Len}
 	switch small := s.p.FrameSize() / 8; {
-	case v.Size() <= btree.MaxInline:
+	case v.Size() <= btree.MaxInline && v.Pre == 0:
 		h.op, h.pre = opInline, 0
 		b := v.AppendTo(s.p, s.small[:0])
 		h.size = uint32(len(b))

@@ -1,0 +1,193 @@
+package kvd
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/pastenet/paste/pmem"
+	"github.com/pastenet/paste/pmem/btree"
+)
+
+// expiryRoot is the name of a tree that says when which key is to be looked at: its
+// keys are a time, in seconds since 1970, u64 big-endian, and as much of a key as
+// fits; the rest of the key is the value. It is a hint: the time that counts is in
+// the value's head. So an entry may be wrong, and is dropped then; but there must be
+// one for each value that expires, and it is durable first.
+const expiryRoot = "kv-expiry"
+
+const expiryReserve = 16
+
+// expiryIndex is that tree. Whoever changes it holds shared.write.
+type expiryIndex struct {
+	p       *pmem.Pool
+	tree    *btree.Tree // nil until a value is to expire
+	changed bool
+	entries atomic.Uint64
+}
+
+func (x *expiryIndex) open(p *pmem.Pool) (err error) {
+	x.p = p
+	if _, ok := p.Root(expiryRoot); ok {
+		if x.tree, err = btree.Open(p, expiryRoot, btree.Options{Reserve: expiryReserve}); err != nil {
+			return fmt.Errorf("open what is known of expiry: %w", err)
+		}
+		x.entries.Store(x.tree.Len())
+	}
+	return nil
+}
+
+func (x *expiryIndex) close() {
+	if x.tree != nil {
+		x.tree.Close()
+	}
+}
+
+// any reports whether there may be a value that expires.
+func (x *expiryIndex) any() bool { return x.entries.Load() > 0 }
+
+const inIndex = btree.MaxKey - 8 // bytes of a key that fit
+
+func (x *expiryIndex) add(at int64, key []byte) (err error) {
+	if x.tree == nil {
+		if x.tree, err = btree.Create(x.p, expiryRoot, btree.Options{Reserve: expiryReserve}); err != nil {
+			return err
+		}
+	}
+	n := min(len(key), inIndex)
+	name := append(binary.BigEndian.AppendUint64(make([]byte, 0, btree.MaxKey), uint64(at)), key[:n]...)
+	x.changed = true
+	if _, err := x.tree.Put(name, &btree.Value{Inline: key[n:]}); err != nil {
+		return fmt.Errorf("note when a value expires: %w", err)
+	}
+	x.entries.Store(x.tree.Len())
+	return nil
+}
+
+func (x *expiryIndex) remove(name []byte) error {
+	x.changed = true
+	if _, err := x.tree.Delete(name); err != nil {
+		return fmt.Errorf("forget when a value expires: %w", err)
+	}
+	x.entries.Store(x.tree.Len())
+	return nil
+}
+
+func (x *expiryIndex) commit() error {
+	if !x.changed {
+		return nil
+	}
+	x.changed = false
+	return x.tree.Commit()
+}
+
+// due is an entry whose time has come.
+type due struct{ name, key []byte }
+
+// due returns up to n entries that are due, and the time of the first that is not;
+// 0 if there is none.
+func (x *expiryIndex) due(now int64, n int) (list []due, next int64, err error) {
+	if x.tree == nil {
+		return nil, 0, nil
+	}
+	var v btree.Value
+	err = x.tree.Ascend(nil, func(e btree.Entry) bool {
+		name := append([]byte(nil), e.Key()...)
+		if len(name) < 8 {
+			list = append(list, due{name: name})
+			return true
+		}
+		at := int64(binary.BigEndian.Uint64(name))
+		if at > now || len(list) == n {
+			next = at
+			return false
+		}
+		e.Value(&v)
+		list = append(list, due{name, append(name[8:len(name):len(name)], v.Inline...)})
+		return true
+	})
+	return list, next, err
+}
+
+// expireAtOnce is how many entries are looked at between two batches.
+const expireAtOnce = 128
+
+// Tick implements httpd.Handler: it removes values that have expired.
+func (h *handler) Tick() (next time.Duration, err error) {
+	s := h.shared
+	if !s.expire.any() {
+		return -1, nil
+	}
+	s.write.Lock()
+	defer s.write.Unlock()
+	now := s.now()
+	list, first, err := s.expire.due(now.Unix(), expireAtOnce)
+	if err != nil {
+		return 0, err
+	}
+	if err := h.expireAll(list); err != nil {
+		return 0, err
+	}
+	switch {
+	case len(list) > 0:
+		return 0, nil // their entries go at the next look
+	case first == 0:
+		return -1, nil
+	}
+	return min(max(time.Unix(first, 0).Sub(now), time.Millisecond), time.Minute), nil
+}
+
+// expireAll removes the values that have expired, and the entries of those that are
+// gone or have another time by now. An entry goes when it is durable that its value
+// has gone: nobody would find that one otherwise.
+func (h *handler) expireAll(list []due) error {
+	var passed [][]byte
+	for _, d := range list {
+		found, err := h.store.Get(d.key, &h.value)
+		if err != nil && !errors.Is(err, pmem.ErrChecksum) && !errors.Is(err, pmem.ErrDamaged) {
+			return err
+		}
+		expired := found && h.expired(&h.value)
+		if found {
+			h.store.Release(&h.value)
+		}
+		if !expired {
+			passed = append(passed, d.name)
+			continue
+		}
+		if _, err := h.store.Delete(d.key); errors.Is(err, pmem.ErrFull) {
+			return nil // later
+		} else if err != nil {
+			return err
+		}
+	}
+	if len(passed) == 0 {
+		return nil
+	}
+	if err := h.store.Commit(); err != nil {
+		return err
+	}
+	for _, name := range passed {
+		if err := h.shared.expire.remove(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Commit implements httpd.Handler.
+func (h *handler) Commit() error {
+	s := h.shared
+	if !s.expire.any() && !s.dirty.Load() {
+		return h.store.Commit()
+	}
+	s.write.Lock()
+	defer s.write.Unlock()
+	s.dirty.Store(false)
+	if err := s.expire.commit(); err != nil { // first, see expiryRoot
+		return err
+	}
+	return h.store.Commit()
+}
