@@ -227,7 +227,7 @@ type LivePort struct {
 // network namespace, in the order of the NICs' names. A Port that did not
 // answer is left out; the error, beside the others, says why.
 func ListPorts(ctx context.Context) ([]LivePort, error) {
-	nics, err := claimedNICs()
+	nics, err := listeners(controlPrefix)
 	if err != nil {
 		return nil, err
 	}
@@ -249,9 +249,9 @@ func ListPorts(ctx context.Context) ([]LivePort, error) {
 // include/linux/net.h).
 const soAcceptCon = "00010000"
 
-// claimedNICs reads the listeners from the kernel's table: columns Num,
-// RefCount, Protocol, Flags, Type, St, Inode, Path.
-func claimedNICs() ([]string, error) {
+// listeners reads from the kernel's table what listens at addresses with a prefix, and
+// returns the rest of each: columns Num, RefCount, Protocol, Flags, Type, St, Inode, Path.
+func listeners(prefix string) ([]string, error) {
 	f, err := os.Open("/proc/thread-self/net/unix")
 	if err != nil {
 		return nil, fmt.Errorf("list applications: %w", err)
@@ -270,7 +270,7 @@ func claimedNICs() ([]string, error) {
 		if len(fields) != 8 || fields[3] != soAcceptCon {
 			continue
 		}
-		if nic, ok := strings.CutPrefix(fields[7], controlPrefix); ok && nic != "" {
+		if nic, ok := strings.CutPrefix(fields[7], prefix); ok && nic != "" {
 			nics = append(nics, nic)
 		}
 	}

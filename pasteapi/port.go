@@ -19,6 +19,7 @@ type Port struct {
 	release func()    // lets go of the pool
 	why     string    // the NIC's frames are steered, or not
 	follow  *follower // of the NIC; nil if it is not steered
+	tracing *tracing
 
 	attaching sync.Mutex // AttachNIC and DetachNIC, one at a time
 	life      context.Context
@@ -67,11 +68,12 @@ func Open(ctx context.Context, o Options) (_ *Port, err error) {
 	if err := bpf.CheckKernel(); err != nil {
 		return nil, err
 	}
+	p.tracing = startTracing(o.Logger)
 	for i := range o.Rings {
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("open port: %w", err)
 		}
-		r, err := newRing(&p.opts, i)
+		r, err := newRing(&p.opts, i, &p.tracing.on)
 		if err != nil {
 			return nil, fmt.Errorf("open ring %d: %w", i, err)
 		}
@@ -203,6 +205,7 @@ func (p *Port) Close() error {
 	for _, r := range p.rings {
 		errs = append(errs, r.close())
 	}
+	p.tracing.stop()
 	if p.release != nil {
 		p.release()
 	}

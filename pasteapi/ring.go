@@ -16,6 +16,7 @@ import (
 	"github.com/pastenet/paste/pasteapi/internal/inject"
 	"github.com/pastenet/paste/pasteapi/internal/receive"
 	"github.com/pastenet/paste/pasteapi/internal/send"
+	"github.com/pastenet/paste/pasteapi/internal/trace"
 	"github.com/pastenet/paste/pasteapi/internal/wait"
 	"github.com/pastenet/paste/xsk"
 )
@@ -67,7 +68,7 @@ type conn struct {
 // the size of the pool.
 const heldLeast = 256
 
-func newRing(o *Options, id int) (_ *Ring, err error) {
+func newRing(o *Options, id int, sw *trace.Switch) (_ *Ring, err error) {
 	r := &Ring{frames: frames.New(o.Pool), maxConns: o.MaxConns, log: o.Logger, jobs: make(chan *job, 1),
 		budget: max(heldLeast, int(o.Pool.Frames())/8/o.Rings)}
 	defer func() {
@@ -92,11 +93,13 @@ func newRing(o *Options, id int) (_ *Ring, err error) {
 	if r.out, err = send.New(r.frames, &r.pair.tx, o.Slots, o.TxLimit, o.Send.means()); err != nil {
 		return nil, err
 	}
+	tap := trace.NewTap(sw, id, r.identity)
+	r.out.Trace(tap)
 	var clock *receive.Clock
 	if o.Stages {
 		clock = receive.NewClock()
 	}
-	r.in = receive.New(r.frames, r.tk, r.wait, receive.Options{Clock: clock, Durable: o.DurableAck, ReadFirst: o.Receive == ReceiveAuto})
+	r.in = receive.New(r.frames, r.tk, r.wait, receive.Options{Clock: clock, Trace: tap, Durable: o.DurableAck, ReadFirst: o.Receive == ReceiveAuto})
 	return r, nil
 }
 
@@ -116,6 +119,14 @@ func (r *Ring) attach(nics []*xsk.Socket, steer *bpf.Steer, order *bpf.Order, t 
 		if err := r.wait.Watch(s.Fd(), wait.NIC); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// identity says which connection a descriptor is; nil: none of TCP.
+func (r *Ring) identity(fd int) *conns.Conn {
+	if c := r.conns.Find(fd); c != nil && c.dgram == nil {
+		return &c.in.Conn
 	}
 	return nil
 }

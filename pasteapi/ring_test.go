@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/go-quicktest/qt"
+	"github.com/pastenet/paste/pasteapi/internal/trace"
 	"github.com/pastenet/paste/pmem"
 	"pgregory.net/rapid"
 )
@@ -53,7 +54,7 @@ func newTestRing(t testing.TB, with ...func(*Options)) (*Ring, *pmem.Pool) {
 		f(&o)
 	}
 	qt.Assert(t, qt.IsNil(o.complete()))
-	r, err := newRing(&o, 0)
+	r, err := newRing(&o, 0, new(trace.Switch))
 	qt.Assert(t, qt.IsNil(err))
 	t.Cleanup(func() {
 		qt.Check(t, qt.IsNil(r.close()))

@@ -100,6 +100,7 @@ Environment:
 		newDetachCmd(e),
 		newStatusCmd(e),
 		newDoctorCmd(e),
+		newTraceCmd(e),
 		newPoolCmd(e),
 		newServeCmd(e),
 		newRunCmd(e),

@@ -68,7 +68,7 @@ func TestEveryCommandIsThere(t *testing.T) {
 	qt.Check(t, qt.DeepEquals(paths, []string{
 		"attach", "bench echo", "bench matrix", "bench redis", "bench rpc", "bench sink", "bench stages", "bench udp", "bench wal", "demo", "detach", "doctor",
 		"pool check", "pool create", "pool dump", "pool grow", "pool info", "pool log", "pool restore",
-		"run", "serve http", "serve kv", "serve redis", "status", "switch", "version",
+		"run", "serve http", "serve kv", "serve redis", "status", "switch", "trace", "version",
 	}))
 }
 

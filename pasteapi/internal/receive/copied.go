@@ -114,7 +114,7 @@ func (w *copied) claimed(d *bpf.Delivery) {
 		n := min(int32(p.len), int32(end-seq)) - skip
 		if n > 0 {
 			off := w.reachable(p.frame, int(p.off)+int(skip), int(n))
-			w.push(s, piece{kind: inFrame, frame: p.frame, off: uint16(off), len: uint32(n)})
+			w.push(s, piece{kind: inFrame, frame: p.frame, off: uint16(off), len: uint32(n), skip: d.Ticket})
 			s.next += uint32(n)
 			w.count.Steered++
 			w.count.SteeredBytes += uint64(n)

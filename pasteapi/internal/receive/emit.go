@@ -17,6 +17,7 @@ type Payload struct {
 	Frame    uint32 // the slot's from then on; that, or the first of a run
 	Off, Len int    // bytes in it
 	Flags    uint16
+	Ticket   uint32 // that brought it; 0: it was copied; wasRead
 	Count    uint32 // bytes that the connection has brought with it, modulo 1<<32
 }
 
@@ -48,10 +49,13 @@ func (r *Receiver) emit(s *Stream, to Slots) bool {
 		}
 		switch p := &s.pieces[s.first]; p.kind {
 		case inFrame:
-			r.frames.Shelve(r.hand(s, to, Payload{Frame: p.frame, Off: int(p.off), Len: int(p.len), Flags: p.flags}))
+			r.frames.Shelve(r.hand(s, to, Payload{Frame: p.frame, Off: int(p.off), Len: int(p.len), Flags: p.flags, Ticket: p.skip}))
 			s.pop()
 		case closing:
 			to.End(s.FD)
+			if r.steered.trace.On() {
+				r.steered.trace.Ended(&s.Conn, s.cause)
+			}
 			s.pop()
 		default:
 			if s.paused || !r.emitSocket(s, p, to) {
@@ -109,9 +113,9 @@ func (r *Receiver) handLot(s *Stream, l *lot, to Slots) {
 		n := min(r.read.size(l, i), left)
 		left -= n
 		if l.run && i == 0 {
-			r.frames.Park(l.frames[i], r.hand(s, to, Payload{Frame: l.frames[i], Off: CopiedDoff, Len: n, Flags: flagCopied | flagRun}))
+			r.frames.Park(l.frames[i], r.hand(s, to, Payload{Frame: l.frames[i], Off: CopiedDoff, Len: n, Flags: flagCopied | flagRun, Ticket: wasRead}))
 		} else {
-			r.frames.Shelve(r.hand(s, to, Payload{Frame: l.frames[i], Off: CopiedDoff, Len: n, Flags: flagCopied}))
+			r.frames.Shelve(r.hand(s, to, Payload{Frame: l.frames[i], Off: CopiedDoff, Len: n, Flags: flagCopied, Ticket: wasRead}))
 		}
 	}
 }
@@ -125,6 +129,9 @@ func (r *Receiver) hand(s *Stream, to Slots, p Payload) (old uint32) {
 	}
 	s.handed += uint32(p.Len)
 	p.Count = s.handed
+	if r.steered.trace.On() {
+		r.traced(s, &p)
+	}
 	return to.Fill(s.FD, p)
 }
 

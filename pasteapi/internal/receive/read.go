@@ -145,7 +145,7 @@ func (w *read) rest(s *Stream) error {
 			w.frames.Give(f)
 			return nil
 		}
-		s.push(piece{kind: inFrame, flags: flagCopied, frame: f, off: CopiedDoff, len: uint32(n)})
+		s.push(piece{kind: inFrame, flags: flagCopied, frame: f, off: CopiedDoff, len: uint32(n), skip: wasRead})
 		w.count.Read++
 		w.count.ReadBytes += uint64(n)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/pastenet/paste/pasteapi/internal/conns"
 	"github.com/pastenet/paste/pasteapi/internal/frames"
 	"github.com/pastenet/paste/pasteapi/internal/inject"
+	"github.com/pastenet/paste/pasteapi/internal/trace"
 	"github.com/pastenet/paste/xsk"
 )
 
@@ -41,13 +42,19 @@ type Options struct {
 	ReadFirst bool
 	// Clock measures the stages; nil: nobody does.
 	Clock *Clock
+	// Trace is told of what is given out; nil: nobody is.
+	Trace *trace.Tap
 }
 
 // New returns a receiver without a NIC. The programs behind tk stay the
 // caller's.
 func New(f *frames.Frames, tk *bpf.Ticket, w Watcher, o Options) *Receiver {
 	r := &Receiver{frames: f, clock: o.Clock, readFirst: o.ReadFirst}
+	if o.Trace == nil {
+		o.Trace = trace.Off
+	}
 	r.steered = steered{
+		trace:  o.Trace,
 		frames: f, count: &r.Counters, clock: o.Clock, durable: o.Durable,
 		tickets: newTickets(tk.Table()), flows: conns.NewFlows[Stream](), holders: map[*Stream]struct{}{}, scratch: make([]xsk.Desc, harvestBatch),
 	}

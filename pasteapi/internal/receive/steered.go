@@ -7,6 +7,7 @@ import (
 	"github.com/pastenet/paste/pasteapi/internal/conns"
 	"github.com/pastenet/paste/pasteapi/internal/frames"
 	"github.com/pastenet/paste/pasteapi/internal/inject"
+	"github.com/pastenet/paste/pasteapi/internal/trace"
 	"github.com/pastenet/paste/pasteapi/internal/wire"
 	"github.com/pastenet/paste/xsk"
 )
@@ -25,6 +26,7 @@ type steered struct {
 	frames  *frames.Frames
 	count   *Counters
 	clock   *Clock
+	trace   *trace.Tap
 	nics    []*xsk.Socket // this ring's NIC queues
 	steer   *bpf.Steer    // nil without a NIC
 	order   *bpf.Order    // the same
@@ -232,6 +234,9 @@ func (w *steered) updateBehind() {
 
 // drop ends a ticket and gives its frames back to the circulation.
 func (w *steered) drop(slot uint16) {
+	if w.trace.On() {
+		w.tracedDrop(slot)
+	}
 	for _, p := range w.tickets.info[slot].parts {
 		w.frames.Give(p.frame)
 	}

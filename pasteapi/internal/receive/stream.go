@@ -64,7 +64,7 @@ type piece struct {
 	flags uint16 // inFrame: of the slot
 	off   uint16 // inFrame: of the payload in the frame
 	frame uint32 // inFrame
-	skip  uint32 // inSocket: bytes to throw away first, received before
+	skip  uint32 // inSocket: bytes to throw away first, received before; inFrame: see Payload.Ticket
 	len   uint32 // inFrame, inSocket: bytes
 }
 

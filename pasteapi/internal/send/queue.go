@@ -7,6 +7,7 @@ import (
 	"errors"
 
 	"github.com/pastenet/paste/pasteapi/internal/frames"
+	"github.com/pastenet/paste/pasteapi/internal/trace"
 	"golang.org/x/sys/unix"
 )
 
@@ -66,6 +67,7 @@ const (
 type backlog struct {
 	Counters
 	frames  *frames.Frames
+	trace   *trace.Tap
 	limit   int // most bytes that wait for one connection
 	copied  int // bytes that wait in copies
 	held    int // frames that wait
@@ -157,6 +159,9 @@ func (b *backlog) consume(q *Queue, n int) {
 	for n > 0 {
 		i := &q.items[0]
 		taken := min(n, int(i.len))
+		if b.trace.On() {
+			b.trace.Sent(q.fd, b.bytesOf(i)[:taken])
+		}
 		n -= taken
 		i.off += uint16(taken)
 		if i.len -= uint16(taken); i.len == 0 {

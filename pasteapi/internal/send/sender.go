@@ -6,6 +6,7 @@ import (
 
 	"github.com/pastenet/paste/internal/uring"
 	"github.com/pastenet/paste/pasteapi/internal/frames"
+	"github.com/pastenet/paste/pasteapi/internal/trace"
 	"golang.org/x/sys/unix"
 )
 
@@ -44,7 +45,7 @@ type Sender struct {
 // wait for one connection.
 func New(f *frames.Frames, s Slots, n, limit int, m Means) (*Sender, error) {
 	out := &Sender{
-		backlog: backlog{frames: f, limit: limit, blocked: map[*Queue]struct{}{}},
+		backlog: backlog{frames: f, trace: trace.Off, limit: limit, blocked: map[*Queue]struct{}{}},
 		slots:   s, next: make([]int32, n),
 		iovecs: make([]unix.Iovec, 0, n), msgs: make([]unix.Msghdr, 0, n),
 	}
@@ -57,6 +58,9 @@ func New(f *frames.Frames, s Slots, n, limit int, m Means) (*Sender, error) {
 	}
 	return out, nil
 }
+
+// Trace has what is sent told to a tap. Nobody is told by default.
+func (s *Sender) Trace(t *trace.Tap) { s.trace = t }
 
 // Add puts a slot that is not empty into the batch.
 func (s *Sender) Add(q *Queue, i uint32) {
@@ -198,6 +202,9 @@ func (s *Sender) sent(q *Queue, res int) {
 	for ; i >= 0; i = s.next[i] {
 		v := s.slots.Slot(uint32(i))
 		s.Slots++
+		if s.trace.On() {
+			s.trace.Sent(q.fd, s.frames.Bytes(v.Frame)[v.Off:min(v.End, v.Off+taken)])
+		}
 		if n := v.End - v.Off; taken >= n {
 			taken -= n
 			continue
