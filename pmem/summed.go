@@ -3,34 +3,61 @@ package pmem
 import (
 	"fmt"
 	"hash/crc32"
-	"math"
 	"runtime/debug"
 )
 
-// CopyIn adds as much of payload to a fragment as its frame has room for, as
+// CopyIn adds payload to fragments, each to the end of its frame before the next, as
 // AppendCopy does: past the caches, with the checksum taken in the same pass. It is
 // for a payload that comes in pieces, each of which would have to be kept in a
-// cache, or be fetched again, until the last one is there. sum is the checksum of
-// the fragment so far: of an empty one 0, or, where it continues (Continues) the fragment
-// before it in its record, that one's. The result is the new one, for AppendSummed,
-// and how many bytes were added. The frame is the caller's alone, and is written to by
-// CopyIn only.
-func (p *Pool) CopyIn(f *Fragment, sum uint32, payload []byte) (newSum uint32, n int, err error) {
-	end := int(f.Off) + int(f.Len)
-	if f.Frame < p.g.first || f.Frame >= p.g.frames || end > p.FrameSize() {
-		return 0, 0, fmt.Errorf("copy to byte %d of frame %d: %w: data frames are %d to %d, of %d bytes",
-			end, f.Frame, ErrFragment, p.g.first, p.g.frames-1, p.FrameSize())
+// cache, or be fetched again, until the last one is there. It returns how many bytes there
+// was room for.
+//
+// frags are the last one that was begun, if any, and empty ones behind it. sums has a
+// place for each: AppendSummed is given all of both in the end, and what CopyIn
+// was told of earlier fragments it is told again by the first. The frames are the
+// caller's alone, and are written to by CopyIn only.
+func (p *Pool) CopyIn(frags []Fragment, sums []uint32, payload []byte) (n int, err error) {
+	for i, f := range frags {
+		if end := int(f.Off) + int(f.Len); f.Frame < p.g.first || f.Frame >= p.g.frames || end > p.FrameSize() || i > 0 && f.Len > 0 {
+			return 0, fmt.Errorf("copy to byte %d of frame %d: %w: data frames are %d to %d, of %d bytes, and all but the first fragment are empty",
+				end, f.Frame, ErrFragment, p.g.first, p.g.frames-1, p.FrameSize())
+		}
 	}
-	n = min(len(payload), p.FrameSize()-end, math.MaxUint16-int(f.Len))
+	if len(frags) != len(sums) {
+		return 0, fmt.Errorf("copy to %d fragments with %d checksums: %w", len(frags), len(sums), ErrFragment)
+	}
 	err = p.Guard(func() error {
-		newSum = p.copyOn(p.Offset(f.Frame, end), payload[:n], sum)
+		n = p.copyIn(frags, sums, payload)
 		return nil
 	})
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	f.Len += uint16(n)
-	return newSum, n, nil
+	return n, nil
+}
+
+// copyIn makes one copy for each run.
+func (p *Pool) copyIn(frags []Fragment, sums []uint32, payload []byte) (done int) {
+	fs := p.FrameSize()
+	for i := 0; i < len(frags) && len(payload) > 0; i++ {
+		f := &frags[i]
+		off, sum := p.Offset(f.Frame, int(f.Off)+int(f.Len)), sums[i]
+		if i > 0 && p.Continues(frags[i-1], *f) {
+			sum = sums[i-1]
+		}
+		n := min(len(payload), fs-int(f.Off)-int(f.Len))
+		f.Len += uint16(n)
+		for i+1 < len(frags) && n < len(payload) && p.Continues(frags[i], frags[i+1]) {
+			i++
+			k := min(len(payload)-n, fs)
+			frags[i].Len = uint16(k)
+			n += k
+		}
+		sums[i] = p.copyOn(off, payload[:n], sum)
+		payload = payload[n:]
+		done += n
+	}
+	return done
 }
 
 // copyOn is copySum to any byte of a line. The rest of the line that was begun is
@@ -49,10 +76,10 @@ func (p *Pool) copyOn(off uint64, src []byte, sum uint32) uint32 {
 }
 
 // AppendSummed is Append for payloads whose checksums the caller knows, such as
-// CopyIn returned for those that it has put into their frames: of a fragment that
-// continues the one before it (Pool.Continues) the checksum goes on from that one's.
-// What CopyIn has put there needs no flush. What is said of a payload is believed: a wrong checksum makes
-// the record damaged.
+// CopyIn takes of those that it puts into their frames. That of a fragment which
+// continues the one before it (Pool.Continues) goes on from that one's, and only the
+// last of such a run counts. What CopyIn has put into its frame needs no flush. What is
+// said of a payload is believed: a wrong checksum makes the record damaged.
 func (l *Log) AppendSummed(frags []Fragment, sums []uint32, flush bool) (seq uint64, err error) {
 	if len(frags) != len(sums) {
 		return 0, fmt.Errorf("append to log: %d fragments with %d checksums", len(frags), len(sums))

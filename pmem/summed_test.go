@@ -2,6 +2,7 @@ package pmem
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 
 	"github.com/go-quicktest/qt"
@@ -19,24 +20,24 @@ func appendPieces(p *Pool, payload []byte, step int) (seq uint64, err error) {
 	for len(payload) > 0 {
 		piece := payload[:min(len(payload), step)]
 		payload = payload[len(piece):]
-		for len(piece) > 0 {
-			if k := len(frags); k == 0 || int(frags[k-1].Len) == p.FrameSize() {
-				var frame [1]uint32
-				if p.Alloc(frame[:]) == 0 {
-					return 0, p.Log().noFrames(1, 0)
-				}
-				f, sum := Fragment{Frame: frame[0]}, uint32(0)
-				if k > 0 && p.Continues(frags[k-1], f) {
-					sum = sums[k-1]
-				}
-				frags, sums = append(frags, f), append(sums, sum)
+		begun := max(len(frags)-1, 0)
+		room := 0
+		if len(frags) > 0 {
+			room = p.FrameSize() - int(frags[begun].Len)
+		}
+		for ; room < len(piece); room += p.FrameSize() {
+			var frame [1]uint32
+			if p.Alloc(frame[:]) == 0 {
+				return 0, p.Log().noFrames(1, 0)
 			}
-			k := len(frags) - 1
-			sum, n, err := p.CopyIn(&frags[k], sums[k], piece)
-			if err != nil {
-				return 0, err
-			}
-			sums[k], piece = sum, piece[n:]
+			frags, sums = append(frags, Fragment{Frame: frame[0]}), append(sums, 0)
+		}
+		n, err := p.CopyIn(frags[begun:], sums[begun:], piece)
+		if err != nil {
+			return 0, err
+		}
+		if n < len(piece) {
+			return 0, fmt.Errorf("%d of %d bytes copied", n, len(piece))
 		}
 	}
 	return p.Log().AppendSummed(frags, sums, false)
@@ -65,9 +66,13 @@ func TestAppendSummed(t *testing.T) {
 	}
 	qt.Check(t, qt.Equals(p.Free(), free))
 
-	_, _, err = p.CopyIn(&Fragment{Frame: p.FirstFrame(), Off: 1, Len: uint16(p.FrameSize())}, 0, nil)
+	_, err = p.CopyIn([]Fragment{{Frame: p.FirstFrame(), Off: 1, Len: uint16(p.FrameSize())}}, make([]uint32, 1), nil)
 	qt.Check(t, qt.ErrorIs(err, ErrFragment))
-	_, _, err = p.CopyIn(&Fragment{}, 0, nil)
+	_, err = p.CopyIn([]Fragment{{Frame: p.FirstFrame()}, {Frame: p.FirstFrame() + 1, Len: 1}}, make([]uint32, 2), nil)
+	qt.Check(t, qt.ErrorIs(err, ErrFragment))
+	_, err = p.CopyIn(make([]Fragment, 1), make([]uint32, 1), nil)
+	qt.Check(t, qt.ErrorIs(err, ErrFragment))
+	_, err = p.CopyIn(make([]Fragment, 0), make([]uint32, 1), nil)
 	qt.Check(t, qt.ErrorIs(err, ErrFragment))
 	_, err = p.Log().AppendSummed(make([]Fragment, 1), nil, false)
 	qt.Check(t, qt.ErrorMatches(err, "append to log: 1 fragments with 0 checksums"))

@@ -148,9 +148,12 @@ func earlyReplies(payloads uint32) uint64 {
 	return uint64(min(max(payloads/4, 4), mostEarly))
 }
 
-// mostEarly is the largest burst. Where payloads are long it is the only one: a client's CPU is busy
+// Largest bursts. Where payloads are long, runBurst is the only one: a client's CPU is busy
 // for longer with each, and to be woken less often is worth more.
-const mostEarly = 32
+const (
+	mostEarly = 64
+	runBurst  = 32
+)
 
 // stashSize is how many frames for copies are taken from the pool at once.
 const stashSize = 128
@@ -168,7 +171,7 @@ func (l *loop) batch() error {
 		l.rx.Head = l.rx.Next(l.rx.Head)
 		l.rx.Cur = l.rx.Head
 		if slot.Flags&pasteapi.NS_RUN != 0 {
-			burst = mostEarly // much is done for each
+			burst = runBurst // much is done for each
 		}
 		if err := l.slot(slot); err != nil {
 			return err

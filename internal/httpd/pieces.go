@@ -124,21 +124,19 @@ func (l *loop) keepCopy(c *conn, p *pieces, payload []byte) (ok bool, err error)
 // that are filled to the end: what was copied or read before is in a buffer that is
 // warm, and had better stay with the ring.
 func (l *loop) keepSummed(c *conn, p *pieces, payload []byte) (ok bool, err error) {
-	for len(payload) > 0 {
-		if p.room == 0 || len(p.sums) == 0 {
-			if ok, err := l.addSummed(c, p); !ok || err != nil {
-				return false, err
-			}
-		}
-		f, sum := &p.frags[len(p.frags)-1], &p.sums[len(p.sums)-1]
-		newSum, n, err := l.s.pool.CopyIn(f, *sum, payload)
-		if err != nil {
+	if len(p.sums) == 0 {
+		p.room = 0
+	}
+	begun := max(len(p.frags)-1, 0) // whose checksum goes on
+	for p.room < len(payload) {
+		if ok, err := l.addSummed(c, p); !ok || err != nil {
 			return false, err
 		}
-		*sum = newSum
-		p.room -= n
-		payload = payload[n:]
 	}
+	if _, err := l.s.pool.CopyIn(p.frags[begun:], p.sums[begun:], payload); err != nil {
+		return false, err
+	}
+	p.room -= len(payload)
 	return true, nil
 }
 
@@ -158,13 +156,9 @@ func (l *loop) addSummed(c *conn, p *pieces) (ok bool, err error) {
 	}
 	f := pmem.Fragment{Frame: l.stash[0]} // in this order they are neighbours
 	l.stash = l.stash[1:]
-	sum := uint32(0)
-	if n := len(p.frags); n > 0 && l.s.pool.Continues(p.frags[n-1], f) {
-		sum = p.sums[n-1]
-	}
 	l.addFragment(c, p, f)
-	p.sums = append(p.sums, sum)
-	p.room = l.s.pool.FrameSize()
+	p.sums = append(p.sums, 0)
+	p.room += l.s.pool.FrameSize()
 	return true, nil
 }
 
