@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 
@@ -157,7 +156,7 @@ func (f *traceFlags) output(e env) (write func(pasteapi.TraceEvent) error, end f
 			return err
 		}, func() error { return nil }, nil
 	}
-	var to io.Writer = e.stdout
+	to := e.stdout
 	shut := func() error { return nil }
 	if f.file != "-" {
 		file, err := os.OpenFile(f.file, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)

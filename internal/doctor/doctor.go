@@ -104,6 +104,7 @@ var (
 		{"cgroup cpu", cgroupCPU},
 		{"mptcp", mptcp},
 		{"firewall", firewall},
+		{"nics", nics},
 	}
 	nicChecks = []check{
 		{"link", linkState},

@@ -3,6 +3,8 @@ package doctor
 import (
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/go-quicktest/qt"
@@ -73,4 +75,22 @@ func TestChecks(t *testing.T) {
 func TestNoSuchNIC(t *testing.T) {
 	_, err := Examine(t.Context(), Options{NIC: "nosuchnic0"})
 	qt.Check(t, qt.ErrorMatches(err, "interface nosuchnic0: no such interface.*`ip link`.*"))
+}
+
+// TestPageKnowsTheLines: docs/troubleshooting.md explains each line, and no other.
+func TestPageKnowsTheLines(t *testing.T) {
+	page, err := os.ReadFile("../../docs/troubleshooting.md")
+	qt.Assert(t, qt.IsNil(err))
+	_, table, found := strings.Cut(string(page), "## The lines of doctor")
+	qt.Assert(t, qt.IsTrue(found))
+	var explained, made []string
+	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\|").FindAllStringSubmatch(table, -1) {
+		explained = append(explained, row[1])
+	}
+	for _, checks := range [][]check{machineChecks, nicChecks, poolChecks} {
+		for _, c := range checks {
+			made = append(made, c.name)
+		}
+	}
+	qt.Check(t, qt.DeepEquals(explained, made))
 }

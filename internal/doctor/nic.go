@@ -8,6 +8,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/pastenet/paste/bpf"
 	"github.com/pastenet/paste/pasteapi"
@@ -134,4 +135,31 @@ func (m *machine) vlans() []string {
 		}
 	}
 	return names
+}
+
+// nics lists the Ethernet interfaces and what their drivers can do. One that is named is
+// looked at more closely.
+func nics(*machine) Result {
+	links, err := netlink.LinkList()
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return failed(Missing, err)
+	}
+	var all []string
+	for _, l := range links {
+		a := l.Attrs()
+		if len(a.HardwareAddr) != 6 || a.RawFlags&unix.IFF_LOOPBACK != 0 {
+			continue
+		}
+		can := "no native XDP"
+		if f, err := xsk.Driver(a.Index); err == nil && f&xsk.DriverZeroCopy != 0 {
+			can = "zero-copy"
+		} else if err == nil && f&xsk.DriverXDP != 0 {
+			can = "native XDP, no zero-copy"
+		}
+		all = append(all, fmt.Sprintf("%s (%s)", a.Name, can))
+	}
+	if len(all) == 0 {
+		return ok("no Ethernet interface in this network namespace: payload is read or copied")
+	}
+	return ok("%s; --nic NAME says more", strings.Join(all, ", "))
 }
