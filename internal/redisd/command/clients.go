@@ -186,7 +186,7 @@ func clientKill(c *Client, a [][]byte) {
 		switch {
 		case is(a[i], "ID"):
 			n, ok := resp.ParseInt(a[i+1])
-			if !ok {
+			if !ok || n < 1 {
 				c.R.Error("ERR client-id should be greater than 0")
 				return
 			}

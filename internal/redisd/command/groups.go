@@ -123,7 +123,13 @@ func xGroupSetID(c *Client, a [][]byte) {
 		return
 	}
 	id := s.Last
-	if string(a[4]) != "$" {
+	switch string(a[4]) {
+	case "$":
+	case "-":
+		id = store.MinID
+	case "+":
+		id = store.MaxID
+	default:
 		if id, ok = c.streamID(a[4], 0); !ok {
 			return
 		}
@@ -188,14 +194,18 @@ func xAck(c *Client, a [][]byte) {
 		c.R.Int(0)
 		return
 	}
-	n := 0
-	seen := map[store.ID]bool{}
-	consumers := map[string]*store.Consumer{}
-	for _, b := range a[3:] {
+	var ids []store.ID
+	for _, b := range a[3:] { // all of them, before anything changes
 		id, ok := c.streamID(b, 0)
 		if !ok {
 			return
 		}
+		ids = append(ids, id)
+	}
+	n := 0
+	seen := map[store.ID]bool{}
+	consumers := map[string]*store.Consumer{}
+	for _, id := range ids {
 		p, found := c.db.PendingAt(g, id)
 		if !found || seen[id] {
 			continue
