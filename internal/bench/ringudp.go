@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"time"
 
 	"github.com/pastenet/paste/internal/contender"
 	"github.com/pastenet/paste/internal/udpload"
@@ -12,12 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// answersAtOnce is how many datagrams are looked at before the answers to them leave: so
+// the client has something to do meanwhile.
+const answersAtOnce = 8
+
 // runRingUDP is PASTE under datagrams: an application on one ring that sends them back,
 // or counts them, until ctx ends.
 func runRingUDP(ctx context.Context, cfg *contender.Config, sc *ServeConfig) (err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	port, err := pasteapi.Open(ctx, pasteapi.Options{NIC: sc.NIC, Pool: cfg.Pool, Receive: sc.Receive})
+	o := pasteapi.Options{NIC: sc.NIC, Pool: cfg.Pool, Receive: sc.Receive, Spin: 50 * time.Microsecond} // the last as serve has it
+	if sc.NAPIPoll > 0 {
+		o.Spin, o.NAPIPoll = 0, sc.NAPIPoll
+	}
+	port, err := pasteapi.Open(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -42,6 +51,11 @@ func runRingUDP(ctx context.Context, cfg *contender.Config, sc *ServeConfig) (er
 			n++
 			if err := serveDatagram(cfg.Raw, &seg, n); err != nil {
 				return fmt.Errorf("send back: %w", err)
+			}
+			if n%answersAtOnce == 0 {
+				if err := ring.TxSync(); err != nil {
+					return err
+				}
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"time"
 
 	"github.com/pastenet/paste/internal/contender"
 	"github.com/pastenet/paste/internal/serve"
@@ -27,8 +28,9 @@ type ServeConfig struct {
 	BusyPoll      bool           `json:"busy_poll"`
 	// Receive says which ways in PASTE uses.
 	Receive pasteapi.ReceiveMode `json:"receive"`
-	// UDP has PASTE serve datagrams.
-	UDP bool `json:"udp,omitempty"`
+	// UDP has PASTE serve datagrams, and poll the NIC for so long in each sleep.
+	UDP      bool          `json:"udp,omitempty"`
+	NAPIPoll time.Duration `json:"napi_poll,omitempty"`
 	// Stages has PASTE measure its stages; and then, if it steers, each payload.
 	Stages   bool   `json:"stages,omitempty"`
 	Pool     string `json:"pool,omitempty"` // empty: bodies are forgotten

@@ -6,15 +6,20 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"time"
 
 	"github.com/pastenet/paste/internal/contender"
 	"github.com/pastenet/paste/internal/loadgen"
 	"github.com/pastenet/paste/internal/udpload"
 )
 
+// PasteNAPI is PASTE with NAPIPoll: each of its sleeps begins with polling the NIC's
+// queue.
+const PasteNAPI = "paste-napi"
+
 // UDPNames lists the contenders of RunUDP.
 func UDPNames() []string {
-	names := []string{Paste}
+	names := []string{Paste, PasteNAPI}
 	for _, k := range contender.Datagrams() {
 		names = append(names, string(k))
 	}
@@ -43,7 +48,10 @@ func RunUDP(ctx context.Context, cfg Config) (*Report, error) {
 		Command: func(name, exe string, addr netip.AddrPort, nic, dir string) []string {
 			serve := ServeConfig{Kind: contender.Kind(name), Addr: addr, ResponseBytes: cfg.Size, MessageBytes: cfg.Size, Raw: raw}
 			if isPaste(name) {
-				serve.UDP, serve.NIC = true, nic
+				serve.Kind, serve.UDP, serve.NIC = Paste, true, nic
+				if name == PasteNAPI {
+					serve.NAPIPoll = 100 * time.Microsecond
+				}
 				serve.Pool, serve.PoolSize = filepath.Join(dir, "pool"), cfg.PoolSize
 			}
 			return append([]string{exe}, serve.args()...)

@@ -19,10 +19,11 @@ func NewUDPCmd(setup Setup) *cobra.Command {
 		Short: "Datagrams that are sent back, or counted, against recvmmsg and sendmmsg",
 		Long: `Measure a UDP server on a ring side by side with servers on a socket:
 
-  paste     a registered UDP socket on a ring, one thread
-  mmsg      one thread, recvmmsg and sendmmsg of up to 64 datagrams, buffers that stay
-  mmsg-gro  the same with UDP_GRO and UDP_SEGMENT
-  go-udp    package net, a datagram in a system call
+  paste       a registered UDP socket on a ring, one thread
+  paste-napi  the same, polling the NIC's queue for 100 µs before it sleeps (NAPIPoll)
+  mmsg        one thread, recvmmsg and sendmmsg of up to 64 datagrams, buffers that stay
+  mmsg-gro    the same with UDP_GRO and UDP_SEGMENT
+  go-udp      package net, a datagram in a system call
 
 Without --sink each client sends a datagram and waits until it comes back. With --sink
 each sends 16 and waits until the server tells, once, how many have come in all; those
