@@ -14,8 +14,10 @@ type pipe struct {
 	name string
 	mem  *Memory
 	refs int
-	open [2]bool // master, slave
-	dirs [2]*direction
+	// release gives the name back.
+	release func() error
+	open    [2]bool // master, slave
+	dirs    [2]*direction
 }
 
 // direction is one way through a pipe.
@@ -50,7 +52,11 @@ func openPipe(name string, end int, m *Memory, slots int) (*pipe, error) {
 	defer pipes.Unlock()
 	p := pipes.open[name]
 	if p == nil {
-		p = &pipe{name: name, mem: m}
+		release, err := claim("pipe " + name)
+		if err != nil {
+			return nil, err
+		}
+		p = &pipe{name: name, mem: m, release: release}
 		for i := range p.dirs {
 			d, err := newDirection(m, slots)
 			if err != nil {
@@ -86,6 +92,7 @@ func (p *pipe) close(end int) {
 }
 
 func (p *pipe) free() {
+	_ = p.release()
 	for _, d := range p.dirs {
 		if d != nil {
 			d.mem.giveAll(d.owner)

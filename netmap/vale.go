@@ -18,6 +18,8 @@ type vale struct {
 	ports map[string]*Port // attached, by what follows the colon
 	stop  context.CancelFunc
 	done  chan struct{}
+	// release gives the name back.
+	release func() error
 }
 
 // vales are those of this process, by name.
@@ -79,8 +81,11 @@ func attachVale(name, port string, p *Port) (err error) {
 	v := vales.open[name]
 	if v == nil {
 		v = &vale{ports: map[string]*Port{}, done: make(chan struct{})}
-		if v.sw, err = NewSwitch(SwitchOptions{}); err != nil {
+		if v.release, err = claim("vale" + name); err != nil {
 			return err
+		}
+		if v.sw, err = NewSwitch(SwitchOptions{}); err != nil {
+			return errors.Join(err, v.release())
 		}
 		var ctx context.Context
 		ctx, v.stop = context.WithCancel(context.Background())
@@ -113,7 +118,7 @@ func (v *vale) rest(name string) error {
 	delete(vales.open, name)
 	v.stop()
 	<-v.done
-	return v.sw.Close()
+	return errors.Join(v.sw.Close(), v.release())
 }
 
 // ValeDetach takes a port out of a switch and closes it (NETMAP_REQ_VALE_DETACH). The
