@@ -107,7 +107,8 @@ func (r *Ring) register(fd int, owner syscall.Conn) error {
 	return nil
 }
 
-// Unregister takes a connection from the ring. Slots that are already in the
+// Unregister takes a connection from the ring. Of a UDP socket whose datagrams the
+// kernel has merged, what waits in it is dropped. Slots that are already in the
 // RX ring stay valid; bytes that were not given out yet, and replies that the
 // kernel has not taken yet (see TxQueued), are dropped. Call it before
 // close(2). Bytes that arrive while it is called may be lost, as the kernel drops
