@@ -36,6 +36,10 @@ type Options struct {
 	TxLimit int
 	// Receive says which ways in are used.
 	Receive ReceiveMode
+	// CopyFrom is how many connections must have something for each time that the
+	// ring slept, on average, for those that bring little to be copied by the verdict
+	// instead of read from their sockets, with ReceiveAuto; 0 = 40, less than 1: each.
+	CopyFrom int
 	// Send says how replies are sent.
 	Send SendMode
 	// XDPMode is used when the Port attaches the NIC itself.
@@ -87,6 +91,11 @@ const (
 	copybreakCopy     = 1400
 )
 
+// copyFrom is the default of Options.CopyFrom. To wake a sleeping ring up the verdict
+// has to send its CPU an interrupt, while a socket's own wake-up is a function call, so
+// that it takes large batches to pay.
+const copyFrom = 40
+
 // maxConns is the upper limit of Options.MaxConns. The kernel allocates the
 // tables for all of them when a port is opened.
 const maxConns = 1 << 20
@@ -95,10 +104,13 @@ func (o *Options) complete() error {
 	if o.Pool == nil {
 		return errors.New("open port: no pool (Options.Pool)")
 	}
+	if o.CopyFrom != 0 && o.Receive != ReceiveAuto {
+		return fmt.Errorf("open port: CopyFrom says when ReceiveAuto copies, and with %v nobody asks: leave one of them out", o.Receive)
+	}
 	for _, d := range []struct {
 		field *int
 		value int
-	}{{&o.Rings, 1}, {&o.Slots, 1024}, {&o.MaxConns, 16384}, {&o.TxLimit, 4 << 20}} {
+	}{{&o.Rings, 1}, {&o.Slots, 1024}, {&o.MaxConns, 16384}, {&o.TxLimit, 4 << 20}, {&o.CopyFrom, copyFrom}} {
 		if *d.field == 0 {
 			*d.field = d.value
 		}

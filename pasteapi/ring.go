@@ -99,7 +99,7 @@ func newRing(o *Options, id int, sw *trace.Switch) (_ *Ring, err error) {
 	if o.Stages {
 		clock = receive.NewClock()
 	}
-	r.in = receive.New(r.frames, r.tk, r.wait, receive.Options{Clock: clock, Trace: tap, Durable: o.DurableAck, ReadFirst: o.Receive == ReceiveAuto})
+	r.in = receive.New(r.frames, r.tk, r.wait, receive.Options{Clock: clock, Trace: tap, Durable: o.DurableAck, ReadFirst: o.Receive == ReceiveAuto, CopyFrom: o.CopyFrom})
 	return r, nil
 }
 

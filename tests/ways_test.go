@@ -18,16 +18,16 @@ import (
 // serveWays are the ways in as an operator asks for them.
 var serveWays = map[string][]string{
 	"steered":       {"--receive", "steered"},
-	"auto":          {"--receive", "auto"},
+	"auto":          {"--receive", "auto", "--copy-from", "-1"},
 	"copied":        {"--receive", "copied"},
-	"without a NIC": {"--nic", "", "--receive", "auto"},
+	"without a NIC": {"--nic", "", "--receive", "auto", "--copy-from", "-1"},
 }
 
 // Bodies and values of all sizes, most of them announced, are stored as they were sent,
 // by each way in, while the wire loses, repeats, reorders and damages frames, and small
 // ones in between have connections change their way.
 func TestBodiesByEachWay(t *testing.T) {
-	const conns, requests = 60, 40 // from 48 connections on the small ones are copied
+	const conns, requests = 60, 40
 	for way, args := range serveWays {
 		for _, kind := range []string{"http", "kv"} {
 			t.Run(way+"/"+kind, func(t *testing.T) {

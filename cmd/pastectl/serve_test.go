@@ -44,6 +44,7 @@ func TestServeUsage(t *testing.T) {
 		{"http --listen :0", "missing --pool.*"},
 		{"http --listen :0 --pool x --persist maybe", `.*unknown persistence "maybe".*`},
 		{"http --listen :0 --pool x --on-full maybe", `.*unknown choice "maybe".*`},
+		{"http --listen :0 --pool x --receive copied --copy-from 8", "--copy-from says when --receive auto copies.*"},
 		{"http --listen :0 --pool x --napi-poll 50us", ".*give --nic too.*"},
 		{"http --listen :0 --pool x --nic y --napi-poll 2s", "--napi-poll must be 1µs to 1s.*"},
 		{"http --listen :0 --pool x --nic y --busy-poll --napi-poll 50us", ".*nothing for --napi-poll to say.*"},

@@ -9,6 +9,7 @@ import (
 	"github.com/pastenet/paste/internal/httpd"
 	"github.com/pastenet/paste/internal/serve"
 	"github.com/pastenet/paste/internal/tlsring"
+	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -69,6 +70,7 @@ func (o *serveOptions) defineCommon(cmd *cobra.Command) {
 	f.IntVar(&port.Rings, "rings", 1, "ring pairs, each with a thread")
 	f.IntVar(&o.cpu, "cpu", -1, "CPU of the first ring's thread, the next ones on the following CPUs; -1: not pinned")
 	f.Var(receiveFlag(&port.Receive), "receive", "ways in: auto steers where the driver has zero-copy or the interface is attached, else it copies small messages and reads large ones")
+	f.IntVar(&port.CopyFrom, "copy-from", 0, "with --receive auto, from how many connections on that have something at each wake-up, on average, small messages are copied; 0 = 40, negative: always")
 	f.Var(sendFlag(&port.Send), "send", "how replies are sent: a system call for each connection, one for many by io_uring, or what costs less on this machine")
 	f.Var(xdpModeFlag(&port.XDPMode), "xdp-mode", "how to attach the interface")
 	f.BoolVar(&o.json, "json", false, "print JSON, one object per line")
@@ -154,6 +156,8 @@ func (o *serveOptions) check(cmd *cobra.Command) error {
 	switch {
 	case o.busyPoll && given("spin"):
 		return errors.New("--busy-poll never sleeps, so there is nothing for --spin to say")
+	case given("copy-from") && port.Receive != pasteapi.ReceiveAuto:
+		return errors.New("--copy-from says when --receive auto copies: leave one of them out")
 	case o.busyPoll && given("napi-poll"):
 		return errors.New("--busy-poll never sleeps, so there is nothing for --napi-poll to say")
 	case given("napi-poll") && (port.NAPIPoll < time.Microsecond || port.NAPIPoll > time.Second):

@@ -28,6 +28,7 @@ const readLeast = 8 << 10
 func (r *Receiver) Emit(to Slots) {
 	was := r.clock.enter(Emit)
 	defer func() { r.clock.enter(was) }()
+	r.switcher.since += len(r.ready.streams)
 	done := 0
 	for _, s := range r.ready.streams {
 		if !r.emit(s, to) {

@@ -40,6 +40,9 @@ type Options struct {
 	// ReadFirst has connections that are not steered read from their sockets, until
 	// they have brought little for a while.
 	ReadFirst bool
+	// CopyFrom is from how many connections on that had something since the ring slept,
+	// on average, that is done.
+	CopyFrom int
 	// Clock measures the stages; nil: nobody does.
 	Clock *Clock
 	// Trace is told of what is given out; nil: nobody is.
@@ -63,7 +66,7 @@ func New(f *frames.Frames, tk *bpf.Ticket, w Watcher, o Options) *Receiver {
 		ready: &r.ready, watch: w, byCookie: map[uint64]*Stream{}, removed: map[uint64]struct{}{},
 	}
 	r.read = read{frames: f, count: &r.Counters, clock: o.Clock, ready: &r.ready}
-	r.switcher = switcher{copied: &r.copied, read: &r.read, watch: w, ready: &r.ready}
+	r.switcher = switcher{copied: &r.copied, read: &r.read, watch: w, ready: &r.ready, copyFrom: o.CopyFrom}
 	r.ways = [...]way{&r.steered, &r.copied, &r.switcher, &r.read}
 	return r
 }
@@ -131,7 +134,12 @@ func (r *Receiver) Pending() bool {
 
 // Sleeping tells the verdict whether it has to wake the ring up. Look at Pending
 // once more after saying so.
-func (r *Receiver) Sleeping(yes bool) { r.copied.tk.Sleeping(yes) }
+func (r *Receiver) Sleeping(yes bool) {
+	r.copied.tk.Sleeping(yes)
+	if yes {
+		r.switcher.sleeps()
+	}
+}
 
 // Fetch takes in what has arrived by all ways.
 func (r *Receiver) Fetch() error {

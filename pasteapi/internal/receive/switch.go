@@ -8,10 +8,9 @@ const (
 	// a connection to be copied, which costs no system call for each.
 	copyBelow = 2048
 	copyAfter = 16
-	// copyFrom is from how many connections on that saves more than it costs: to
-	// wake a sleeping ring up the verdict has to send its CPU an interrupt, while a
-	// socket's own wake-up is a function call, so that it takes large batches to pay.
-	copyFrom = 48
+	// batchUnit is what a connection counts in the average, of which a new batch is one
+	// part in as many.
+	batchUnit = 64
 )
 
 // switcher puts connections that are read, but bring little, under the verdict. A
@@ -19,12 +18,27 @@ const (
 // verdict is taken away while TCP hands over segments on another CPU, the kernel
 // drops those that it has not come to (sk_psock_verdict_recv in net/core/skmsg.c).
 type switcher struct {
-	copied  *copied
-	read    *read
-	watch   Watcher
-	ready   *ready
-	joining []*Stream // that should be copied from now on
+	copied   *copied
+	read     *read
+	watch    Watcher
+	ready    *ready
+	joining  []*Stream // that should be copied from now on
+	copyFrom int       // Options.CopyFrom
+	since    int       // connections that had something since the ring slept last
+	batch    int       // the same between two sleeps, on average, in parts of batchUnit
 }
+
+// sleeps notes that the ring sleeps.
+func (w *switcher) sleeps() {
+	if w.since > 0 { // else it woke up for nothing
+		w.batch += w.since - w.batch/batchUnit
+		w.since = 0
+	}
+}
+
+// pays says whether so much comes for each wake-up that copying pays; a ring that is
+// too busy to sleep has none.
+func (w *switcher) pays() bool { return max(w.batch/batchUnit, w.since) >= w.copyFrom }
 
 // fetch moves the connections that bring little.
 func (w *switcher) fetch() error {
@@ -51,7 +65,7 @@ func (w *switcher) noted(s *Stream, n int, all bool) {
 		s.small = 0
 	default:
 		s.small = min(s.small+1, copyAfter)
-		if s.small == copyAfter && len(w.copied.byCookie) >= copyFrom {
+		if s.small == copyAfter && w.pays() {
 			w.joining = append(w.joining, s)
 		}
 	}
