@@ -18,6 +18,7 @@ import (
 	"github.com/pastenet/paste/internal/doctor"
 	"github.com/pastenet/paste/internal/netlab/netlabtest"
 	"github.com/pastenet/paste/internal/testkernel"
+	"github.com/pastenet/paste/internal/testwait"
 )
 
 // asPastectl has this test binary be pastectl, for a test that needs a process of its
@@ -67,6 +68,12 @@ func TestDoctorOfANIC(t *testing.T) {
 		qt.Assert(t, qt.IsNil(err))
 		qt.Assert(t, qt.IsNil(netlink.LinkSetUp(l)))
 	}
+	testwait.Until(t, "the link", func() bool { // the kernel says so a little later
+		l, err := netlink.LinkByName("at0")
+		return err == nil && l.Attrs().OperState == netlink.OperUp
+	})
+	rpFilter(t, "all", "0") // what a new namespace has is up to the machine
+	rpFilter(t, "at0", "0")
 	code, lines = examine(t, "--nic", "at0", "--pool", filepath.Join("/dev/shm", "no-pool-yet"))
 	qt.Check(t, qt.Equals(code, exitOK), qt.Commentf("%+v", lines))
 	for _, name := range []string{"kernel", "af_xdp", "xdp", "sockmap", "btf", "tcx", "capabilities", "xdp program", "ingress", "link", "mtu", "rxvlan", "rp_filter", "firewall", "pool"} {
@@ -79,6 +86,11 @@ func TestDoctorOfANIC(t *testing.T) {
 	qt.Check(t, qt.Equals(stderr, ""))
 	qt.Check(t, qt.StringContains(stdout, "slow  driver"))
 	qt.Check(t, qt.StringContains(stdout, "-> use a NIC"))
+}
+
+func rpFilter(t *testing.T, of, value string) {
+	t.Helper()
+	qt.Assert(t, qt.IsNil(os.WriteFile("/proc/sys/net/ipv4/conf/"+of+"/rp_filter", []byte(value), 0)))
 }
 
 func TestDoctorOfBadSettings(t *testing.T) {
@@ -94,9 +106,10 @@ func TestDoctorOfBadSettings(t *testing.T) {
 	qt.Assert(t, qt.IsNil(netlink.LinkSetMTU(nic, 9000)))
 	checkLine(t, line("mtu"), doctor.Slow, "9000", "ip link set at0 mtu 3822")
 
-	qt.Assert(t, qt.IsNil(os.WriteFile("/proc/sys/net/ipv4/conf/at0/rp_filter", []byte("1"), 0)))
+	rpFilter(t, "all", "0")
+	rpFilter(t, "at0", "1")
 	checkLine(t, line("rp_filter"), doctor.Slow, "strict", "net.ipv4.conf.at0.rp_filter=2")
-	qt.Assert(t, qt.IsNil(os.WriteFile("/proc/sys/net/ipv4/conf/all/rp_filter", []byte("2"), 0)))
+	rpFilter(t, "all", "2")
 	checkLine(t, line("rp_filter"), doctor.OK, "loose", "")
 
 	rule := exec.Command("nft", "add table inet x; add chain inet x in { type filter hook input priority 0; }; add rule inet x in ether saddr 02:00:00:00:00:01 drop")
