@@ -76,6 +76,22 @@ func TestBlockingGroup(t *testing.T) {
 	qt.Check(t, qt.IsTrue(isError))
 }
 
+// Who waits for a group's entries is told that its stream is gone, whatever took it away.
+func TestBlockingGone(t *testing.T) {
+	l := open(t, 32<<20, 1, Config{})
+	c, w := dial(t, l.addr), dial(t, l.addr)
+	for _, by := range [][]string{{"FLUSHALL"}, {"SET", "s", "v"}, {"DEL", "s"}, {"RENAME", "other", "s"}, {"MSET", "s", "v"}, {"EXPIRE", "s", "-1"}} {
+		c.do("FLUSHALL")
+		c.do("SET", "other", "v")
+		c.do("XGROUP", "CREATE", "s", "g", "$", "MKSTREAM")
+		_, err := io.WriteString(w, request("XREADGROUP", "GROUP", "g", "x", "BLOCK", "0", "STREAMS", "s", ">"))
+		qt.Assert(t, qt.IsNil(err))
+		waitBlocked(t, l, 1)
+		c.do(by...)
+		qt.Check(t, qt.Equals(w.read(), any(failure("UNBLOCKED the stream key no longer exists"))), qt.Commentf("%v", by))
+	}
+}
+
 // A wait ends with its time, with CLIENT UNBLOCK, and with the client.
 func TestBlockingEnds(t *testing.T) {
 	l := open(t, 32<<20, 1, Config{})

@@ -198,6 +198,10 @@ func hIncrByFloat(c *Client, a [][]byte) {
 		c.R.Error(errFloat)
 		return
 	}
+	if by.IsInf() {
+		c.R.Error("ERR value is NaN or Infinity")
+		return
+	}
 	h, ok := c.hash(a[1])
 	if !ok {
 		return

@@ -20,6 +20,9 @@ func (db *DB) replace(name []byte, old Item, at int64) {
 		db.delta.keys++
 	} else {
 		db.dropParts(old)
+		if old.Kind == Stream {
+			db.Signal(name) // as Delete does
+		}
 	}
 	db.expireIndex(name, old.At, at)
 }
@@ -148,6 +151,9 @@ func (db *DB) Clear() {
 	}
 	db.Dirty++
 	db.keys, db.expires, db.garbage = 0, 0, 0
+	for name := range db.waits {
+		db.Signal([]byte(name)) // as Delete does
+	}
 }
 
 // Usage is how many bytes of the pool a value takes, about.
