@@ -95,6 +95,8 @@ func newRing(o *Options, id int, sw *trace.Switch) (_ *Ring, err error) {
 	}
 	tap := trace.NewTap(sw, id, r.identity)
 	r.out.Trace(tap)
+	r.udp.in.Trace(tap)
+	r.udp.out.Trace(tap)
 	var clock *receive.Clock
 	if o.Stages {
 		clock = receive.NewClock()

@@ -20,7 +20,8 @@ import (
 	"github.com/pastenet/paste/pasteapi/internal/trace"
 )
 
-// TraceEvent is some bytes of a connection that went through a ring, or the end of one.
+// TraceEvent is some bytes of a connection that went through a ring, the end of one, or a
+// datagram.
 type TraceEvent struct {
 	trace.Event
 	PID int `json:"pid"` // the process whose ring it is
@@ -54,8 +55,7 @@ type TraceOptions struct {
 // ErrNoPort means that no process has a port that could be traced.
 var ErrNoPort = errors.New("no process with an open port")
 
-// Trace calls each, one call at a time, with what goes through the rings of open ports, of
-// TCP connections, from now until ctx ends, which is no error. What is received is told when it is put into
+// Trace calls each, one call at a time, with what goes through the rings of open ports, from now until ctx ends, which is no error. What is received is told when it is put into
 // a slot, what is sent when its socket has taken it. It returns, too, when all those
 // processes have closed their ports, or when each fails. started, if not nil, is called
 // when the trace has begun; skipped says of which ports it has not, and why, while there

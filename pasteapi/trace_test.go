@@ -251,3 +251,33 @@ func TestSlowTracer(t *testing.T) {
 	readers[0].conn.Close()
 	testwait.Until(t, "the end of a trace of a reader that is gone", func() bool { return !tap.On() })
 }
+
+// TestTraceOfDatagrams: they are told with the addresses that each has.
+func TestTraceOfDatagrams(t *testing.T) {
+	for _, listen := range []string{"0.0.0.0:0", "127.0.0.1:0", "[::]:0"} {
+		t.Run(listen, func(t *testing.T) {
+			p := openLocal(t, Options{})
+			r := p.Ring(0)
+			_, local := udpSocket(t, r, listen)
+			if local.Addr().IsUnspecified() {
+				local = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), local.Port())
+			}
+			peer, from := udpPeer(t, "127.0.0.1:0")
+			tr := startTrace(t, TraceOptions{PID: os.Getpid(), Snap: 100, Port: from.Port()})
+			_, err := peer.WriteToUDPAddrPort([]byte("question"), local)
+			qt.Assert(t, qt.IsNil(err))
+			qt.Assert(t, qt.IsNil(next(t, r).Reply([]byte("answer"))))
+			qt.Assert(t, qt.IsNil(r.TxSync()))
+			tr.stop()
+			tr.wait(t)
+			qt.Assert(t, qt.HasLen(tr.events, 2))
+			for i, want := range []string{"read question", "sent answer"} {
+				e := tr.events[i]
+				qt.Check(t, qt.Equals(string(e.Way)+" "+string(e.Data), want))
+				qt.Check(t, qt.IsTrue(e.UDP))
+				qt.Check(t, qt.Equals(e.Peer, from))
+				qt.Check(t, qt.Equals(e.Local, local))
+			}
+		})
+	}
+}

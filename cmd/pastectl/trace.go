@@ -28,7 +28,7 @@ func newTraceCmd(e env) *cobra.Command {
 		Short: "Watch what goes through the rings of running servers",
 		Long: `Show what the servers of this network namespace are given by their rings, and what
 their sockets take: what tcpdump on the NIC cannot see, because payload is steered
-past it, or cannot tell, because it sees no tickets and no verdicts. TCP only.
+past it, or cannot tell, because it sees no tickets and no verdicts.
 
   steered    payload is in place, by the ticket that is named
   copied     the verdict has copied it
@@ -60,7 +60,7 @@ servers.`,
 	fl.StringVarP(&f.file, "write", "w", "", "write a capture file, \"-\" for standard output, in place of lines")
 	fl.StringVar(&f.nic, "nic", "", "the server that has this interface alone")
 	fl.IntVar(&f.o.PID, "pid", 0, "this process alone")
-	fl.Uint16Var(&f.o.Port, "port", 0, "connections with this TCP port at either end alone")
+	fl.Uint16Var(&f.o.Port, "port", 0, "connections and datagrams with this port at either end alone")
 	fl.StringVar(&f.peer, "peer", "", "peers with this address, or in this network, alone")
 	fl.StringVar(&f.conn, "conn", "", "the connection of this peer (ADDRESS:PORT) alone")
 	fl.IntVar(&f.o.Snap, "snaplen", 256, "bytes of payload that are kept of each packet, up to 65536")

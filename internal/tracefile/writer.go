@@ -20,7 +20,7 @@ import (
 // maxHeaders is more than the headers take that a packet gets, bytes.
 const maxHeaders = 60
 
-// Writer writes a capture file (pcapng). Each event is a TCP packet whose headers are made
+// Writer writes a capture file (pcapng). Each event is a packet whose headers are made
 // up: addresses and ports are the connection's, sequence numbers count from the
 // beginning of the trace. There is an interface for each way, and a comment on each packet.
 type Writer struct {
@@ -68,22 +68,25 @@ func (f *Writer) Write(e pasteapi.TraceEvent) error {
 // packet makes the packet, and says how long its headers are.
 func (f *Writer) packet(e *pasteapi.TraceEvent) (headers int, err error) {
 	from, to := ends(e)
-	tcp := &layers.TCP{
+	proto, transport, size := layers.IPProtocolTCP, gopacket.SerializableLayer(&layers.TCP{
 		SrcPort: layers.TCPPort(from.Port()), DstPort: layers.TCPPort(to.Port()),
 		Seq: e.Seq, Ack: e.Ack, ACK: true, PSH: e.Len > 0, Window: 1<<16 - 1, DataOffset: 5,
 		FIN: e.Way == pasteapi.TraceClosed && e.Cause == "", RST: e.Cause != "",
+	}), 20
+	if e.UDP {
+		proto, size = layers.IPProtocolUDP, 8
+		transport = &layers.UDP{SrcPort: layers.UDPPort(from.Port()), DstPort: layers.UDPPort(to.Port()), Length: length16(size + e.Len)}
 	}
-	const tcpLen = 20
-	layersOf := []gopacket.SerializableLayer{tcp, gopacket.Payload(e.Data)}
+	layersOf := []gopacket.SerializableLayer{transport, gopacket.Payload(e.Data)}
 	// Lengths are those of the bytes that were there, of which Data may have less.
 	if src := from.Addr().Unmap(); src.Is4() {
-		headers = 20 + tcpLen
-		ip := &layers.IPv4{Version: 4, IHL: 5, TTL: 64, Protocol: layers.IPProtocolTCP, Length: length16(headers + e.Len),
+		headers = 20 + size
+		ip := &layers.IPv4{Version: 4, IHL: 5, TTL: 64, Protocol: proto, Length: length16(headers + e.Len),
 			SrcIP: net.IP(src.AsSlice()), DstIP: net.IP(to.Addr().Unmap().AsSlice())}
 		layersOf = slices.Insert(layersOf, 0, gopacket.SerializableLayer(ip))
 	} else {
-		headers = 40 + tcpLen
-		ip := &layers.IPv6{Version: 6, HopLimit: 64, NextHeader: layers.IPProtocolTCP, Length: length16(tcpLen + e.Len),
+		headers = 40 + size
+		ip := &layers.IPv6{Version: 6, HopLimit: 64, NextHeader: proto, Length: length16(size + e.Len),
 			SrcIP: net.IP(src.AsSlice()), DstIP: net.IP(to.Addr().AsSlice())}
 		layersOf = slices.Insert(layersOf, 0, gopacket.SerializableLayer(ip))
 	}
@@ -123,7 +126,11 @@ func Comment(e pasteapi.TraceEvent) string {
 	if e.Ticket != 0 {
 		fmt.Fprintf(&b, ", ticket %s", ticket(e.Ticket))
 	}
-	fmt.Fprintf(&b, ", verdict: %s", verdicts[e.Way])
+	if e.UDP {
+		fmt.Fprint(&b, ", a datagram")
+	} else {
+		fmt.Fprintf(&b, ", verdict: %s", verdicts[e.Way])
+	}
 	if e.Cause != "" {
 		fmt.Fprintf(&b, " (%s)", e.Cause)
 	}
@@ -149,6 +156,9 @@ func Line(e pasteapi.TraceEvent) string {
 			line += ": " + e.Cause
 		}
 		return line
+	}
+	if e.UDP {
+		return fmt.Sprintf("%s datagram len %d", line, e.Len)
 	}
 	return fmt.Sprintf("%s seq %d len %d", line, e.Seq, e.Len)
 }

@@ -41,6 +41,7 @@ func events() []pasteapi.TraceEvent {
 		eventOf(pasteapi.TraceReclaimed, func(e *pasteapi.TraceEvent) { e.Len, e.Data = 1, []byte("x") }),
 		eventOf(pasteapi.TraceClosed, func(*pasteapi.TraceEvent) {}),
 		eventOf(pasteapi.TraceClosed, func(e *pasteapi.TraceEvent) { e.Cause = "connection reset by peer" }),
+		eventOf(pasteapi.TraceRead, func(e *pasteapi.TraceEvent) { e.UDP, e.Len, e.Data = true, 3, []byte("who") }),
 	}
 }
 
@@ -93,6 +94,15 @@ func TestFileReadsBack(t *testing.T) {
 			from, to = to, from
 		}
 		qt.Check(t, qt.Equals(p.NetworkLayer().NetworkFlow().String(), from.Addr().Unmap().String()+"->"+to.Addr().Unmap().String()))
+		qt.Check(t, qt.Equals(said[i], Comment(e)))
+		qt.Check(t, qt.StringContains(said[i], "process 42, ring 1"))
+		if e.UDP {
+			udp := p.Layer(layers.LayerTypeUDP).(*layers.UDP)
+			qt.Check(t, qt.Equals(uint16(udp.SrcPort), from.Port()))
+			qt.Check(t, qt.Equals(uint16(udp.DstPort), to.Port()))
+			qt.Check(t, qt.Equals(string(udp.Payload), string(e.Data)))
+			continue
+		}
 		tcp := p.Layer(layers.LayerTypeTCP).(*layers.TCP)
 		qt.Check(t, qt.Equals(uint16(tcp.SrcPort), from.Port()))
 		qt.Check(t, qt.Equals(uint16(tcp.DstPort), to.Port()))
@@ -101,8 +111,6 @@ func TestFileReadsBack(t *testing.T) {
 		qt.Check(t, qt.Equals(tcp.FIN, e.Way == pasteapi.TraceClosed && e.Cause == ""))
 		qt.Check(t, qt.Equals(tcp.RST, e.Cause != ""))
 		qt.Check(t, qt.IsTrue(bytes.Equal(tcp.Payload, e.Data)))
-		qt.Check(t, qt.Equals(said[i], Comment(e)))
-		qt.Check(t, qt.StringContains(said[i], "process 42, ring 1"))
 	}
 	_, _, err = r.ReadPacketData()
 	qt.Check(t, qt.ErrorIs(err, io.EOF))
@@ -120,6 +128,7 @@ func TestLines(t *testing.T) {
 		`.* reclaimed seq 0 len 1`,
 		`.* closed`,
 		`.* closed: connection reset by peer`,
+		`.* 10.0.0.2:4000 > 10.0.0.1:80 read datagram len 3`,
 	} {
 		qt.Check(t, qt.Matches(Line(events()[i]), want))
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"unsafe"
 
+	"github.com/pastenet/paste/pasteapi/internal/trace"
 	"golang.org/x/sys/unix"
 )
 
@@ -35,6 +36,9 @@ func (r *Receiver) fill(s *Socket, to Slots, d datagram) {
 	f.setLocal(s, d.info)
 	r.Received++
 	r.Bytes += uint64(d.full)
+	if r.trace.On() {
+		traced(r.trace, trace.Read, s, r.frames.Bytes(d.frame), s.doff(), d.n)
+	}
 	r.frames.Shelve(to.FillDatagram(s.FD, d.frame, s.doff(), d.n, flags))
 }
 

@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"github.com/pastenet/paste/pasteapi/internal/frames"
+	"github.com/pastenet/paste/pasteapi/internal/trace"
 	"golang.org/x/sys/unix"
 )
 
@@ -49,6 +50,7 @@ type control [64]byte
 type Receiver struct {
 	*Counters
 	frames *frames.Frames
+	trace  *trace.Tap
 	ready  []*Socket // that may have something
 	count  int       // of sockets
 
@@ -61,7 +63,9 @@ type Receiver struct {
 }
 
 // NewReceiver returns a receiver without sockets.
-func NewReceiver(f *frames.Frames, c *Counters) *Receiver { return &Receiver{frames: f, Counters: c} }
+func NewReceiver(f *frames.Frames, c *Counters) *Receiver {
+	return &Receiver{frames: f, trace: trace.Off, Counters: c}
+}
 
 // Add puts a socket under the receiver. What waits in it is received first.
 func (r *Receiver) Add(s *Socket) {

@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"github.com/pastenet/paste/pasteapi/internal/frames"
+	"github.com/pastenet/paste/pasteapi/internal/trace"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,6 +29,7 @@ type Sender struct {
 	frames  *frames.Frames
 	slots   TxSlots
 	watch   Watcher
+	trace   *trace.Tap
 	batch   []*Socket // that have slots to send
 	blocked map[*Socket]struct{}
 
@@ -40,7 +42,7 @@ type Sender struct {
 
 // NewSender returns a sender of a TX ring.
 func NewSender(f *frames.Frames, s TxSlots, w Watcher, c *Counters) *Sender {
-	return &Sender{frames: f, slots: s, watch: w, Counters: c, blocked: map[*Socket]struct{}{}}
+	return &Sender{frames: f, slots: s, watch: w, trace: trace.Off, Counters: c, blocked: map[*Socket]struct{}{}}
 }
 
 // Add puts a slot into the batch.
@@ -118,8 +120,12 @@ func (s *Sender) send(to *Socket, n int) (taken int, full bool) {
 			uintptr(n-taken), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 		switch {
 		case errno == 0:
-			for _, m := range s.msgs[taken : taken+int(got)] {
+			for i, m := range s.msgs[taken : taken+int(got)] {
 				s.SentBytes += uint64(m.len)
+				if s.trace.On() {
+					it := &s.items[taken+i]
+					traced(s.trace, trace.Sent, to, s.frames.Bytes(it.frame), int(it.doff), int(it.end-it.doff))
+				}
 			}
 			s.Sent += uint64(got)
 			taken += int(got)

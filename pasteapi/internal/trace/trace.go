@@ -27,13 +27,14 @@ const (
 	Sent      Way = "sent"
 )
 
-// Event is some bytes of a connection that went some way.
+// Event is some bytes of a connection that went some way, or a datagram.
 type Event struct {
 	Time   time.Time      `json:"time"`
 	Ring   int            `json:"ring"`
 	Peer   netip.AddrPort `json:"peer"`
 	Local  netip.AddrPort `json:"local"`
 	Way    Way            `json:"way"`
+	UDP    bool           `json:"udp,omitempty"`
 	Ticket uint32         `json:"ticket,omitempty"` // slot and generation, as the verdict program has it
 	// Seq is how many bytes went the same direction since the trace began, modulo 1<<32,
 	// and Ack how many the other one.
@@ -178,6 +179,14 @@ func (t *Tap) Ended(c *conns.Conn, cause error) {
 		e.Cause = cause.Error()
 	}
 	s.put(c, e, nil)
+}
+
+// Datagram tells of a datagram of a socket that came by, or went out. c may say other
+// addresses than the socket has.
+func (t *Tap) Datagram(c *conns.Conn, way Way, data []byte) {
+	if s := t.of.session.Load(); s != nil {
+		s.put(c, Event{Ring: t.Ring, Way: way, UDP: true}, data)
+	}
 }
 
 // Sent tells of bytes that a socket has taken.
