@@ -36,6 +36,9 @@ func (q query) ofCursor(r *http1.Request, u *url.URL) query {
 		q.what, known = readList, "max wait format"
 	case part == "events" && get:
 		q.what, q.format = readEvents, formatEvents
+		if id := string(r.LastEventID); id != "" {
+			q.lastEvent(id)
+		}
 	case part == "records" || part == "events":
 		q.status, q.bad = http.StatusMethodNotAllowed, onlyRead
 	case part != "":

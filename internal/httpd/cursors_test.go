@@ -148,4 +148,14 @@ func TestCursorEvents(t *testing.T) {
 	_, err = io.ReadFull(resp.Body, b)
 	qt.Assert(t, qt.IsNil(err))
 	qt.Check(t, qt.Equals(string(b), "id: 2\ndata: body 2\n\n"))
+	// One that comes again goes on where it was.
+	req, err := http.NewRequest("GET", "http://"+f.addr+"/log/cursors/a/events", nil)
+	qt.Assert(t, qt.IsNil(err))
+	req.Header.Set("Last-Event-ID", "2")
+	again, err := c.Do(req)
+	qt.Assert(t, qt.IsNil(err))
+	defer again.Body.Close()
+	_, err = io.ReadFull(again.Body, b)
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.Equals(string(b), "id: 3\ndata: body 3\n\n"))
 }

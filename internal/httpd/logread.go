@@ -51,7 +51,7 @@ func (l *loop) startReading(c *conn) error {
 			l.s.unlockLog()
 			return l.refuseReading(c, http.StatusNotFound, "", fmt.Sprintf("there is no cursor %q", r.cursor))
 		}
-		r.seq, r.oldest, r.newest = at.Next, false, false
+		r.seq, r.oldest, r.newest = max(at.Next, r.seq), false, false // of a follower that comes again
 	}
 	log := l.s.pool.Log()
 	oldest, next := log.Head(), log.Committed()

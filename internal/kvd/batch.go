@@ -15,7 +15,9 @@ import (
 
 // Limits of a batch.
 const (
-	maxBatchBytes = 4 << 20
+	// maxBatchBytes bounds the time for which a ring's other clients wait while a batch
+	// is read and made.
+	maxBatchBytes = 1 << 20
 	maxBatch      = 1000 // operations
 )
 

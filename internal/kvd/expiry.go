@@ -1,6 +1,7 @@
 package kvd
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -12,8 +13,9 @@ import (
 )
 
 // expiryRoot is the name of a tree that says when which key is to be looked at: its
-// keys are a time, in seconds since 1970, u64 big-endian, and as much of a key as
-// fits; the rest of the key is the value. It is a hint: the time that counts is in
+// keys are a time, in seconds since 1970, u64 big-endian, and a key. Of a key that is
+// longer than 247 bytes there are 231, and 16 of its SHA-256; the rest of it is the
+// value. It is a hint: the time that counts is in
 // the value's head. So an entry may be wrong, and is dropped then; but there must be
 // one for each value that expires, and it is durable first.
 const expiryRoot = "kv-expiry"
@@ -48,7 +50,29 @@ func (x *expiryIndex) close() {
 // any reports whether there may be a value that expires.
 func (x *expiryIndex) any() bool { return x.entries.Load() > 0 }
 
-const inIndex = btree.MaxKey - 8 // bytes of a key that fit
+const (
+	inIndex = btree.MaxKey - 8 // bytes of a key that fit
+	hashed  = 16
+)
+
+// entryOf returns key and value of an entry.
+func entryOf(at int64, key []byte) (name, rest []byte) {
+	name = binary.BigEndian.AppendUint64(make([]byte, 0, btree.MaxKey), uint64(at))
+	if len(key) <= inIndex {
+		return append(name, key...), nil
+	}
+	sum := sha256.Sum256(key)
+	name = append(name, key[:inIndex-hashed]...)
+	return append(name, sum[:hashed]...), key[inIndex-hashed:]
+}
+
+// keyOf is the key of an entry.
+func keyOf(name, rest []byte) []byte {
+	if len(rest) == 0 {
+		return name[8:]
+	}
+	return append(append([]byte(nil), name[8:len(name)-hashed]...), rest...)
+}
 
 func (x *expiryIndex) add(at int64, key []byte) (err error) {
 	if x.tree == nil {
@@ -56,10 +80,9 @@ func (x *expiryIndex) add(at int64, key []byte) (err error) {
 			return err
 		}
 	}
-	n := min(len(key), inIndex)
-	name := append(binary.BigEndian.AppendUint64(make([]byte, 0, btree.MaxKey), uint64(at)), key[:n]...)
+	name, rest := entryOf(at, key)
 	x.changed = true
-	if _, err := x.tree.Put(name, &btree.Value{Inline: key[n:]}); err != nil {
+	if _, err := x.tree.Put(name, &btree.Value{Inline: rest}); err != nil {
 		return fmt.Errorf("note when a value expires: %w", err)
 	}
 	x.entries.Store(x.tree.Len())
@@ -95,7 +118,7 @@ func (x *expiryIndex) due(now int64, n int) (list []due, next int64, err error) 
 	var v btree.Value
 	err = x.tree.Ascend(nil, func(e btree.Entry) bool {
 		name := append([]byte(nil), e.Key()...)
-		if len(name) < 8 {
+		if e.Value(&v); len(name) < 8 || len(v.Inline) > 0 && len(name) < 8+hashed {
 			list = append(list, due{name: name})
 			return true
 		}
@@ -104,8 +127,7 @@ func (x *expiryIndex) due(now int64, n int) (list []due, next int64, err error) 
 			next = at
 			return false
 		}
-		e.Value(&v)
-		list = append(list, due{name, append(name[8:len(name):len(name)], v.Inline...)})
+		list = append(list, due{name, keyOf(name, v.Inline)})
 		return true
 	})
 	return list, next, err

@@ -162,6 +162,8 @@ func (h *handler) parse(q *request, r *http1.Request) {
 		if r.Method == http1.MethodPost {
 			if q.act = actBatch; len(query) > 0 {
 				q.refuse(http.StatusBadRequest, "a batch has no parameters")
+			} else if r.IdempotencyKey != nil {
+				q.refuse(http.StatusNotImplemented, "no Idempotency-Key is kept here: use if_match or if_none_match")
 			}
 			return
 		}

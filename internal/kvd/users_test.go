@@ -237,7 +237,7 @@ func TestBatch(t *testing.T) {
 		{`{"delete":"a","ttl":1}`, "operation 1: delete has neither text, data, type nor ttl\n", 400},
 		{``, "a batch has at least one operation, a line of JSON for each\n", 400},
 		{strings.Repeat(`{"delete":"a"}`, maxBatch+1), "a batch has at most 1000 operations\n", 400},
-		{`{"put":"a","text":"` + text(maxBatchBytes) + `"}`, "a batch has at most 4194304 bytes\n", 413},
+		{`{"put":"a","text":"` + text(maxBatchBytes) + `"}`, "a batch has at most 1048576 bytes\n", 413},
 	} {
 		code, out, _ := l.do("POST", "/k", r.body)
 		qt.Check(t, qt.Equals(code, r.code))
@@ -247,6 +247,8 @@ func TestBatch(t *testing.T) {
 	code, out, _ = l.do("POST", "/k", `{"put":"a","text":"two","if_match":`+strconv.Quote(tag)+`}{"delete":"big"}{"delete":"none"}{"put":"new","text":"n","if_none_match":"*"}{"put":"a","text":"three"}`)
 	qt.Assert(t, qt.Equals(code, 204), qt.Commentf("%s", out))
 	get("a", "three", "")
+	code, _, _ = l.do("POST", "/k", `{"delete":"a"}`, "Idempotency-Key: k")
+	qt.Check(t, qt.Equals(code, 501))
 	get("new", "n", "")
 	code, _, _ = l.do("GET", "/k/big", "")
 	qt.Check(t, qt.Equals(code, 404))
