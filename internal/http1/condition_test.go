@@ -46,7 +46,7 @@ func TestConditions(t *testing.T) {
 
 // So are the other fields that servers look at; a second one is refused.
 func TestKeptFields(t *testing.T) {
-	const in = "PUT /k/x HTTP/1.1\r\nHost: x\r\nContent-type: text/plain\r\nRANGE: bytes=0-1\r\nIf-Range: \"a\"\r\nIdempotency-Key: \"k 1\" \r\nContent-Length: 0\r\n\r\n"
+	const in = "PUT /k/x HTTP/1.1\r\nHost: x\r\nContent-type: text/plain\r\ncontent-Encoding: gzip\r\nRANGE: bytes=0-1\r\nIf-Range: \"a\"\r\nIdempotency-Key: \"k 1\" \r\nContent-Length: 0\r\n\r\n"
 	for size := 1; size <= len(in); size++ {
 		var p Parser
 		headers := 0
@@ -59,6 +59,7 @@ func TestKeptFields(t *testing.T) {
 					continue
 				}
 				r := &p.Request
+				qt.Check(t, qt.Equals(r.ContentEncoding, headers == 0))
 				want := []string{"text/plain", "bytes=0-1", `"a"`, `"k 1"`}
 				if headers++; headers == 2 {
 					want = []string{"", "", "", ""}

@@ -51,6 +51,10 @@ func (p *Parser) known(b []byte, nameOff, nameEnd, start, end int) *Error {
 		if foldEqual(name, "if-unmodified-since") {
 			p.Request.IfUnmodifiedSince = true
 		}
+	case len("content-encoding"):
+		if foldEqual(name, "content-encoding") {
+			p.Request.ContentEncoding = true
+		}
 	case len("host"):
 		if foldEqual(name, "host") {
 			if p.seen&seenHost != 0 {

@@ -57,6 +57,8 @@ type Request struct {
 	LastEventID []byte
 	// ContentRange: the body is only a part of what the target is to become.
 	ContentRange bool
+	// ContentEncoding: the body is coded in a way that the client wants to be known.
+	ContentEncoding bool
 
 	// Fields as sent, valid as Target is, and nil if there are none.
 	IdempotencyKey, Range, IfRange, ContentType []byte

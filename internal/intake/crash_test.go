@@ -165,7 +165,7 @@ func crashRun(seed uint64, logFirst bool) error {
 
 // Whatever a crash leaves, what clients were told is there, and nothing is stored twice.
 func TestCrash(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range uint64(25) {
 		qt.Assert(t, qt.IsNil(crashRun(seed, false)), qt.Commentf("seed %d", seed))
 	}
 }

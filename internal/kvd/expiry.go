@@ -149,10 +149,11 @@ func (h *handler) Tick() (next time.Duration, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := h.expireAll(list); err != nil {
+	switch err := h.expireAll(list); {
+	case errors.Is(err, pmem.ErrFull):
+		return time.Second, nil // perhaps there is room by then
+	case err != nil:
 		return 0, err
-	}
-	switch {
 	case len(list) > 0:
 		return 0, nil // their entries go at the next look
 	case first == 0:
@@ -179,9 +180,7 @@ func (h *handler) expireAll(list []due) error {
 			passed = append(passed, d.name)
 			continue
 		}
-		if _, err := h.store.Delete(d.key); errors.Is(err, pmem.ErrFull) {
-			return nil // later
-		} else if err != nil {
+		if _, err := h.store.Delete(d.key); err != nil {
 			return err
 		}
 	}

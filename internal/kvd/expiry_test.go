@@ -144,7 +144,7 @@ func (e *expiring) run(seed uint64) error {
 
 // Whatever a crash leaves, each value that expires is found when its time comes.
 func TestExpiryCrash(t *testing.T) {
-	for seed := range uint64(30) {
+	for seed := range uint64(12) {
 		qt.Assert(t, qt.IsNil((&expiring{}).run(seed)), qt.Commentf("seed %d", seed))
 	}
 }

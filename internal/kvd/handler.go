@@ -137,7 +137,9 @@ func (q *request) copyFields(r *http1.Request) {
 	case actGet:
 		q.rang, q.ifRange = bytes.Clone(r.Range), bytes.Clone(r.IfRange)
 	case actPut:
-		if len(r.ContentType) > maxType {
+		if r.ContentEncoding {
+			q.refuse(http.StatusUnsupportedMediaType, "no Content-Encoding is kept, so no reader would know of it")
+		} else if len(r.ContentType) > maxType {
 			q.refuse(http.StatusBadRequest, "a Content-Type has at most 100 bytes")
 		} else if len(r.ContentType) > 0 && string(r.ContentType) != defaultType {
 			q.ctype = bytes.Clone(r.ContentType)

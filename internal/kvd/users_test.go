@@ -121,6 +121,8 @@ func TestContentType(t *testing.T) {
 	code, out, _ := l.do("PUT", "/k/x", "v", "Content-Type: "+strings.Repeat("t", 101))
 	qt.Check(t, qt.Equals(code, 400))
 	qt.Check(t, qt.Equals(out, "a Content-Type has at most 100 bytes\n"))
+	code, _, _ = l.do("PUT", "/k/x", "v", "Content-Encoding: gzip")
+	qt.Check(t, qt.Equals(code, 415))
 }
 
 // Values with types and times are the same after the store was opened again, from its
