@@ -3,6 +3,7 @@ package tests
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -110,4 +111,32 @@ func readCapture(t *testing.T, path string) map[uint16]*captured {
 		qt.Assert(t, qt.Equals(int(tcp.Seq), len(*to)))
 		*to += string(tcp.Payload)
 	}
+}
+
+// TestTraceOfWhatIsDropped: what was steered, and a firewall keeps from TCP, is in a trace.
+func TestTraceOfWhatIsDropped(t *testing.T) {
+	l := newLab(t, netlab.Config{})
+	s := serve(t, l, poolFile(t))
+	tracer, err := childproc.Start(l.ServerCommand(context.Background(), pastectl, "trace", "--json"))
+	qt.Assert(t, qt.IsNil(err))
+	t.Cleanup(tracer.Kill)
+	testwait.Until(t, "the trace's beginning", func() bool { return strings.Contains(tracer.Said(), "tracing") || !tracer.Running() })
+	way := func(way string) func([]byte) bool {
+		return func(line []byte) bool {
+			var e struct {
+				Way    string `json:"way"`
+				Ticket uint32 `json:"ticket"`
+			}
+			return json.Unmarshal(line, &e) == nil && e.Way == way && e.Ticket != 0
+		}
+	}
+	c := dial(t, l, s.addr)
+	_, err = c.Write([]byte("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n" + string(random(200_000, 1))))
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.IsNil(tracer.Await("something that is steered", way("steered"))))
+	nft(t, l, "table inet trace { chain in { type filter hook input priority 0; tcp dport 8080 drop; }; }")
+	_, err = c.Write(random(20_000, 2))
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.IsNil(tracer.Await("something that TCP does not get", way("reclaimed"))))
+	qt.Check(t, qt.IsNil(tracer.Stop()))
 }
