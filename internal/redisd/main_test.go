@@ -17,6 +17,8 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/pastenet/paste/internal/redisd/store"
+	"github.com/pastenet/paste/internal/tlsring"
+	"github.com/pastenet/paste/internal/tlsring/tlstest"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem"
 )
@@ -35,7 +37,8 @@ type local struct {
 	addr string
 }
 
-// open runs a server over a pool in memory, until the test ends.
+// open runs a server over a pool in memory, until the test ends; of an encrypted one the
+// clients speak TLS (tlstest.Client).
 func open(t testing.TB, size int64, rings int, cfg Config) *local {
 	t.Helper()
 	pool, err := pmem.NewMemory("redisd-test", pmem.Options{Size: size})
@@ -50,13 +53,23 @@ func open(t testing.TB, size int64, rings int, cfg Config) *local {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	var all []Ring
+	var secure []*tlsring.Ring
 	for i := range rings {
-		all = append(all, port.Ring(i))
+		if !cfg.Encrypted {
+			all = append(all, port.Ring(i))
+			continue
+		}
+		r, err := tlsring.New(port.Ring(i), pool, tlstest.Server())
+		qt.Assert(t, qt.IsNil(err))
+		all, secure = append(all, r), append(secure, r)
 	}
 	go func() { done <- srv.Run(ctx, all...) }()
 	t.Cleanup(func() {
 		cancel()
 		qt.Check(t, qt.IsNil(<-done))
+		for _, r := range secure {
+			qt.Check(t, qt.IsNil(r.Close()))
+		}
 		qt.Check(t, qt.IsNil(port.Close()))
 		qt.Check(t, qt.IsNil(db.Close()))
 		qt.Check(t, qt.Equals(pool.Misuses(), 0))
