@@ -209,6 +209,13 @@ func TestNull(t *testing.T) {
 	qt.Check(t, qt.Equals(n.NumRX(), 0))
 	qt.Check(t, qt.Equals(n.Memory(), p.Memory()))
 	qt.Check(t, qt.IsNil(n.Close()))
+
+	s.Conf = portspec.Conf{TxRings: 10, RxRings: 5, TxSlots: 256, RxSlots: 100}
+	n, err = netmap.OpenSpec(t.Context(), s, netmap.Options{})
+	qt.Assert(t, qt.IsNil(err))
+	qt.Check(t, qt.DeepEquals([]int{n.NumTX(), n.NumRX(), int(n.TX(9).NumSlots), int(n.RX(4).NumSlots)}, []int{10, 5, 256, 100}))
+	qt.Check(t, qt.IsNil(n.TxSync()))
+	qt.Check(t, qt.IsNil(n.Close()))
 }
 
 // TestMemories finds a port's memory by file, number and other port.

@@ -44,14 +44,14 @@ func OpenSpec(ctx context.Context, spec portspec.Spec, o Options) (_ *Port, err 
 	if err := p.findMemory(); err != nil {
 		return nil, err
 	}
-	rings, host, err := p.openRings(oo)
+	have, err := p.openRings(oo)
 	if err != nil {
 		return nil, err
 	}
 	if err := p.openWait(); err != nil {
 		return nil, err
 	}
-	if err := p.layIf(rings, host); err != nil {
+	if err := p.layIf(have); err != nil {
 		return nil, err
 	}
 	if err := p.chainExtra(o.ExtraBufs); err != nil {
@@ -62,27 +62,27 @@ func OpenSpec(ctx context.Context, spec portspec.Spec, o Options) (_ *Port, err 
 	return p, p.start()
 }
 
-// openRings makes the rings that the name means, and says how many the port has in
-// all.
-func (p *Port) openRings(o *openOptions) (rings, host int, err error) {
+// numbers are how many rings a port has in all, of each kind.
+type numbers struct{ tx, rx, host int }
+
+// openRings makes the rings that the name means.
+func (p *Port) openRings(o *openOptions) (numbers, error) {
 	s := o.spec
 	switch {
 	case s.Subsystem == portspec.Pst:
-		return 0, 0, errors.New("a port of connections is opened by pasteapi.Open")
+		return numbers{}, errors.New("a port of connections is opened by pasteapi.Open")
 	case s.Subsystem == portspec.Vale:
-		return 1, 0, p.openVale(o)
+		return numbers{1, 1, 0}, p.openVale(o)
 	case s.End != 0:
-		return 1, 0, p.openPipe(o)
+		return numbers{1, 1, 0}, p.openPipe(o)
 	case s.Mode == portspec.Null:
-		rings = max(s.Conf.RxRings, s.Conf.TxRings)
-		return rings, 0, p.openNull(o, rings)
+		return p.openNull(o, numbers{tx: s.Conf.TxRings, rx: s.Conf.RxRings})
 	}
-	rings, err = p.openNIC(o)
+	rings, err := p.openNIC(o)
 	if errors.Is(err, bpf.ErrNoSuchNIC) && strings.HasPrefix(s.Name, "dummy") {
-		rings = max(s.Conf.RxRings, s.Conf.TxRings, 1)
-		return rings, 0, p.openNull(o, rings)
+		return p.openNull(o, numbers{tx: max(s.Conf.TxRings, 1), rx: max(s.Conf.RxRings, 1)})
 	}
-	return rings, 1, err
+	return numbers{rings, rings, 1}, err
 }
 
 // openNIC opens rings of a NIC and of its host side.
@@ -264,26 +264,28 @@ func (p *Port) openPipe(o *openOptions) error {
 	return nil
 }
 
-func (p *Port) openNull(o *openOptions, rings int) error {
-	for i := range rings {
-		owner := p.mem.newOwner()
-		p.atEnd(func() error { p.mem.giveAll(owner); return nil })
+func (p *Port) openNull(o *openOptions, n numbers) (numbers, error) {
+	owner := p.mem.newOwner()
+	p.atEnd(func() error { p.mem.giveAll(owner); return nil })
+	for i := range n.rx {
 		if o.rx {
 			r, err := p.newRing(dirRX, i, o.rxSlots, owner)
 			if err != nil {
-				return err
+				return n, err
 			}
 			p.rx = append(p.rx, rxRing{r, nullRx{}})
 		}
+	}
+	for i := range n.tx {
 		if o.tx {
 			r, err := p.newRing(dirTX, i, o.txSlots, owner)
 			if err != nil {
-				return err
+				return n, err
 			}
 			p.tx = append(p.tx, txRing{r, &nullSide{}})
 		}
 	}
-	return nil
+	return n, nil
 }
 
 // registry is the ports of this process that are open.

@@ -193,8 +193,9 @@ func (p *Port) Close() error {
 func (p *Port) atEnd(f func() error) { p.ending = append(p.ending, f) }
 
 // layIf lays out the netmap_if: by the total of rings that the device has.
-func (p *Port) layIf(rings, host int) error {
-	size := ifSize + 2*(rings+host)*8
+func (p *Port) layIf(n numbers) error {
+	total := n.tx + n.rx + 2*n.host
+	size := ifSize + total*8
 	at, err := p.mem.area.alloc(size)
 	if err != nil {
 		return err
@@ -206,13 +207,13 @@ func (p *Port) layIf(rings, host int) error {
 	h := p.header()
 	copy(h.Name[:15], p.spec.Port())
 	h.Version = apiVersion
-	h.TxRings, h.RxRings, h.HostTxRings, h.HostRxRings = uint32(rings), uint32(rings), uint32(host), uint32(host)
-	offsets := unsafe.Slice((*int64)(unsafe.Add(unsafe.Pointer(&mem[0]), ifSize)), 2*(rings+host))
+	h.TxRings, h.RxRings, h.HostTxRings, h.HostRxRings = uint32(n.tx), uint32(n.rx), uint32(n.host), uint32(n.host)
+	offsets := unsafe.Slice((*int64)(unsafe.Add(unsafe.Pointer(&mem[0]), ifSize)), total)
 	for _, r := range p.tx {
 		offsets[r.n.RingID] = int64(r.at - at)
 	}
 	for _, r := range p.rx {
-		offsets[rings+host+int(r.n.RingID)] = int64(r.at - at)
+		offsets[n.tx+n.host+int(r.n.RingID)] = int64(r.at - at)
 	}
 	return nil
 }
