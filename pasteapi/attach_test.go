@@ -130,6 +130,19 @@ func TestSeveralNICs(t *testing.T) {
 	qt.Check(t, qt.IsNil(roundTrip(dial(t, l, net.JoinHostPort(l.ServerIP4.String(), "7000")), random(1<<20, 1), 64_000)))
 }
 
+// TestPortForEachNIC: ports that steer a NIC each share a pool.
+func TestPortForEachNIC(t *testing.T) {
+	pool := newPool(t, 128<<20)
+	for range 2 {
+		l := newLab(t, netlab.Config{})
+		a := new(ringapp.App).Start(t, l, pasteapi.Options{NIC: l.ServerDev, Pool: pool, Receive: pasteapi.ReceiveSteered}, "0.0.0.0:7000")
+		defer func() { // with both of them open
+			qt.Check(t, qt.IsNil(roundTrip(dial(t, l, net.JoinHostPort(l.ServerIP4.String(), "7000")), random(1<<20, 1), 64_000)))
+			qt.Check(t, qt.IsTrue(a.Port.Status().Stats.Steered > 0))
+		}()
+	}
+}
+
 // TestAttachGivesUp: an attach that waits for rings nobody polls ends with its context,
 // and with the port.
 func TestAttachGivesUp(t *testing.T) {
