@@ -68,8 +68,9 @@ type published struct {
 func newLoop(s *Server, i int, r Ring, replies *replies) *loop {
 	l := &loop{
 		s: s, ring: r, rx: r.RX(), replies: replies,
-		sender: sender{scratch: make([]byte, 0, 16<<10)},
-		timer:  newTimer(&s.cfg),
+		sender:    sender{scratch: make([]byte, 0, 16<<10)},
+		timer:     newTimer(&s.cfg),
+		nextChore: -1,
 	}
 	l.Tx = ringserve.NewTx(r, s.pool, l.commit)
 	l.Acceptor = ringserve.Acceptor{
@@ -99,6 +100,9 @@ func (l *loop) run() error {
 		return err
 	}
 	defer l.shut()
+	if err := l.chores(); err != nil {
+		return err
+	}
 	for !l.s.life.In(ringserve.Stopped) {
 		if l.s.life.In(ringserve.Draining) && !l.draining {
 			l.drain()
