@@ -73,7 +73,7 @@
 //
 //	upstream                                       here
 //	nmport_prepare("pst:0@conf:rings=N", …),       Open(ctx, Options{NIC, Pool, Rings: N})
-//	  nmport_open_desc
+//	  nmport_open_desc                             or of what Named makes of the name
 //	…@extmem:file=F                                pmem.OpenOrCreate(F, …), Options.Pool
 //	nr_extra_bufs, ni_bufs_head                    pmem.Pool.Alloc; Ring.Keep
 //	pst:0-i                                        Port.Ring(i)
