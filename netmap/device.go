@@ -87,8 +87,9 @@ type queue struct {
 	mem    *Memory
 	owner  uint32 // of the buffers with the kernel and in slots
 	sock   *xsk.Socket
-	rx, tx bool // somebody has it
-	posted int  // buffers in the fill ring or on their way from it
+	unhold func() error // ends the claim on it
+	rx, tx bool         // somebody has it
+	posted int          // buffers in the fill ring or on their way from it
 }
 
 // claim takes directions of a queue for a port, and opens its socket if it is the
@@ -112,12 +113,22 @@ func (d *device) claim(id int, m *Memory, o *openOptions, rx, tx bool) (_ *queue
 
 // openQueue opens a socket: zero-copy if the driver has it, and with frames in
 // several buffers if it can do that too.
-func (d *device) openQueue(id int, m *Memory, o *openOptions) (*queue, error) {
+func (d *device) openQueue(id int, m *Memory, o *openOptions) (_ *queue, err error) {
 	xo := xsk.Options{
 		Ifindex: d.nic.Ifindex, Queue: id, Mode: o.bind, NeedWakeup: true, MultiBuffer: true,
 		RxSize: powerOfTwo(o.rxSlots), TxSize: powerOfTwo(o.txSlots), TxBudget: powerOfTwo(o.txSlots),
 	}
 	xo.FillSize, xo.CompSize = xo.RxSize, xo.TxSize
+	unhold, taken, err := claimQueue(d.nic.Ifindex, id)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, unhold())
+		}
+	}()
+	xo.NoWait = taken
 	try := []xsk.Options{xo}
 	if zc, err := xsk.ZeroCopyCapable(d.nic.Ifindex); o.bind != xsk.Copy && (zc || err != nil) {
 		// The way that the driver can do without copying comes before the one of
@@ -132,7 +143,6 @@ func (d *device) openQueue(id int, m *Memory, o *openOptions) (*queue, error) {
 		}
 	}
 	var s *xsk.Socket
-	var err error
 	for _, xo := range try {
 		if s, err = xsk.Open(m.umem, xo); !errors.Is(err, xsk.ErrNotSupported) {
 			break
@@ -147,7 +157,7 @@ func (d *device) openQueue(id int, m *Memory, o *openOptions) (*queue, error) {
 	// In copy mode a frame counts against the socket until the device has freed it.
 	// Without the privilege the limit of all sockets stays.
 	_ = unix.SetsockoptInt(s.Fd(), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 16<<20)
-	return &queue{dev: d, id: id, mem: m, owner: m.newOwner(), sock: s}, nil
+	return &queue{dev: d, id: id, mem: m, owner: m.newOwner(), sock: s, unhold: unhold}, nil
 }
 
 // receive posts buffers and has the NIC's frames come here.
@@ -190,7 +200,7 @@ func (q *queue) release(rx, tx bool) error {
 	}
 	if !q.rx && !q.tx {
 		delete(d.queues, q.id)
-		errs = append(errs, q.sock.Close())
+		errs = append(errs, q.sock.Close(), q.unhold())
 		q.mem.giveAll(q.owner)
 	}
 	return errors.Join(errs...)

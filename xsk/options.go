@@ -77,6 +77,11 @@ type Options struct {
 
 	BusyPoll *BusyPoll // nil: none
 
+	// NoWait has ErrBusy come at once when another socket has the queue. Otherwise Open
+	// waits for it, for 20 seconds and more: of a process that was killed the kernel
+	// takes a queue back some time later.
+	NoWait bool
+
 	// TxBudget is the most descriptors that one KickTx sends in copy mode: 32 up to
 	// TxSize; 0 keeps the kernel's 32. A wish (XDP_MAX_TX_SKB_BUDGET, Linux 6.17): values
 	// are brought into the range, older kernels ignore it. Socket.TxBudget tells what was

@@ -183,7 +183,7 @@ func (u *Umem) bind(name string, o Options, mode BindMode, peer *Socket) (_ *Soc
 	// A bind that failed leaves the socket as it was, memory registered and rings made.
 	for left := settleTries; ; left-- {
 		err = unix.Bind(fd, sa)
-		if !errors.Is(err, unix.EBUSY) || left <= 0 {
+		if !errors.Is(err, unix.EBUSY) || o.NoWait || left <= 0 {
 			break
 		}
 		time.Sleep(settleStep)
