@@ -70,7 +70,7 @@ func TestSlowReaderEmptyPool(t *testing.T) {
 	rest := make([]uint32, pool.Frames())
 	rest = rest[:pool.Alloc(rest)]
 	defer func() { pool.UnrefAll(rest) }()
-	want := make([]byte, 1<<20)
+	want := make([]byte, 256<<10)
 	rand.New(rand.NewSource(1)).Read(want)
 	for b := want; len(b) > 0; {
 		n := min(2000, len(b))

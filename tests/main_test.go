@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/pastenet/paste/internal/netlab"
@@ -42,6 +44,11 @@ func run(m *testing.M) int {
 	}
 	if err := sweep(); err != nil {
 		return fail("%v", err)
+	}
+	// What nohup(1) makes us ignore, the servers would ignore too; what is caught here
+	// is not ignored by a child (signal(7)).
+	if signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	}
 	dir, err := os.MkdirTemp("", tempName())
 	if err != nil {
