@@ -14,6 +14,7 @@ import (
 // applies.
 type Ring interface {
 	ringserve.Ring
+	Expect(fd int, n int64) error
 	Hold(fd int) error
 	Release(fd int) error
 }

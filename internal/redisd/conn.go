@@ -19,6 +19,7 @@ type conn struct {
 	listed bool // in loop.closing
 	woken  bool // in loop.inbox
 	held   bool // the ring takes nothing more of it
+	long   bool // it has brought more than a frame at once
 	client *command.Client
 	in     *input // nil: nothing waits
 	out    output

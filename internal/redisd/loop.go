@@ -140,6 +140,9 @@ func (l *loop) batch() error {
 		payload := l.rx.Payload(slot)
 		if next := l.rx.Next(i); next != l.rx.Tail && l.rx.Slot(next).Fd() == c.fd && !l.rx.Slot(next).Closed() {
 			i, payload = l.gather(i, c.fd)
+			if err := l.long(c); err != nil {
+				return err
+			}
 		}
 		if err := l.input(c, payload); err != nil {
 			return err
@@ -174,6 +177,16 @@ func (l *loop) gather(i uint32, fd int) (last uint32, payload []byte) {
 	}
 	l.burst = b
 	return i, b
+}
+
+// long tells the ring, once, that a connection may bring more than a frame at a time: then
+// what can be read at once is one payload, and needs not be put together.
+func (l *loop) long(c *conn) error {
+	if c.long {
+		return nil
+	}
+	c.long = true
+	return l.ring.Expect(c.fd, 0)
 }
 
 // visit looks after the connections to which something has happened while it was
