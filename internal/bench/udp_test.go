@@ -17,7 +17,7 @@ func TestRunUDP(t *testing.T) {
 	}{{loadgen.Echo, 64}, {loadgen.Sink, 1024}} {
 		cfg := testConfig(t)
 		cfg.Workload, cfg.Size, cfg.Connections, cfg.Contenders = c.what, c.size, 20, UDPNames()
-		cfg.Rounds, cfg.Duration, cfg.Dir, cfg.PoolSize = 1, 300*time.Millisecond, "/dev/shm", 64<<20
+		cfg.Rounds, cfg.Duration, cfg.Dir, cfg.PoolSize = 1, 150*time.Millisecond, "/dev/shm", 64<<20
 		r, err := RunUDP(context.Background(), cfg)
 		qt.Assert(t, qt.IsNil(err))
 		qt.Assert(t, qt.HasLen(r.Contenders, len(UDPNames())))

@@ -43,6 +43,8 @@ const (
 	slots     = 4096
 	// lost is how long an answer is waited for.
 	lost = int64(20 * time.Millisecond)
+	// patience is how long a window is extended to have an answer in it.
+	patience = 20 * time.Second
 	// inFlight is how many datagrams are on the way at most: a veth's ring takes 256, and
 	// drops the rest.
 	inFlight = 240
@@ -281,7 +283,8 @@ func (g *generator) put(fill func(b []byte) int) error {
 	return nil
 }
 
-// tick opens the window when it is time, and says whether the run goes on.
+// tick opens the window when it is time, and says whether the run goes on: until there
+// was an answer, too, as a machine may stand still for longer than the window.
 func (g *generator) tick() bool {
 	if !g.begun && g.now >= g.from {
 		g.begun = true
@@ -290,7 +293,11 @@ func (g *generator) tick() bool {
 			g.OnWindow(true)
 		}
 	}
-	return g.now < g.to && !g.stop.Load()
+	to := g.to
+	if g.res.Requests == 0 {
+		to += int64(patience)
+	}
+	return g.now < to && !g.stop.Load()
 }
 
 func (g *generator) finish() {
