@@ -113,7 +113,7 @@ func (r *Receiver) handLot(s *Stream, l *lot, to Slots) {
 	for i, left := 0, l.n; left > 0; i++ {
 		n := min(r.read.size(l, i), left)
 		left -= n
-		if i < l.runs {
+		if l.run && i == 0 {
 			r.frames.Park(l.frames[i], r.hand(s, to, Payload{Frame: l.frames[i], Off: CopiedDoff, Len: n, Flags: flagCopied | flagRun, Ticket: wasRead}))
 		} else {
 			r.frames.Shelve(r.hand(s, to, Payload{Frame: l.frames[i], Off: CopiedDoff, Len: n, Flags: flagCopied, Ticket: wasRead}))

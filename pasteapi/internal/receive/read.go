@@ -10,10 +10,6 @@ import (
 // readBatch is how many buffers one system call fills from a socket at most.
 const readBatch = 32
 
-// runsAtOnce is how many of them are runs at most: what a system call brings is still in
-// a cache then when it is looked at.
-const runsAtOnce = 2
-
 // read is the way of bytes that the verdict leaves in the socket: they are read
 // into frames when it is their turn.
 type read struct {
@@ -45,16 +41,16 @@ func (w *read) wait(s *Stream) { w.waiting = append(w.waiting, s) }
 // are full from CopiedDoff on.
 type lot struct {
 	frames [readBatch]uint32
-	runs   int // so many buffers, the first ones, are runs
-	want   int // bytes asked for
-	used   int // buffers
+	run    bool // the first buffer is a run
+	want   int  // bytes asked for
+	used   int  // buffers
 	n      int
 	errno  unix.Errno
 }
 
 // size is how many bytes buffer i of a lot has room for.
 func (w *read) size(l *lot, i int) int {
-	if i < l.runs {
+	if l.run && i == 0 {
 		return w.frames.RunSize() - CopiedDoff
 	}
 	return w.frames.Size() - CopiedDoff
@@ -66,20 +62,13 @@ func (w *read) fill(s *Stream, want, slots int) (l lot) {
 	room := w.frames.Size() - CopiedDoff
 	var iov [readBatch]unix.Iovec
 	n := 0
-	for least := room; s.long && want-l.want > least && n < min(slots, runsAtOnce); least = w.frames.RunSize() / 4 {
-		head, ok := w.frames.TakeRun()
-		if !ok {
-			break
+	if s.long && want > room {
+		if head, ok := w.frames.TakeRun(); ok {
+			l.frames[0], l.run, n = head, true, 1
+			l.want = min(w.size(&l, 0), want)
+			iov[0].Base = &w.frames.RunBytes(head)[CopiedDoff]
+			iov[0].SetLen(l.want)
 		}
-		l.frames[n], l.runs = head, n+1
-		size := min(w.size(&l, n), want-l.want)
-		iov[n].Base = &w.frames.RunBytes(head)[CopiedDoff]
-		iov[n].SetLen(size)
-		l.want += size
-		n++
-	}
-	if l.runs == runsAtOnce {
-		want = min(want, l.want)
 	}
 	for l.want < want && n < min(slots, readBatch) {
 		f, ok := w.frames.Take()
@@ -109,7 +98,7 @@ func (w *read) fill(s *Stream, want, slots int) (l lot) {
 // give gives back buffers from one up to another.
 func (w *read) give(l *lot, from, to int) {
 	for i := from; i < to; i++ {
-		if i < l.runs {
+		if l.run && i == 0 {
 			w.frames.GiveRun(l.frames[i])
 		} else {
 			w.frames.Give(l.frames[i])
