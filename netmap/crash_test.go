@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -30,7 +31,9 @@ func helperMain() int {
 		}
 	}
 	fmt.Println("open")
-	select {}
+	for { // select {} would be a deadlock where there is no cgo
+		time.Sleep(time.Hour)
+	}
 }
 
 // TestKilled has a NIC as it was before, however the process ends: with its host's

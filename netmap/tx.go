@@ -126,20 +126,19 @@ func (q *txQueue) add(r *ring, i uint32) {
 	q.count.Bytes += uint64(d.Len)
 }
 
-// kick has the kernel send, as much as it takes.
+// kick has the kernel send, as much as it takes. Before Linux 6.17 a kernel that has used
+// its budget up does not say what it has sent: so it is asked as often as the budget
+// demands, whatever TxPending says.
 func (q *txQueue) kick() error {
-	for left := q.sock.TxPending(); left > 0; {
+	for kicks := q.sock.TxPending()/max(q.sock.TxBudget(), 1) + 1; kicks > 0 && q.sock.TxPending() > 0; kicks-- {
 		if !q.sock.TxNeedsWakeup() {
 			return nil
 		}
 		if err := q.sock.KickTx(); err != nil && err != xsk.ErrAgain {
 			return fmt.Errorf("%w: %w", ErrDown, err)
-		}
-		now := q.sock.TxPending()
-		if now == left || q.sock.ZeroCopy() {
+		} else if err == nil || q.sock.ZeroCopy() {
 			return nil
 		}
-		left = now
 	}
 	return nil
 }

@@ -77,7 +77,8 @@ func (s *Socket) Transmit(descs []Desc) int { return s.tx.putDescs(descs) }
 func (s *Socket) TxFree() int { return int(s.tx.size - s.tx.unconsumed()) }
 
 // TxPending returns how many queued descriptors the kernel has not taken yet.
-// In copy mode KickTx makes it do so.
+// In copy mode KickTx makes it do so. Before Linux 6.17 those count too that a KickTx has
+// sent which then returned ErrAgain.
 func (s *Socket) TxPending() int { return int(s.tx.unconsumed()) }
 
 // TxNeedsWakeup reports whether the kernel wants KickTx to look at the TX ring. In copy
