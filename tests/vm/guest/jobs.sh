@@ -91,9 +91,11 @@ job_test() {
 	done
 }
 
-# suite DIR [ARG...] runs one package's tests where they are at home.
+# suite DIR [ARG...] runs one package's tests where they are at home, but for those
+# that build programs, and one that waits for a fault which QEMU's emulated CPU never
+# raises: it does nothing at all for clwb, on a page that is gone too.
 suite() {
-	cd "/suite/$1" && PASTE_TEST_PASTECTL=/vm/pastectl ./test -test.v -test.timeout=60m "${@:2}"
+	cd "/suite/$1" && PASTE_TEST_PASTECTL=/vm/pastectl ./test -test.v -test.timeout=60m -test.skip '^(TestMutations|TestMemoryGone|TestHTTPServerExample|TestBrokerExample)$' "${@:2}"
 }
 
 # The programs must please this kernel's verifier, too.
