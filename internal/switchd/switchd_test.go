@@ -247,6 +247,13 @@ func TestLogIsWhatWasSeen(t *testing.T) {
 			cmd, out := b.start(t, helperConfig{Pool: path, Size: 128 << 20, Mode: mode})
 			b.capture(t)
 			b.transfer(t, 4<<20)
+			// What has left one end may still be in the switch, which drops it at its end.
+			testwait.Until(t, "all frames to have come to the other end", func() bool {
+				b.captured[0].read()
+				b.captured[1].read()
+				a, c := differ(b.captured[0].frames, b.captured[1].frames)
+				return a+c == 0
+			})
 			qt.Assert(t, qt.IsNil(cmd.Process.Signal(syscall.SIGTERM)))
 			last := event(t, out)
 			qt.Check(t, qt.IsNil(cmd.Wait()))
