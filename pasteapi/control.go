@@ -61,7 +61,7 @@ func claimNIC(nic string, status func() Status) (*control, error) {
 		if !errors.Is(err, unix.EADDRINUSE) {
 			return nil, fmt.Errorf("claim interface %s: %w", nic, err)
 		}
-		holder, err := dialNIC(context.Background(), nic)
+		holder, err := dialPort(context.Background(), controlPrefix+nic)
 		if errors.Is(err, unix.ECONNREFUSED) {
 			continue
 		}
@@ -140,8 +140,8 @@ func (c *control) Close() error {
 	return nil
 }
 
-func dialNIC(ctx context.Context, nic string) (*net.UnixConn, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", controlPrefix+nic)
+func dialPort(ctx context.Context, address string) (*net.UnixConn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", address)
 	if err != nil {
 		return nil, err
 	}
@@ -173,12 +173,19 @@ func QueryNIC(ctx context.Context, nic string) (Status, error) {
 }
 
 func queryNIC(ctx context.Context, nic string) (LivePort, error) {
+	p, err := queryPort(ctx, controlPrefix+nic, "interface "+nic)
+	p.NIC = nic
+	return p, err
+}
+
+// queryPort asks the port that answers at an address; what is for errors.
+func queryPort(ctx context.Context, address, what string) (LivePort, error) {
 	fail := func(err error) (LivePort, error) {
-		return LivePort{}, fmt.Errorf("interface %s: query its application: %w", nic, err)
+		return LivePort{}, fmt.Errorf("%s: query its application: %w", what, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
 	defer cancel()
-	conn, err := dialNIC(ctx, nic)
+	conn, err := dialPort(ctx, address)
 	if errors.Is(err, unix.ECONNREFUSED) {
 		return fail(os.ErrNotExist)
 	}
@@ -204,7 +211,7 @@ func queryNIC(ctx context.Context, nic string) (LivePort, error) {
 	if len(data) == 0 {
 		return fail(fmt.Errorf("process %d does not answer: %w", cred.Pid, os.ErrPermission))
 	}
-	p := LivePort{NIC: nic, PID: int(cred.Pid), UID: int(cred.Uid)}
+	p := LivePort{PID: int(cred.Pid), UID: int(cred.Uid)}
 	if err := json.Unmarshal(data, &p.Status); err != nil {
 		return fail(fmt.Errorf("process %d: the answer was cut off, or is another version's: %w", cred.Pid, err))
 	}
@@ -217,14 +224,14 @@ const maxStatus = 1 << 20
 
 // LivePort is a Port that some process has open now.
 type LivePort struct {
-	NIC    string `json:"nic"`
+	NIC    string `json:"nic"` // "": none
 	PID    int    `json:"pid"`
 	UID    int    `json:"uid"`    // who runs it; root sees the ports of all users
 	Status Status `json:"status"` // as the process reports it
 }
 
-// ListPorts returns the Ports with a NIC that are open in the calling thread's
-// network namespace, in the order of the NICs' names. A Port that did not
+// ListPorts returns the Ports that are open in the calling thread's network namespace,
+// in the order of their NICs' names, and then those without a NIC. A Port that did not
 // answer is left out; the error, beside the others, says why.
 func ListPorts(ctx context.Context) ([]LivePort, error) {
 	nics, err := listeners(controlPrefix)
@@ -242,7 +249,8 @@ func ListPorts(ctx context.Context) ([]LivePort, error) {
 			errs = append(errs, err)
 		}
 	}
-	return ports, errors.Join(errs...)
+	others, err := listUnnamed(ctx)
+	return append(ports, others...), errors.Join(errors.Join(errs...), err)
 }
 
 // soAcceptCon marks a listener in the flags of /proc/net/unix (__SO_ACCEPTCON,

@@ -90,7 +90,7 @@ func TestControlCloseWithSilentPeer(t *testing.T) {
 		return Status{NIC: strings.Repeat("x", 8<<20)} // more than a socket buffer holds
 	})
 	qt.Assert(t, qt.IsNil(err))
-	peer, err := dialNIC(context.Background(), "at0")
+	peer, err := dialPort(context.Background(), controlPrefix+"at0")
 	qt.Assert(t, qt.IsNil(err))
 	defer peer.Close()
 	<-asked

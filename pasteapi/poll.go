@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/pastenet/paste/internal/hist"
 	"github.com/pastenet/paste/pasteapi/internal/wait"
 	"golang.org/x/sys/unix"
 )
@@ -18,6 +19,8 @@ type pace struct {
 	lastTick int64  // the last sweep
 
 	noTxPoll bool // Options.NoTxPoll
+
+	batches hist.Hist // slots that each Poll had
 }
 
 // Poll sends what is in the TX ring, then waits until there are slots in the
@@ -42,6 +45,9 @@ func (r *Ring) Poll(timeout time.Duration) (int, error) {
 	}
 	defer r.wait.Leave()
 	n, err := r.poll(timeout)
+	if n > 0 {
+		r.pace.batches.Record(uint64(n))
+	}
 	r.expose()
 	return n, err
 }

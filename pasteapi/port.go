@@ -20,6 +20,7 @@ type Port struct {
 	why     string    // the NIC's frames are steered, or not
 	follow  *follower // of the NIC; nil if it is not steered
 	tracing *tracing
+	unnamed *control // nil if it was opened with a NIC
 
 	attaching sync.Mutex // AttachNIC and DetachNIC, one at a time
 	life      context.Context
@@ -31,6 +32,7 @@ type Port struct {
 	lost    string              // why the NIC is, "" while it is not
 	others  map[string]*control // further NICs, which are not steered
 	ports   []uint16
+	app     func() App
 	opened  bool
 	closed  bool
 }
@@ -93,6 +95,9 @@ func Open(ctx context.Context, o Options) (_ *Port, err error) {
 	p.mu.Lock()
 	p.opened = true
 	p.mu.Unlock()
+	if o.NIC == "" {
+		p.answerUnnamed()
+	}
 	return p, nil
 }
 
@@ -215,6 +220,9 @@ func (p *Port) Close() error {
 	}
 	for _, c := range p.others {
 		errs = append(errs, c.Close())
+	}
+	if p.unnamed != nil {
+		errs = append(errs, p.unnamed.Close())
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("close port: %w", err)

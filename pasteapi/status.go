@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/pastenet/paste/bpf"
+	"github.com/pastenet/paste/internal/hist"
 	"github.com/pastenet/paste/xsk"
 )
 
@@ -58,6 +59,8 @@ type PoolStatus struct {
 	FrameSize  int    `json:"frame_size"` // bytes
 	Frames     uint32 `json:"frames"`
 	Free       int    `json:"free"`
+	LogUsed    uint64 `json:"log_used"` // entries
+	LogEntries uint64 `json:"log_entries"`
 }
 
 // ReceiveStatus says which ways in a port uses.
@@ -92,24 +95,56 @@ type Status struct {
 	Stats    Stats             `json:"stats"`
 	Steer    map[string]uint64 `json:"steer"`
 	Tickets  map[string]uint64 `json:"tickets"`
+	Batches  Histogram         `json:"batches"`       // slots of each Poll that had some
+	Commits  Histogram         `json:"commits"`       // of the pool's log: nanoseconds
+	App      *App              `json:"app,omitempty"` // of an application that has called Describe
+}
+
+// Histogram is how often values of a kind have occurred.
+type Histogram = hist.Snapshot
+
+// App is what an application tells about itself.
+type App struct {
+	Name     string            `json:"name"`          // what it is
+	URL      string            `json:"url,omitempty"` // where it is
+	Counters map[string]uint64 `json:"counters"`
+}
+
+// Describe has Status tell about the application, too. app is called from other
+// goroutines until Close.
+func (p *Port) Describe(app func() App) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.app = app
 }
 
 // Status may be called from any goroutine until Close.
 func (p *Port) Status() Status {
+	s, app := p.status()
+	if app != nil {
+		a := app()
+		s.App = &a
+	}
+	return s
+}
+
+func (p *Port) status() (Status, func() App) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := Status{NIC: p.opts.NIC, PID: os.Getpid(), Pool: p.poolStatus(),
 		Ports: []uint16{}, Queues: []QueueStatus{}, Steer: map[string]uint64{}, Tickets: map[string]uint64{}}
 	if p.closed || !p.opened {
-		return s
+		return s, nil
 	}
 	s.Receive = ReceiveStatus{Mode: p.opts.Receive, Steered: p.nic != nil, Why: p.why}
 	s.Send, s.NAPIPoll = p.opts.Send.status(), p.opts.NAPIPoll
 	s.Ports = append(s.Ports, p.ports...)
 	s.Lost = p.lost
+	s.Commits = p.opts.Pool.Log().CommitTimes()
 	for _, r := range p.rings {
 		rs := r.Stats()
 		s.Stats.add(&rs)
+		s.Batches.Add(r.pace.batches.Snapshot())
 		if counters, err := r.tk.Counters(); err == nil {
 			for name, v := range counters {
 				s.Tickets[name] += v
@@ -122,7 +157,7 @@ func (p *Port) Status() Status {
 	if len(p.others) > 0 {
 		s.NICs = append([]string{p.opts.NIC}, p.names()...)
 	}
-	return s
+	return s, p.app
 }
 
 func (p *Port) poolStatus() PoolStatus {
@@ -130,6 +165,7 @@ func (p *Port) poolStatus() PoolStatus {
 	return PoolStatus{
 		Path: pool.Path(), Backing: pool.Backing().String(), Durability: pool.Backing().Durability(),
 		FrameSize: pool.FrameSize(), Frames: pool.Frames(), Free: pool.Free(),
+		LogUsed: pool.Log().Used(), LogEntries: pool.LogEntries(),
 	}
 }
 

@@ -3,7 +3,13 @@ package pmem
 import (
 	"fmt"
 	"runtime/debug"
+	"time"
+
+	"github.com/pastenet/paste/internal/hist"
 )
+
+// CommitTimes is how long commits took that had something to store, in nanoseconds.
+func (l *Log) CommitTimes() hist.Snapshot { return l.times.Snapshot() }
 
 // Commit makes every staged record durable: when it returns nil, they will be
 // found after a crash. An entry is never found without its payload: either the
@@ -31,8 +37,10 @@ func (l *Log) Commit() error {
 	l.staged, l.inflight = l.spare.reset(), n
 	l.mu.Unlock()
 
+	begun := time.Now()
 	err := l.p.storing(func() error { return l.store(&batch, tail) })
 
+	l.times.Since(begun)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.spare = batch

@@ -5,6 +5,8 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+
+	"github.com/pastenet/paste/internal/hist"
 )
 
 // oldFragments is how many fragments a record has at most in a pool of version
@@ -47,6 +49,7 @@ type Log struct {
 	closed    bool
 	wake      chan struct{} // closed at the next commit, if not nil
 
+	times    hist.Hist // of commits, nanoseconds
 	index    logIndex
 	buf      [entryLen]byte // of decode
 	recovery Recovery

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/pastenet/paste/bpf"
@@ -24,8 +25,9 @@ func newStatusCmd(e env) *cobra.Command {
 		Short: "Show attached interfaces and the applications that use them",
 		Long: `Show the interfaces of this network namespace that "pastectl attach" attached:
 mode (native or generic), RX queues, MTU and how many packets got which decision;
-and the applications that have an interface open: process, zero-copy or copy for
-each queue, pool, connections and counters.
+and the applications that receive through rings, with an interface or without:
+process, zero-copy or copy for each queue, pool, connections, counters, sizes of
+batches and times of commits.
 
 With an interface, only that one, and an error if it is neither attached nor in
 use. An application answers root and its own user only, and root is told whose an
@@ -175,12 +177,19 @@ func (st *status) print(out io.Writer) {
 // printPort prints what an application says of its Port; pinned is what is true
 // of the NIC now, for it may have been detached since the application began.
 func printPort(w io.Writer, p pasteapi.LivePort, pinned bool) {
-	fmt.Fprintf(w, "%s: in use by process %d", p.NIC, p.PID)
+	if p.NIC == "" {
+		fmt.Fprintf(w, "process %d: no interface", p.PID)
+	} else {
+		fmt.Fprintf(w, "%s: in use by process %d", p.NIC, p.PID)
+	}
 	if p.UID != 0 {
 		fmt.Fprintf(w, " of user %d, who is not root: what follows is as true as that user is honest", p.UID)
 	}
 	fmt.Fprintln(w)
 	s := &p.Status // of another version, maybe: what it does not tell is zero
+	if s.App != nil {
+		fmt.Fprintf(w, "  application    %s %s\n", s.App.Name, s.App.URL)
+	}
 	switch {
 	case s.Lost != "":
 		fmt.Fprintf(w, "  mode           none, %s: all payload is copied until the interface is back\n", s.Lost)
@@ -196,7 +205,10 @@ func printPort(w io.Writer, p pasteapi.LivePort, pinned bool) {
 	if s.Receive.Steered {
 		way = "steered"
 	}
-	fmt.Fprintf(w, "  receive        %s: %s\n", way, s.Receive.Why)
+	if s.Receive.Why != "" {
+		way += ": " + s.Receive.Why
+	}
+	fmt.Fprintf(w, "  receive        %s\n", way)
 	if s.Send.Why != "" {
 		fmt.Fprintf(w, "  send           %s: %s\n", s.Send.Used, s.Send.Why)
 	}
@@ -212,9 +224,22 @@ func printPort(w io.Writer, p pasteapi.LivePort, pinned bool) {
 	if s.Pool.Frames > 0 {
 		fmt.Fprintf(w, "  pool           %s (%s), %d of %d frames of %d bytes free\n",
 			s.Pool.Path, s.Pool.Backing, s.Pool.Free, s.Pool.Frames, s.Pool.FrameSize)
+		if s.Pool.LogEntries > 0 {
+			fmt.Fprintf(w, "  log            %d of %d entries in use\n", s.Pool.LogUsed, s.Pool.LogEntries)
+		}
 		fmt.Fprintf(w, "  durability     %s\n", s.Pool.Durability)
 	}
 	fmt.Fprintf(w, "  connections    %d\n", s.Stats.Conns)
+	if s.App != nil {
+		printCounters(w, s.App.Name, s.App.Counters)
+	}
+	if b := s.Batches; b.Count > 0 {
+		fmt.Fprintf(w, "  batches        %d, of %.1f slots on average, p99 %d\n", b.Count, b.Mean(), b.Quantile(0.99))
+	}
+	if c := s.Commits; c.Count > 0 {
+		fmt.Fprintf(w, "  commits        %d, in %v on average, p99 %v\n", c.Count,
+			time.Duration(c.Mean()).Round(time.Microsecond), time.Duration(c.Quantile(0.99)).Round(time.Microsecond))
+	}
 	printCounters(w, "rings", ringCounters(s.Stats))
 	printCounters(w, "tickets", s.Tickets)
 	printCounters(w, "steering", s.Steer)

@@ -24,7 +24,7 @@ func Redis(ctx context.Context, cfg Config) error {
 			return nil, errors.Join(err, db.Close())
 		}
 		return &service{
-			scheme: "redis", addr: srv.Addr(),
+			name: "redis", scheme: "redis", addr: srv.Addr(),
 			run: func(ctx context.Context, cfg *Config, port *pasteapi.Port) error {
 				return onRings(cfg, port, nil, func(rings ...redisd.Ring) error { return srv.Run(ctx, rings...) })
 			},

@@ -64,6 +64,7 @@ func run(ctx context.Context, cfg Config, open func(*Config, *pmem.Pool) (*servi
 		return fmt.Errorf("say that the server is ready: %w", err)
 	}
 	started = true
+	port.Describe(svc.app)
 	err = svc.run(ctx, &cfg, port)
 	last := svc.event(Stopped, port)
 	return errors.Join(err, cfg.Report(last))
@@ -100,13 +101,19 @@ func checkPort(cfg *Config, s pasteapi.Status) error {
 	return nil
 }
 
-func (s *service) event(what string, port *pasteapi.Port) *Event {
-	status := port.Status()
+// url is where the server is.
+func (s *service) url() string {
 	scheme := s.scheme
 	if s.encrypted {
 		scheme += "s"
 	}
-	e := &Event{Event: what, URL: scheme + "://" + s.addr.String(), Port: &status}
+	return scheme + "://" + s.addr.String()
+}
+
+func (s *service) event(what string, port *pasteapi.Port) *Event {
+	status := port.Status()
+	status.App = nil // what it says is in the event
+	e := &Event{Event: what, URL: s.url(), Port: &status}
 	s.describe(e)
 	return e
 }

@@ -15,6 +15,7 @@ import (
 
 // service is what requests mean, and the server that answers them.
 type service struct {
+	name      string // of the command that serves it
 	scheme    string // of its URL, without an "s"
 	encrypted bool
 	addr      netip.AddrPort
@@ -27,15 +28,15 @@ type service struct {
 }
 
 // overHTTP is a service whose requests come by HTTP.
-func overHTTP(srv *httpd.Server, describe func(*Event), close func() error) *service {
+func overHTTP(name string, srv *httpd.Server, describe func(*Event), close func() error) *service {
 	return &service{
-		scheme: "http", addr: srv.Addr(),
+		name: name, scheme: "http", addr: srv.Addr(),
 		run: func(ctx context.Context, cfg *Config, port *pasteapi.Port) error {
 			return onRings(cfg, port, []string{"http/1.1"}, func(rings ...httpd.Ring) error { return srv.Run(ctx, rings...) })
 		},
 		describe: func(e *Event) {
 			describe(e)
-			if e.Event == Stopped {
+			if e.Event != Ready {
 				stats := srv.Stats()
 				e.HTTP = &stats
 			}
@@ -56,7 +57,7 @@ func HTTP(ctx context.Context, cfg Config) error {
 			return nil, err
 		}
 		found := pool.Log().Recovery().Records
-		return overHTTP(srv, func(e *Event) {
+		return overHTTP("http", srv, func(e *Event) {
 			if e.Event == Ready {
 				e.Records = found
 			}
@@ -89,7 +90,7 @@ func KV(ctx context.Context, cfg Config, verify bool) error {
 		if err != nil {
 			return nil, errors.Join(err, store.Close())
 		}
-		return overHTTP(srv, func(e *Event) {
+		return overHTTP("kv", srv, func(e *Event) {
 			stats := store.Stats()
 			e.KV = &stats
 		}, func() error { return errors.Join(srv.Close(), store.Close()) }), nil
