@@ -1,8 +1,6 @@
 package pasteapi
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -26,25 +24,4 @@ func (p *Port) answerUnnamed() {
 	}
 	p.unnamed = &control{l: l, status: p.Status, done: make(chan struct{})}
 	go p.unnamed.serve()
-}
-
-// listUnnamed returns the ports without a NIC. One that has got a NIC meanwhile answers
-// there.
-func listUnnamed(ctx context.Context) ([]LivePort, error) {
-	names, err := listeners(portPrefix)
-	if err != nil {
-		return nil, err
-	}
-	var ports []LivePort
-	var errs []error
-	for _, name := range names {
-		p, err := queryPort(ctx, portPrefix+name, "port "+name)
-		switch {
-		case err == nil && p.Status.NIC == "":
-			ports = append(ports, p)
-		case err != nil && !errors.Is(err, os.ErrNotExist): // it ended meanwhile
-			errs = append(errs, err)
-		}
-	}
-	return ports, errors.Join(errs...)
 }

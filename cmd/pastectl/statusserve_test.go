@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,13 +21,9 @@ import (
 func portOf(t *testing.T, pool string) pasteapi.LivePort {
 	t.Helper()
 	ports, err := pasteapi.ListPorts(t.Context())
-	for _, p := range ports {
-		if p.PID == os.Getpid() && p.Status.Pool.Path == pool {
-			return p
-		}
-	}
-	t.Fatalf("no port over %s among %d: %v", pool, len(ports), err)
-	panic("unreachable")
+	i := slices.IndexFunc(ports, func(p pasteapi.LivePort) bool { return p.PID == os.Getpid() && p.Status.Pool.Path == pool })
+	qt.Assert(t, qt.IsTrue(i >= 0), qt.Commentf("no port over %s among %d: %v", pool, len(ports), err))
+	return ports[i]
 }
 
 // A server without an interface shows in status, with requests, errors, keys, batches

@@ -55,7 +55,7 @@ func resolve(ctx context.Context, h *netlink.Handle, index int, ip net.IP) (mac 
 		if err != nil {
 			return mac, fmt.Errorf("ask for %v: %w", ip, err)
 		}
-		_, err = c.Write([]byte{0}) // it may be refused
+		_, _ = c.Write([]byte{0}) // it may be refused
 		err = errors.Join(ctx.Err(), c.Close())
 		if err != nil {
 			return mac, fmt.Errorf("ask for %v: %w", ip, err)

@@ -73,7 +73,6 @@ type generator struct {
 
 	now, from, to int64
 	begun         bool
-	before        uint64 // counted, when the window opened
 	stop          atomic.Bool
 	res           loadgen.Result
 }
