@@ -143,6 +143,8 @@ func (f *follower) trouble(e *nicEnd) string {
 		f.detached = true
 		return "the steering program was detached"
 	case err != nil:
+		// Of a link that an operator has pinned, his next act is waited for.
+		f.detached = e.steer.Info().Pinned
 		return err.Error()
 	}
 	if n, err := bpf.Queues(p.opts.NIC); err == nil && n != len(e.socks) {

@@ -16,7 +16,7 @@ check() {
 		echo "vm: ok $name"
 	else
 		echo "vm: FAILED $name (exit code $?)"
-		tail -n 150 /tmp/out
+		tail -n 600 /tmp/out
 	fi
 }
 
@@ -103,6 +103,7 @@ job_packages() {
 	local t
 	# Some need a directory on a disk.
 	storage && mount --bind /disk /var/tmp || { echo "vm: FAILED mount"; return; }
+	ulimit -n 65536 # of many connections
 	for t in $(cd /suite && find . -name test -type f | sed 's|^\./||; s|/test$||' | sort); do
 		check "tests of package $t" suite "$t"
 		grep -E '^ *--- (SKIP|FAIL)' /tmp/out
