@@ -42,9 +42,15 @@ var linkNetns = regexp.MustCompile(` link-netns(id)? \S+`)
 
 func tracesOf(t *testing.T, l *netlab.Lab, bpffs string) traces {
 	t.Helper()
-	// Statistics change, indexes of other devices need not.
-	out, err := l.ServerCommand(context.Background(), "ip", "-o", "link", "show").Output()
-	qt.Assert(t, qt.IsNil(err))
+	// Statistics change, indexes of other devices need not. That a new pair has a
+	// carrier the kernel tells up to a second late.
+	var out []byte
+	waitFor(t, func() (told bool) {
+		var err error
+		out, err = l.ServerCommand(context.Background(), "ip", "-o", "link", "show").Output()
+		qt.Assert(t, qt.IsNil(err))
+		return !bytes.Contains(out, []byte("NO-CARRIER"))
+	})
 	// How ip names the other end's namespace depends on what else is mounted
 	// over /run/netns.
 	tr := traces{Link: linkNetns.ReplaceAllString(string(out), "")}
