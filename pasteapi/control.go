@@ -103,8 +103,7 @@ func (c *control) setPeer(peer *net.UnixConn) bool {
 }
 
 func (c *control) answer(peer *net.UnixConn) {
-	cred, err := peerCred(peer)
-	if err != nil || cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
+	if !mayAsk(peer) {
 		return
 	}
 	data, err := json.Marshal(c.status())
@@ -137,27 +136,6 @@ func (c *control) Close() error {
 	return nil
 }
 
-func dialPort(ctx context.Context, address string) (*net.UnixConn, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", address)
-	if err != nil {
-		return nil, err
-	}
-	return conn.(*net.UnixConn), nil
-}
-
-// peerCred returns who is at the other end: of a connected socket the process
-// that connected, or the one that listens.
-func peerCred(c *net.UnixConn) (cred *unix.Ucred, err error) {
-	rc, err := c.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	cerr := rc.Control(func(fd uintptr) {
-		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	return cred, errors.Join(cerr, os.NewSyscallError("getsockopt SO_PEERCRED", err))
-}
-
 // QueryNIC asks the application that has nic, in the calling thread's network
 // namespace, for its Status. The error wraps os.ErrNotExist if there
 // is no application, and os.ErrPermission if it does not answer to this user or
@@ -182,25 +160,13 @@ func queryPort(ctx context.Context, address, what string) (LivePort, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
 	defer cancel()
-	conn, err := dialPort(ctx, address)
-	if errors.Is(err, unix.ECONNREFUSED) {
-		return fail(os.ErrNotExist)
-	}
+	conn, cred, err := ask(ctx, address)
 	if err != nil {
 		return fail(err)
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-
-	// Every user may bind an abstract address.
-	cred, err := peerCred(conn)
-	if err != nil {
-		return fail(err)
-	}
-	if me := os.Geteuid(); cred.Uid != 0 && int(cred.Uid) != me && me != 0 {
-		return fail(fmt.Errorf("process %d belongs to user %d: %w", cred.Pid, cred.Uid, os.ErrPermission))
-	}
 	data, err := io.ReadAll(io.LimitReader(conn, maxStatus))
 	if err != nil {
 		return fail(errors.Join(context.Cause(ctx), err))

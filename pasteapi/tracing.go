@@ -4,12 +4,9 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/pastenet/paste/pasteapi/internal/trace"
@@ -55,14 +52,11 @@ type tracing struct {
 	wait   sync.WaitGroup
 }
 
-var traceNumber atomic.Int64
-
 // startTracing listens in the calling thread's network namespace. A port does without it
 // where that cannot be.
 func startTracing(log *slog.Logger) *tracing {
 	t := &tracing{peers: map[*net.UnixConn]struct{}{}}
-	name := fmt.Sprintf("%s%d/%d", tracePrefix, os.Getpid(), traceNumber.Add(1))
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: name, Net: "unix"})
+	l, err := listenAs(tracePrefix)
 	if err != nil {
 		log.Warn("this port cannot be traced", "cause", err)
 		return t
@@ -90,10 +84,9 @@ func (t *tracing) serve() {
 		}
 		go func() {
 			defer t.remove(peer)
-			if cred, err := peerCred(peer); err != nil || cred.Uid != 0 && int(cred.Uid) != os.Geteuid() {
-				return
+			if mayAsk(peer) {
+				t.answer(peer)
 			}
-			t.answer(peer)
 		}()
 	}
 }
