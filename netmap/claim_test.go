@@ -1,9 +1,6 @@
 package netmap_test
 
 import (
-	"bufio"
-	"context"
-	"os"
 	"testing"
 
 	"github.com/go-quicktest/qt"
@@ -19,15 +16,9 @@ func TestAnotherProcess(t *testing.T) {
 	l := netlabtest.New(t, netlab.Config{Prefix: "nm"})
 	names := map[string]string{"netmap:ap{1": "netmap:ap}1", "vale3:a": "vale3:b"}
 	for mine, other := range names {
-		cmd := l.ServerCommand(context.Background(), "env", helperEnv+"="+mine, os.Args[0])
-		out, err := cmd.StdoutPipe()
-		qt.Assert(t, qt.IsNil(err))
-		qt.Assert(t, qt.IsNil(cmd.Start()))
-		line, err := bufio.NewReader(out).ReadString('\n')
-		qt.Assert(t, qt.IsNil(err))
-		qt.Assert(t, qt.Equals(line, "open\n"))
+		cmd := openElsewhere(t, l, mine)
 		for _, name := range []string{mine, other} {
-			_, err = tryOpen(t, l.Server, name, netmap.Options{})
+			_, err := tryOpen(t, l.Server, name, netmap.Options{})
 			qt.Check(t, qt.ErrorIs(err, netmap.ErrBusy))
 			qt.Check(t, qt.ErrorMatches(err, ".*by another process; pipes and switches join ports of one process.*"))
 		}

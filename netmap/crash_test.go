@@ -36,22 +36,30 @@ func helperMain() int {
 	}
 }
 
+// openElsewhere has a process in the server's namespace open ports, by names with blanks
+// between them, and returns when it has.
+func openElsewhere(t *testing.T, l *netlab.Lab, names string) *netlab.Cmd {
+	t.Helper()
+	cmd := l.ServerCommand(context.Background(), "env", helperEnv+"="+names, os.Args[0])
+	out, err := cmd.StdoutPipe()
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.IsNil(cmd.Start()))
+	line, err := bufio.NewReader(out).ReadString('\n')
+	qt.Assert(t, qt.IsNil(err))
+	qt.Assert(t, qt.Equals(line, "open\n"))
+	return cmd
+}
+
 // TestKilled has a NIC as it was before, however the process ends: with its host's
 // rings, and again when another process has opened it.
 func TestKilled(t *testing.T) {
 	l := netlabtest.New(t, netlab.Config{Prefix: "nm"})
 	name := "netmap:" + l.ServerDev
 	for range 2 {
-		cmd := l.ServerCommand(context.Background(), "env", helperEnv+"="+name+"* "+name+"{1", os.Args[0])
-		out, err := cmd.StdoutPipe()
-		qt.Assert(t, qt.IsNil(err))
-		qt.Assert(t, qt.IsNil(cmd.Start()))
-		line, err := bufio.NewReader(out).ReadString('\n')
-		qt.Assert(t, qt.IsNil(err))
-		qt.Assert(t, qt.Equals(line, "open\n"))
+		cmd := openElsewhere(t, l, name+"* "+name+"{1")
 		xdp, tcx, taps := attached(t, l)
 		qt.Check(t, qt.DeepEquals([]int{xdp, tcx, taps}, []int{1, 1, 1}))
-		_, err = tryOpen(t, l.Server, name, netmap.Options{})
+		_, err := tryOpen(t, l.Server, name, netmap.Options{})
 		qt.Check(t, qt.IsNotNil(err), qt.Commentf("another process has it"))
 
 		qt.Assert(t, qt.IsNil(cmd.Process.Kill()))

@@ -2,7 +2,6 @@ package pmem
 
 import (
 	"fmt"
-	"runtime/debug"
 	"time"
 
 	"github.com/pastenet/paste/internal/hist"
@@ -78,21 +77,8 @@ func (l *Log) store(b *batch, tail uint64) error {
 // Truncate drops the committed records with sequence numbers up to and
 // including upTo and gives up their references to frames. The new head is
 // durable before the first frame is freed. Staged records are not touched.
-func (l *Log) Truncate(upTo uint64) (err error) {
-	l.commitMu.Lock()
-	defer l.commitMu.Unlock()
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	pin()
-	defer unpin()
-	done := false
-	defer l.changed(debug.SetPanicOnFault(true), &done, &err)
-	err = l.truncate(upTo)
-	done = true
-	if err != nil {
-		return fmt.Errorf("truncate log: %w", err)
-	}
-	return nil
+func (l *Log) Truncate(upTo uint64) error {
+	return l.cut("truncate log", func() error { return l.truncate(upTo) })
 }
 
 func (l *Log) truncate(upTo uint64) error {

@@ -35,6 +35,7 @@ func (l *Log) Discard() error {
 	})
 }
 
+// cut runs f, which drops records, while nobody else uses the log.
 func (l *Log) cut(what string, f func() error) (err error) {
 	l.commitMu.Lock()
 	defer l.commitMu.Unlock()

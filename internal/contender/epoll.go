@@ -56,9 +56,9 @@ func runEpoll(ctx context.Context, cfg *Config) error {
 		return err
 	}
 	defer release()
-	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	ep, err := newEpoll(ln, wake)
 	if err != nil {
-		return fmt.Errorf("create epoll: %w", err)
+		return err
 	}
 	defer unix.Close(ep)
 	s := &epollServer{Config: cfg, store: store{pool: cfg.Pool, stats: cfg.Stats}, replies: newReplies(cfg),
@@ -70,13 +70,23 @@ func runEpoll(ctx context.Context, cfg *Config) error {
 			}
 		}
 	}()
-	for _, fd := range []int{ln, wake} {
-		if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}); err != nil {
-			return fmt.Errorf("add to epoll: %w", err)
-		}
-	}
 	cfg.Ready(addr)
 	return s.loop()
+}
+
+// newEpoll makes an epoll that watches descriptors for input.
+func newEpoll(fds ...int) (int, error) {
+	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return -1, fmt.Errorf("create epoll: %w", err)
+	}
+	for _, fd := range fds {
+		if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)}); err != nil {
+			_ = unix.Close(ep)
+			return -1, fmt.Errorf("add to epoll: %w", err)
+		}
+	}
+	return ep, nil
 }
 
 func (s *epollServer) loop() error {

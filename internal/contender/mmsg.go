@@ -110,16 +110,11 @@ func runMmsg(ctx context.Context, cfg *Config) error {
 		return err
 	}
 	defer release()
-	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	ep, err := newEpoll(fd, wake)
 	if err != nil {
-		return fmt.Errorf("create epoll: %w", err)
+		return err
 	}
 	defer unix.Close(ep)
-	for _, f := range []int{fd, wake} {
-		if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, f, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(f)}); err != nil {
-			return fmt.Errorf("add to epoll: %w", err)
-		}
-	}
 	s := &mmsgServer{Config: cfg, fd: fd, ep: ep, wake: wake, gro: cfg.Kind == MmsgGRO}
 	if s.gro {
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1); err != nil {

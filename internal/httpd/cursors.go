@@ -132,11 +132,12 @@ func (l *loop) answerCursor(c *conn) error {
 		}
 		body = append(body, '\n')
 	}
-	fields := "Content-Type: application/json\r\nCache-Control: no-store\r\n"
+	fields := ""
+	if body != nil {
+		fields = "Content-Type: application/json\r\nCache-Control: no-store\r\n"
+	}
 	b := render(status, form(&c.parser.Request), fields, string(body))
-	if status == http.StatusNoContent { // RFC 9110, 8.6: no length with 204
-		b = []byte("HTTP/1.1 204 No Content\r\n" + formField[form(&c.parser.Request)] + "\r\n")
-	} else if q.head {
+	if q.head {
 		b = b[:len(b)-len(body)]
 	}
 	c.reading = nil

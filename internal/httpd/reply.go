@@ -57,9 +57,11 @@ func newReplies(responseBytes int) *replies {
 }
 
 func render(status, form int, fields, body string) []byte {
-	text := http.StatusText(status)
-	return fmt.Appendf(nil, "HTTP/1.1 %d %s\r\n%s%sContent-Length: %d\r\n\r\n%s",
-		status, text, formField[form], fields, len(body), body)
+	length := fmt.Sprintf("Content-Length: %d\r\n", len(body))
+	if status == http.StatusNoContent { // RFC 9110, 8.6
+		length = ""
+	}
+	return fmt.Appendf(nil, "HTTP/1.1 %d %s\r\n%s%s%s\r\n%s", status, http.StatusText(status), formField[form], fields, length, body)
 }
 
 // malformed renders the answer to a request that cannot be parsed.

@@ -197,19 +197,13 @@ func (h *handler) changeOf(o *operation, frames *[]uint32) (c kv.Change, err err
 // frames copies b into frames of the pool, which are the caller's to give up, also on
 // an error.
 func (h *handler) frames(b []byte) (list []pmem.Fragment, err error) {
-	pool := h.store.Pool()
 	for len(b) > 0 {
-		var frame [1]uint32
-		if pool.Alloc(frame[:]) == 0 {
-			if _, err := h.store.MakeRoom(); err != nil {
-				return list, err
-			}
-			if pool.Alloc(frame[:]) == 0 {
-				return list, fmt.Errorf("%w: no frame is free", pmem.ErrFull)
-			}
+		frame, err := h.frame()
+		if err != nil {
+			return list, err
 		}
-		n := copy(pool.Frame(frame[0]), b)
-		list = append(list, pmem.Fragment{Frame: frame[0], Len: uint16(n)})
+		n := copy(h.store.Pool().Frame(frame), b)
+		list = append(list, pmem.Fragment{Frame: frame, Len: uint16(n)})
 		b = b[n:]
 	}
 	return list, nil

@@ -64,21 +64,31 @@ func (h *handler) put(x *httpd.Exchange, q *request) error {
 // prepend makes a value of a head in a frame of its own and a body. The frame is the
 // caller's to give up.
 func (h *handler) prepend(head []byte, body []pmem.Fragment, keyLen int) (v kv.Value, front int, err error) {
+	frame, err := h.frame()
+	if err != nil {
+		return v, 0, err
+	}
+	front = 64 + keyLen // for the head of the record
+	copy(h.store.Pool().Frame(frame)[front:], head)
+	v.Pre = uint8(len(head))
+	v.Frags = append([]pmem.Fragment{{Frame: frame, Off: uint16(front), Len: uint16(len(head))}}, body...)
+	return v, front, nil
+}
+
+// frame returns a free frame, which is the caller's to give up. It makes room for it, if
+// that helps.
+func (h *handler) frame() (uint32, error) {
 	pool := h.store.Pool()
 	var frame [1]uint32
 	if pool.Alloc(frame[:]) == 0 {
 		if _, err := h.store.MakeRoom(); err != nil {
-			return v, 0, err
+			return 0, err
 		}
 		if pool.Alloc(frame[:]) == 0 {
-			return v, 0, fmt.Errorf("%w: no frame is free", pmem.ErrFull)
+			return 0, fmt.Errorf("%w: no frame is free", pmem.ErrFull)
 		}
 	}
-	front = 64 + keyLen // for the head of the record
-	copy(pool.Frame(frame[0])[front:], head)
-	v.Pre = uint8(len(head))
-	v.Frags = append([]pmem.Fragment{{Frame: frame[0], Off: uint16(front), Len: uint16(len(head))}}, body...)
-	return v, front, nil
+	return frame[0], nil
 }
 
 // deadline is when a value that lives for ttl seconds expires: not earlier than
