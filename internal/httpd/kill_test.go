@@ -1,16 +1,11 @@
 package httpd
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,54 +15,18 @@ import (
 
 	"github.com/go-quicktest/qt"
 
+	"github.com/pastenet/paste/internal/servertest"
 	"github.com/pastenet/paste/pasteapi"
-	"github.com/pastenet/paste/pmem"
-)
-
-// childEnv has the pool of a server that the test program is to be, and addrEnv where
-// it listens.
-const (
-	childEnv = "PASTE_TEST_HTTPD"
-	addrEnv  = "PASTE_TEST_ADDR"
 )
 
 // child is a server in a process of its own, which can be killed. It drops what is
 // acknowledged.
-func child() error {
-	pool, err := pmem.OpenOrCreate(os.Getenv(childEnv), pmem.Options{Size: 64 << 20})
+func child(c *servertest.Child) error {
+	srv, err := New(Config{Addr: c.Addr, Logger: c.Log, Rings: 2, Retain: Retention{Read: true}}, c.Pool)
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.DiscardHandler)
-	srv, err := New(Config{Addr: os.Getenv(addrEnv), Logger: log, Rings: 2, Retain: Retention{Read: true}}, pool)
-	if err != nil {
-		return err
-	}
-	port, err := pasteapi.Open(context.Background(), pasteapi.Options{Pool: pool, Rings: 2, Logger: log})
-	if err != nil {
-		return err
-	}
-	fmt.Println(srv.Addr())
-	return srv.Run(context.Background(), port.Ring(0), port.Ring(1))
-}
-
-// startChild starts a server, and returns where it listens and what kills it.
-func startChild(t *testing.T, pool, addr string) (string, func()) {
-	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), childEnv+"="+pool, addrEnv+"="+addr)
-	cmd.Stderr = os.Stderr
-	out, err := cmd.StdoutPipe()
-	qt.Assert(t, qt.IsNil(err))
-	qt.Assert(t, qt.IsNil(cmd.Start()))
-	kill := sync.OnceFunc(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	t.Cleanup(kill)
-	line, err := bufio.NewReader(out).ReadString('\n')
-	qt.Assert(t, qt.IsNil(err))
-	return strings.TrimSpace(line), kill
+	return c.Run(srv.Addr(), func(ctx context.Context, a, b *pasteapi.Ring) error { return srv.Run(ctx, a, b) })
 }
 
 // outside is a client of a server in another process.
@@ -165,14 +124,11 @@ func (o *outside) consume(stop <-chan struct{}, count *atomic.Int64) (seen map[s
 // acknowledges what the server then drops. Each body is stored once, as its answer
 // says, and the reader has seen all of them in their order.
 func TestKill(t *testing.T) {
-	dir, err := os.MkdirTemp("/dev/shm", "httpd-test")
-	qt.Assert(t, qt.IsNil(err))
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	pool := filepath.Join(dir, "pool")
-	addr, kill := startChild(t, pool, "127.0.0.1:0")
+	pool := servertest.PoolFile(t)
+	p := servertest.Start(t, pool, "127.0.0.1:0")
 	tr := &http.Transport{}
 	defer tr.CloseIdleConnections()
-	o := &outside{"http://" + addr, &http.Client{Transport: tr}}
+	o := &outside{"http://" + p.Addr, &http.Client{Transport: tr}}
 	status, _ := o.try("PUT", "/log/cursors/c", "")
 	qt.Assert(t, qt.Equals(status, 201))
 
@@ -199,8 +155,8 @@ func TestKill(t *testing.T) {
 	for range kills {
 		from := count.Load()
 		eventually(t, "the clients get on", func() bool { return count.Load() > from+30 })
-		kill() // while they work
-		_, kill = startChild(t, pool, addr)
+		p.Kill() // while they work
+		p = servertest.Start(t, pool, p.Addr)
 	}
 	close(stop)
 	posting.Wait()
@@ -218,5 +174,5 @@ func TestKill(t *testing.T) {
 	qt.Check(t, qt.DeepEquals(seen, told))
 	_, out := o.try("GET", "/log/cursors/c", "")
 	qt.Check(t, qt.Equals(out, fmt.Sprintf("{\"name\":\"c\",\"next\":%d,\"behind\":0,\"lost\":0,\"protects\":true}\n", len(told)+1)))
-	kill()
+	p.Kill()
 }

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -16,19 +15,14 @@ import (
 	"github.com/go-quicktest/qt"
 	"go.uber.org/goleak"
 
+	"github.com/pastenet/paste/internal/servertest"
 	"github.com/pastenet/paste/internal/tcplisten"
 	"github.com/pastenet/paste/pmem"
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(childEnv) == "" {
-		goleak.VerifyTestMain(m)
-		return
-	}
-	if err := child(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
+	servertest.Main(child)
+	goleak.VerifyTestMain(m)
 }
 
 func TestPersistNone(t *testing.T) {

@@ -10,11 +10,14 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/anishathalye/porcupine"
 	"github.com/go-quicktest/qt"
+
+	"github.com/pastenet/paste/internal/servertest"
 )
 
 // The keys of a history are in pairs that a batch changes together, so a pair is what
@@ -77,34 +80,9 @@ var model = porcupine.Model{
 	},
 }
 
-// history is what several clients have seen.
-type history struct {
-	mu    sync.Mutex
-	ops   []porcupine.Operation
-	begin time.Time
-	next  int // number of a value
-}
-
-// never is the time of an answer that has not come: what was asked for may have
-// happened at any time since, or never.
-const never = int64(1) << 60
-
-func (h *history) add(client int, in op, out any, call, back time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	o := porcupine.Operation{ClientId: client, Input: in, Output: out, Call: int64(call.Sub(h.begin)), Return: never}
-	if out != nil {
-		o.Return = int64(back.Sub(h.begin))
-	}
-	h.ops = append(h.ops, o)
-}
-
 // fresh is a value that was never used, of one of several sizes.
-func (h *history) fresh(rng *rand.Rand) string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.next++
-	return fmt.Sprint(h.next, " ", strings.Repeat("v", []int{0, 100, 500, 5000}[rng.IntN(4)]))
+func (c *client) fresh() string {
+	return fmt.Sprint(c.next.Add(1), " ", strings.Repeat("v", []int{0, 100, 500, 5000}[c.rng.IntN(4)]))
 }
 
 // ask sends a request once, and returns status and body.
@@ -135,7 +113,8 @@ func ask(c *http.Client, addr, method, path, body string, fields ...string) (str
 
 // client is one of those who make a history.
 type client struct {
-	*history
+	*servertest.History
+	next *atomic.Int64 // number of a value
 	id   int
 	addr string
 	http *http.Client
@@ -150,7 +129,7 @@ func (c *client) one() bool {
 	path := fmt.Sprintf("/k/%d-%d", in.pair, in.i)
 	method, body, fields := in.kind, "", []string(nil)
 	if in.kind != "GET" && in.kind != "DELETE" {
-		in.value = c.fresh(c.rng)
+		in.value = c.fresh()
 		method, body = "PUT", in.value
 	}
 	seen, ok := c.tags[path]
@@ -172,22 +151,22 @@ func (c *client) one() bool {
 	out, header, err := ask(c.http, c.addr, method, path, body, fields...)
 	back := time.Now()
 	if err != nil {
-		c.add(c.id, in, nil, call, back)
+		c.Add(c.id, in, nil, call, back)
 		return false
 	}
 	if value, is := strings.CutPrefix(out, "200"); is {
 		c.tags[path] = [2]string{header.Get("ETag"), value}
 	}
-	c.add(c.id, in, out, call, back)
+	c.Add(c.id, in, out, call, back)
 	return true
 }
 
 // live has clients work with a server that is killed again and again, and returns
 // their history.
-func live(t *testing.T, rounds int, env ...string) []porcupine.Operation {
-	pool := poolFile(t)
-	p := start(t, pool, "127.0.0.1:0", env...)
-	h := &history{begin: time.Now()}
+func live(t *testing.T, rounds int, env ...string) *servertest.History {
+	pool := servertest.PoolFile(t)
+	p := servertest.Start(t, pool, "127.0.0.1:0", env...)
+	h, next := servertest.NewHistory(), new(atomic.Int64)
 	const clients, each = 5, 40
 	tags := make([]map[string][2]string, clients)
 	for round := range rounds {
@@ -199,7 +178,7 @@ func live(t *testing.T, rounds int, env ...string) []porcupine.Operation {
 				tags[i] = map[string][2]string{}
 			}
 			tr := &http.Transport{}
-			c := &client{h, 1000*round + i, p.addr, &http.Client{Transport: tr, Timeout: 3 * time.Minute}, rand.New(rand.NewPCG(uint64(round), uint64(i))), tags[i]}
+			c := &client{h, next, 1000*round + i, p.Addr, &http.Client{Transport: tr, Timeout: 3 * time.Minute}, rand.New(rand.NewPCG(uint64(round), uint64(i))), tags[i]}
 			wg.Add(1)
 			go func() {
 				defer wg.Done()
@@ -215,9 +194,9 @@ func live(t *testing.T, rounds int, env ...string) []porcupine.Operation {
 			}()
 		}
 		half.Wait() // then the kill comes while they work
-		p.kill()
+		p.Kill()
 		wg.Wait()
-		p = start(t, pool, p.addr, env...)
+		p = servertest.Start(t, pool, p.Addr, env...)
 	}
 	// What is there in the end was there all the time.
 	tr := &http.Transport{}
@@ -225,25 +204,20 @@ func live(t *testing.T, rounds int, env ...string) []porcupine.Operation {
 	for n := range 8 {
 		in := op{pair: n / 2, i: n % 2, kind: "GET"}
 		call := time.Now()
-		out, _, err := ask(&http.Client{Transport: tr}, p.addr, "GET", fmt.Sprintf("/k/%d-%d", in.pair, in.i), "")
+		out, _, err := ask(&http.Client{Transport: tr}, p.Addr, "GET", fmt.Sprintf("/k/%d-%d", in.pair, in.i), "")
 		qt.Assert(t, qt.IsNil(err))
-		h.add(0, in, out, call, time.Now())
+		h.Add(0, in, out, call, time.Now())
 	}
-	p.kill()
-	return h.ops
+	p.Kill()
+	return h
 }
 
 // TestLinearizable: a history of clients of a server that is killed and started again
 // is one of requests served one after the other, batches as a whole.
-func TestLinearizable(t *testing.T) {
-	ops := live(t, 5)
-	result := porcupine.CheckOperationsTimeout(model, ops, 2*time.Minute)
-	qt.Check(t, qt.Equals(result, porcupine.Ok), qt.Commentf("%d requests", len(ops)))
-}
+func TestLinearizable(t *testing.T) { live(t, 5).Check(t, model, porcupine.Ok) }
 
 // TestLostWriteIsFound: the check finds a server that acknowledges what it does not
 // store.
 func TestLostWriteIsFound(t *testing.T) {
-	ops := live(t, 2, loseEnv+"=1")
-	qt.Check(t, qt.Equals(porcupine.CheckOperationsTimeout(model, ops, 2*time.Minute), porcupine.Illegal), qt.Commentf("%d requests", len(ops)))
+	live(t, 2, servertest.Lose).Check(t, model, porcupine.Illegal)
 }

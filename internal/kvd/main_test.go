@@ -3,20 +3,18 @@ package kvd
 import (
 	"context"
 	"log/slog"
-	"os"
 	"testing"
 
 	"go.uber.org/goleak"
 
 	"github.com/pastenet/paste/internal/httpd"
+	"github.com/pastenet/paste/internal/servertest"
 	"github.com/pastenet/paste/pasteapi"
 	"github.com/pastenet/paste/pmem/kv"
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(childEnv) != "" {
-		os.Exit(child())
-	}
+	servertest.Main(child)
 	goleak.VerifyTestMain(m)
 }
 

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/go-quicktest/qt"
+
+	"github.com/pastenet/paste/internal/servertest"
 )
 
 // acked is what clients were told that it is stored.
@@ -61,13 +63,13 @@ func (a *acked) load(c *client, id string) {
 // TestKill kills the server in the middle of writes, again and again: nothing that
 // was acknowledged is missing, and no transaction is there in part.
 func TestKill(t *testing.T) {
-	pool := poolFile(t)
-	p := start(t, pool, "127.0.0.1:0")
+	pool := servertest.PoolFile(t)
+	p := servertest.Start(t, pool, "127.0.0.1:0")
 	a := &acked{keys: map[string]string{}}
 	for round := range 6 {
 		var wg sync.WaitGroup
 		for i := range 4 {
-			c := dial(t, p.addr)
+			c := dial(t, p.Addr)
 			wg.Add(1)
 			go func() {
 				defer wg.Done()
@@ -75,10 +77,10 @@ func TestKill(t *testing.T) {
 			}()
 		}
 		time.Sleep(80 * time.Millisecond)
-		p.kill()
+		p.Kill()
 		wg.Wait()
-		p = start(t, pool, p.addr)
-		c := dial(t, p.addr)
+		p = servertest.Start(t, pool, p.Addr)
+		c := dial(t, p.Addr)
 		for k, v := range a.keys {
 			got := c.do("GET", k)
 			qt.Assert(t, qt.IsTrue(got == any(v)), qt.Commentf("round %d: %s is %.40v", round, k, got))
@@ -95,5 +97,5 @@ func TestKill(t *testing.T) {
 		c.do("FLUSHALL")
 		*a = acked{keys: map[string]string{}}
 	}
-	p.kill()
+	p.Kill()
 }

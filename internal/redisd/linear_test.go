@@ -10,6 +10,8 @@ import (
 
 	"github.com/anishathalye/porcupine"
 	"github.com/go-quicktest/qt"
+
+	"github.com/pastenet/paste/internal/servertest"
 )
 
 // op is a command of a history; out is nothing if no answer came.
@@ -54,29 +56,8 @@ var model = porcupine.Model{
 	},
 }
 
-// history is what several clients have seen.
-type history struct {
-	mu    sync.Mutex
-	ops   []porcupine.Operation
-	begin time.Time
-}
-
-// never is the time of an answer that has not come: what was asked for may have
-// happened at any time since, or never.
-const never = int64(1) << 60
-
-func (h *history) add(client int, in op, out any, call, back time.Time) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	o := porcupine.Operation{ClientId: client, Input: in, Output: out, Call: int64(call.Sub(h.begin)), Return: never}
-	if out != nil {
-		o.Return = int64(back.Sub(h.begin))
-	}
-	h.ops = append(h.ops, o)
-}
-
 // work gives commands until the connection ends.
-func (h *history) work(c *client, id *int, rng *rand.Rand, stop <-chan struct{}) {
+func work(h *servertest.History, c *client, id *int, rng *rand.Rand, stop <-chan struct{}) {
 	for n := 0; ; n++ {
 		select {
 		case <-stop:
@@ -101,7 +82,7 @@ func (h *history) work(c *client, id *int, rng *rand.Rand, stop <-chan struct{})
 		}
 		back := time.Now()
 		if err != nil {
-			h.add(*id, in, nil, call, back)
+			h.Add(*id, in, nil, call, back)
 			*id += 1000 // a client has one command under way, and this one is for ever
 			return
 		}
@@ -115,38 +96,38 @@ func (h *history) work(c *client, id *int, rng *rand.Rand, stop <-chan struct{})
 		case failure:
 			out = "error"
 		}
-		h.add(*id, in, out, call, back)
+		h.Add(*id, in, out, call, back)
 		time.Sleep(time.Duration(rng.IntN(1500)) * time.Microsecond)
 	}
 }
 
 // live has clients work with a server that is killed again and again, and returns
 // their history.
-func live(t *testing.T, rounds int, env ...string) []porcupine.Operation {
-	pool := poolFile(t)
-	p := start(t, pool, "127.0.0.1:0", env...)
-	h := &history{begin: time.Now()}
+func live(t *testing.T, rounds int, env ...string) *servertest.History {
+	pool := servertest.PoolFile(t)
+	p := servertest.Start(t, pool, "127.0.0.1:0", env...)
+	h := servertest.NewHistory()
 	ids := []int{0, 1, 2, 3, 4}
 	for round := range rounds {
 		var wg sync.WaitGroup
 		stop := make(chan struct{})
 		for i := range ids {
-			c := dial(t, p.addr)
+			c := dial(t, p.Addr)
 			rng := rand.New(rand.NewPCG(uint64(round), uint64(i)))
 			wg.Add(1)
 			go func() {
 				defer wg.Done()
-				h.work(c, &ids[i], rng, stop)
+				work(h, c, &ids[i], rng, stop)
 			}()
 		}
 		time.Sleep(150 * time.Millisecond)
-		p.kill()
+		p.Kill()
 		close(stop)
 		wg.Wait()
-		p = start(t, pool, p.addr, env...)
+		p = servertest.Start(t, pool, p.Addr, env...)
 	}
 	// What is there in the end was there all the time.
-	c := dial(t, p.addr)
+	c := dial(t, p.Addr)
 	for i := range 6 {
 		in := op{name: fmt.Sprint("k", i), kind: "GET"}
 		call := time.Now()
@@ -154,10 +135,10 @@ func live(t *testing.T, rounds int, env ...string) []porcupine.Operation {
 		if _, none := out.(null); none {
 			out = ""
 		}
-		h.add(ids[0], in, out, call, time.Now())
+		h.Add(ids[0], in, out, call, time.Now())
 	}
-	p.kill()
-	return h.ops
+	p.Kill()
+	return h
 }
 
 // TestLinearizable: a history of clients of a server that is killed and started
@@ -167,15 +148,13 @@ func TestLinearizable(t *testing.T) {
 	if testing.Short() {
 		rounds = 4
 	}
-	ops := live(t, rounds)
-	qt.Assert(t, qt.IsTrue(len(ops) > 50*rounds), qt.Commentf("%d commands", len(ops)))
-	result := porcupine.CheckOperationsTimeout(model, ops, 2*time.Minute)
-	qt.Check(t, qt.Equals(result, porcupine.Ok), qt.Commentf("%d commands", len(ops)))
+	h := live(t, rounds)
+	qt.Assert(t, qt.IsTrue(h.Len() > 50*rounds), qt.Commentf("%d commands", h.Len()))
+	h.Check(t, model, porcupine.Ok)
 }
 
 // TestLostWriteIsFound: the check finds a server that acknowledges what it does not
 // store.
 func TestLostWriteIsFound(t *testing.T) {
-	ops := live(t, 3, loseEnv+"=1")
-	qt.Check(t, qt.Equals(porcupine.CheckOperationsTimeout(model, ops, 2*time.Minute), porcupine.Illegal), qt.Commentf("%d commands", len(ops)))
+	live(t, 3, servertest.Lose).Check(t, model, porcupine.Illegal)
 }

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/pastenet/paste/internal/redisd/store"
+	"github.com/pastenet/paste/internal/servertest"
 	"github.com/pastenet/paste/internal/tlsring"
 	"github.com/pastenet/paste/internal/tlsring/tlstest"
 	"github.com/pastenet/paste/pasteapi"
@@ -24,9 +24,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getenv(childEnv) != "" {
-		os.Exit(child())
-	}
+	servertest.Main(child)
 	goleak.VerifyTestMain(m)
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/go-quicktest/qt"
 
 	"github.com/pastenet/paste/internal/redisd/store"
+	"github.com/pastenet/paste/internal/servertest"
 	"github.com/pastenet/paste/pmem"
 )
 
@@ -87,7 +88,7 @@ func TestExpiryGivesBack(t *testing.T) {
 
 // All is there after a restart, with its times; a pool of others is refused.
 func TestReopen(t *testing.T) {
-	path := poolFile(t)
+	path := servertest.PoolFile(t)
 	pool, err := pmem.Create(path, pmem.Options{Size: 16 << 20})
 	qt.Assert(t, qt.IsNil(err))
 	db, err := store.Open(pool, true)
