@@ -5,6 +5,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pastenet/paste/internal/inetsum"
 )
 
 // Where things are in a frame of ours: Ethernet, IPv4 without options, UDP.
@@ -38,14 +40,14 @@ func (e *ends) template(size int) (b []byte, sum uint64) {
 	from, to := e.ip.Addr().As4(), e.peer.Addr().As4()
 	copy(ip[12:], from[:])
 	copy(ip[16:], to[:])
-	binary.BigEndian.PutUint16(ip[10:], ^fold(add(0, ip[:20])))
+	binary.BigEndian.PutUint16(ip[10:], ^inetsum.Fold(inetsum.Add(0, ip[:20])))
 	udp := b[udpAt:]
 	binary.BigEndian.PutUint16(udp[2:], e.peer.Port())
 	binary.BigEndian.PutUint16(udp[4:], uint16(8+size))
 	for i := headSize; i < size; i++ {
 		udp[8+i] = byte(i)
 	}
-	sum = add(0, udp) + add(0, ip[12:20]) + unix.IPPROTO_UDP + uint64(8+size)
+	sum = inetsum.Add(0, udp) + inetsum.Add(0, ip[12:20]) + unix.IPPROTO_UDP + uint64(8+size)
 	return b, sum
 }
 
@@ -56,29 +58,11 @@ func complete(b []byte, sum uint64, port uint16, id uint64, flags byte) {
 	binary.BigEndian.PutUint64(udp[8:], id)
 	udp[8+FlagsAt] = flags
 	sum += uint64(port) + id>>48 + id>>32&0xffff + id>>16&0xffff + id&0xffff + uint64(flags)<<8
-	check := ^fold(sum)
+	check := ^inetsum.Fold(sum)
 	if check == 0 {
 		check = 0xffff
 	}
 	binary.BigEndian.PutUint16(udp[6:], check)
-}
-
-// add adds the 16-bit words of b to a sum (RFC 1071).
-func add(sum uint64, b []byte) uint64 {
-	for ; len(b) >= 2; b = b[2:] {
-		sum += uint64(binary.BigEndian.Uint16(b))
-	}
-	if len(b) > 0 {
-		sum += uint64(b[0]) << 8
-	}
-	return sum
-}
-
-func fold(sum uint64) uint16 {
-	for sum>>16 != 0 {
-		sum = sum&0xffff + sum>>16
-	}
-	return uint16(sum)
 }
 
 // answer reads a datagram for one of n clients. Its checksum is the kernel's, which

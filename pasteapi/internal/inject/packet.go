@@ -5,10 +5,12 @@ import (
 	"encoding/binary"
 	"unsafe"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/pastenet/paste/bpf"
+	"github.com/pastenet/paste/internal/inetsum"
 	"github.com/pastenet/paste/internal/tap"
 	"github.com/pastenet/paste/pasteapi/internal/wire"
-	"golang.org/x/sys/unix"
 )
 
 // mergeLimit is the most payload bytes of a merged packet, which as a whole must
@@ -117,8 +119,8 @@ func (p *packet) finish() {
 		h.GSOType = tap.GSOTCPv4
 		binary.BigEndian.PutUint16(f[s.L3+2:], uint16(s.L4-s.L3+tcpLen))
 		binary.BigEndian.PutUint16(f[s.L3+10:], 0)
-		binary.BigEndian.PutUint16(f[s.L3+10:], ^wire.Fold(wire.Sum16(f[s.L3:s.L4])))
+		binary.BigEndian.PutUint16(f[s.L3+10:], ^inetsum.Fold(inetsum.Add(0, f[s.L3:s.L4])))
 	}
-	pseudo := wire.Sum16(s.Addrs(f)) + wire.ProtoTCP + uint64(tcpLen)
-	binary.BigEndian.PutUint16(f[s.L4+wire.TCPCsumOffset:], wire.Fold(pseudo))
+	pseudo := inetsum.Add(0, s.Addrs(f)) + wire.ProtoTCP + uint64(tcpLen)
+	binary.BigEndian.PutUint16(f[s.L4+wire.TCPCsumOffset:], inetsum.Fold(pseudo))
 }

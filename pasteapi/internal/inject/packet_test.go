@@ -10,7 +10,9 @@ import (
 	"github.com/go-quicktest/qt"
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
+
 	"github.com/pastenet/paste/bpf"
+	"github.com/pastenet/paste/internal/inetsum"
 	"github.com/pastenet/paste/internal/tap"
 	"github.com/pastenet/paste/pasteapi/internal/wire"
 )
@@ -38,8 +40,8 @@ func frame(t *testing.T, v6 bool, seq uint32, payload []byte, psh bool) ([]byte,
 	f := append(make([]byte, VnetHeaderSize), buf.Bytes()...)[VnetHeaderSize:]
 	var s wire.Segment
 	qt.Assert(t, qt.IsTrue(s.Parse(f)))
-	pseudo := wire.Sum16(s.Addrs(f)) + wire.ProtoTCP + uint64(s.End-s.L4)
-	binary.BigEndian.PutUint16(f[s.L4+wire.TCPCsumOffset:], wire.Fold(pseudo))
+	pseudo := inetsum.Add(0, s.Addrs(f)) + wire.ProtoTCP + uint64(s.End-s.L4)
+	binary.BigEndian.PutUint16(f[s.L4+wire.TCPCsumOffset:], inetsum.Fold(pseudo))
 	return f, s
 }
 
@@ -83,7 +85,7 @@ func TestMerge(t *testing.T) {
 		qt.Check(t, qt.Equals(tcp.Seq, 1000))
 		qt.Check(t, qt.IsTrue(tcp.PSH))
 		if ip, ok := parsed.NetworkLayer().(*layers.IPv4); ok {
-			qt.Check(t, qt.Equals(wire.Fold(wire.Sum16(ip.Contents)), 0xffff))
+			qt.Check(t, qt.Equals(inetsum.Fold(inetsum.Add(0, ip.Contents)), 0xffff))
 			qt.Check(t, qt.Equals(int(ip.Length), 20+20+len(want)))
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 
 	"github.com/pastenet/paste/bpf"
+	"github.com/pastenet/paste/internal/inetsum"
 )
 
 // Sizes and offsets of wire headers (include/uapi/linux/if_ether.h, ip.h,
@@ -109,22 +110,5 @@ func (s *Segment) PartialChecksum(f []byte) bool {
 		sum = uint64(binary.BigEndian.Uint32(f[s.L3+12:])) + uint64(binary.BigEndian.Uint32(f[s.L3+16:]))
 	}
 	sum += ProtoTCP + uint64(s.End-s.L4)
-	return Fold(sum) == binary.BigEndian.Uint16(f[s.L4+TCPCsumOffset:])
-}
-
-// Fold is the ones'-complement sum in 16 bits (RFC 1071).
-func Fold(sum uint64) uint16 {
-	for sum > 0xffff {
-		sum = sum>>16 + sum&0xffff
-	}
-	return uint16(sum)
-}
-
-// Sum16 is the unfolded sum of an even number of bytes.
-func Sum16(b []byte) uint64 {
-	var sum uint64
-	for ; len(b) >= 2; b = b[2:] {
-		sum += uint64(binary.BigEndian.Uint16(b))
-	}
-	return sum
+	return inetsum.Fold(sum) == binary.BigEndian.Uint16(f[s.L4+TCPCsumOffset:])
 }

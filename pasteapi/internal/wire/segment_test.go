@@ -8,6 +8,8 @@ import (
 	"github.com/go-quicktest/qt"
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
+
+	"github.com/pastenet/paste/internal/inetsum"
 )
 
 // tcpPacket builds a TCP segment; an independent library writes the headers.
@@ -112,7 +114,7 @@ func TestPartialChecksum(t *testing.T) {
 			for i := 0; i < len(addrs); i += 2 {
 				pseudo += uint64(binary.BigEndian.Uint16(addrs[i:]))
 			}
-			binary.BigEndian.PutUint16(sum, Fold(pseudo+6+uint64(s.End-s.L4)))
+			binary.BigEndian.PutUint16(sum, inetsum.Fold(pseudo+6+uint64(s.End-s.L4)))
 			qt.Check(t, qt.IsTrue(s.PartialChecksum(f)))
 		}
 	}
