@@ -62,6 +62,17 @@ func ask(ctx context.Context, address string) (conn *net.UnixConn, cred *unix.Uc
 	return conn, cred, nil
 }
 
+// twice asks once more where there was no answer: a port that is closed, or whose NIC gets
+// another name, may leave a question without one, and then nobody is at the address any
+// more.
+func twice(ctx context.Context, question func() error) error {
+	err := question()
+	if err != nil && ctx.Err() == nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrDeadlineExceeded) {
+		err = question()
+	}
+	return err
+}
+
 // peerCred returns who is at the other end: of a connected socket the process
 // that connected, or the one that listens.
 func peerCred(c *net.UnixConn) (cred *unix.Ucred, err error) {

@@ -154,29 +154,34 @@ func queryNIC(ctx context.Context, nic string) (LivePort, error) {
 }
 
 // queryPort asks the port that answers at an address; what is for errors.
-func queryPort(ctx context.Context, address, what string) (LivePort, error) {
-	fail := func(err error) (LivePort, error) {
-		return LivePort{}, fmt.Errorf("%s: query its application: %w", what, err)
-	}
+func queryPort(ctx context.Context, address, what string) (p LivePort, err error) {
 	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
 	defer cancel()
+	err = twice(ctx, func() (err error) { p, err = readStatus(ctx, address); return err })
+	if err != nil {
+		return LivePort{}, fmt.Errorf("%s: query its application: %w", what, err)
+	}
+	return p, nil
+}
+
+func readStatus(ctx context.Context, address string) (p LivePort, err error) {
 	conn, cred, err := ask(ctx, address)
 	if err != nil {
-		return fail(err)
+		return p, err
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	data, err := io.ReadAll(io.LimitReader(conn, maxStatus))
 	if err != nil {
-		return fail(errors.Join(context.Cause(ctx), err))
+		return p, errors.Join(context.Cause(ctx), err)
 	}
 	if len(data) == 0 {
-		return fail(fmt.Errorf("process %d does not answer: %w", cred.Pid, os.ErrPermission))
+		return p, fmt.Errorf("process %d does not answer: %w", cred.Pid, os.ErrPermission)
 	}
-	p := LivePort{PID: int(cred.Pid), UID: int(cred.Uid)}
+	p.PID, p.UID = int(cred.Pid), int(cred.Uid)
 	if err := json.Unmarshal(data, &p.Status); err != nil {
-		return fail(fmt.Errorf("process %d: the answer was cut off, or is another version's: %w", cred.Pid, err))
+		return p, fmt.Errorf("process %d: the answer was cut off, or is another version's: %w", cred.Pid, err)
 	}
 	return p, nil
 }

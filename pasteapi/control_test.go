@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-quicktest/qt"
 	"github.com/pastenet/paste/internal/netlab/netlabtest"
+	"github.com/pastenet/paste/internal/testwait"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 )
@@ -65,6 +66,46 @@ func TestClaimNIC(t *testing.T) {
 	ports, err = ListPorts(ctx)
 	qt.Assert(t, qt.IsNil(err))
 	qt.Assert(t, qt.HasLen(ports, 0))
+}
+
+// Who asks a port that is being closed is told that there is none.
+func TestAskWhileClosed(t *testing.T) {
+	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
+	controlNetns(t)
+	asked, closing := make(chan struct{}, 1), make(chan struct{})
+	c, err := claimNIC("at0", func() Status { asked <- struct{}{}; <-closing; return Status{} })
+	qt.Assert(t, qt.IsNil(err))
+	answers := make(chan error, 2)
+	query := func() {
+		netns, err := os.Open("/proc/thread-self/ns/net")
+		qt.Assert(t, qt.IsNil(err))
+		go func() {
+			err := enter(netns)
+			if err == nil {
+				_, err = QueryNIC(context.Background(), "at0")
+			}
+			answers <- err
+		}()
+	}
+	query()
+	<-asked // and the next one waits
+	query()
+	testwait.Until(t, "both to have connected", func() bool {
+		table, err := os.ReadFile("/proc/thread-self/net/unix")
+		qt.Assert(t, qt.IsNil(err))
+		return strings.Count(string(table), controlPrefix+"at0") == 3 // with the listener
+	})
+	c.mu.Lock()
+	peer := c.peer
+	c.mu.Unlock()
+	closed := make(chan error, 1)
+	go func() { closed <- c.Close() }()
+	_, _ = peer.Read(make([]byte, 1)) // until Close has closed it
+	close(closing)
+	qt.Check(t, qt.IsNil(<-closed))
+	for range 2 {
+		qt.Check(t, qt.ErrorIs(<-answers, os.ErrNotExist))
+	}
 }
 
 // The same name in another network namespace is another NIC.

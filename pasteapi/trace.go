@@ -125,7 +125,8 @@ func beginTraces(ctx context.Context, o *TraceOptions) (readers []*traceReader, 
 		if pid, err := strconv.Atoi(id); err != nil || o.PID != 0 && o.PID != pid {
 			continue
 		}
-		r, err := beginTrace(ctx, tracePrefix+name, o)
+		var r *traceReader
+		err := twice(ctx, func() (err error) { r, err = beginTrace(ctx, tracePrefix+name, o); return err })
 		if errors.Is(err, os.ErrNotExist) {
 			continue // it has ended meanwhile
 		}
