@@ -19,7 +19,9 @@ func TestWire(t *testing.T) {
 		ln, err := l.Server.Listen(t.Context(), "tcp", l.ServerIP4.String()+":0")
 		qt.Assert(t, qt.IsNil(err))
 		defer ln.Close()
+		received := make(chan struct{})
 		go func() {
+			defer close(received)
 			if c, err := ln.Accept(); err == nil {
 				_, _ = io.Copy(io.Discard, c)
 				_ = c.Close()
@@ -43,6 +45,7 @@ func TestWire(t *testing.T) {
 		qt.Check(t, qt.Equals(long == 0, wire), qt.Commentf("%d long frames", long))
 		qt.Check(t, qt.Equals(incomplete == 0, wire), qt.Commentf("%d frames without a checksum", incomplete))
 		qt.Check(t, qt.IsNil(c.Close()))
+		<-received // before the pair is gone, and the end of the stream with it
 	}
 }
 
