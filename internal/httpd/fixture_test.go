@@ -68,7 +68,9 @@ func prepare(t *testing.T, o setup) *fixture {
 	f := &fixture{t: t, pool: pool, cancel: func() {}}
 	o.cfg.Rings = max(o.cfg.Rings, 1)
 	for range o.cfg.Rings {
-		f.rings = append(f.rings, newFakeRing(pool, o.slots, o.mss))
+		ring := newFakeRing(pool, o.slots, o.mss)
+		ring.shared = o.cfg.Rings > 1
+		f.rings = append(f.rings, ring)
 	}
 	o.cfg.Addr = "127.0.0.1:0"
 	o.cfg.Logger = slog.New(slog.DiscardHandler)
